@@ -1,0 +1,91 @@
+"""The schema registry client: the one place that speaks to the Confluent-compatible API."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import httpx2 as httpx
+
+from infra.base.settings import settings
+
+
+class RegistryError(Exception):
+    """The registry answered with a refusal; the message holds its words, `code` its error code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RegistryUnavailable(Exception):
+    """The registry did not answer, or answered 5xx: retry, never treat as a verdict on a schema."""
+
+
+class RegistryClient:
+    """Subjects, versions, ids and compatibility; blocking, safe to share between threads.
+
+    Raises `RegistryError` for a refusal by content and `RegistryUnavailable` for an outage; callers must keep the two apart.
+    """
+
+    def __init__(self, url: str | None = None, timeout_s: float | None = None) -> None:
+        self.url = (url or settings().registry.url).rstrip("/")
+        self._http = httpx.Client(timeout=timeout_s or settings().registry.timeout_s)
+        self._schema_by_id: dict[int, dict[str, Any]] = {}
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        """Register `schema` under `subject` (idempotent) and return its id. A refused evolution raises RegistryError(code=409)."""
+        body = {"schema": json.dumps(schema), "schemaType": "AVRO"}
+        answer = self._call("POST", f"/subjects/{quote(subject, safe='')}/versions?normalize=true", body)
+        return int(answer["id"])
+
+    def set_level(self, subject: str | None, level: str) -> None:
+        """Enforce a compatibility level for a subject, or globally for `None`."""
+        path = "/config" if subject is None else f"/config/{quote(subject, safe='')}"
+        self._call("PUT", path, {"compatibility": level})
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        """The schema with this id, remembered for ever: ids are immutable. Unknown id: RegistryError(code=404)."""
+        if schema_id not in self._schema_by_id:
+            answer = self._call("GET", f"/schemas/ids/{schema_id}")
+            self._schema_by_id[schema_id] = json.loads(answer["schema"])
+        return self._schema_by_id[schema_id]
+
+    def latest(self, subject: str) -> tuple[int, dict[str, Any]] | None:
+        """(id, schema) of the newest version, or None where the subject is not registered."""
+        try:
+            answer = self._call("GET", f"/subjects/{quote(subject, safe='')}/versions/latest")
+        except RegistryError as error:
+            if error.code == 404:
+                return None
+            raise
+        return int(answer["id"]), json.loads(answer["schema"])
+
+    def versions(self, subject: str) -> list[int]:
+        """The version numbers of a subject, oldest first; empty where it is not registered."""
+        try:
+            return [int(v) for v in self._call("GET", f"/subjects/{quote(subject, safe='')}/versions")]
+        except RegistryError as error:
+            if error.code == 404:
+                return []
+            raise
+
+    def subjects(self) -> list[str]:
+        """All registered subjects."""
+        return [str(s) for s in self._call("GET", "/subjects")]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        try:
+            response = self._http.request(method, self.url + path, json=body)
+        except httpx.HTTPError as error:
+            raise RegistryUnavailable(f"the registry at {self.url} does not answer: {error}") from error
+        if response.status_code >= 500:
+            raise RegistryUnavailable(f"the registry at {self.url} answered {response.status_code}: {response.text[:300]}")
+        if response.status_code >= 400:
+            try:
+                words = str(response.json().get("message", response.text))
+            except ValueError:
+                words = response.text[:300]
+            raise RegistryError(words, response.status_code)
+        return response.json() if response.content else None

@@ -1,0 +1,154 @@
+"""Every setting of Headrace, with a default that works.
+
+A setting comes from, first to last: an argument, an environment variable `HEADRACE_<GROUP>__<NAME>`, the file
+`stack.json` that a running stack leaves in its state directory, the default below. Jobs, services and commands
+never learn an address from anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class Kafka(BaseModel):
+    """The backbone."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="host:port list of the brokers")
+    replication: int = Field(1, description="replication factor of topics that Headrace creates")
+    session_timeout_ms: int = Field(10_000, description="how soon a dead consumer's partitions go to its peers")
+    delivery_timeout_ms: int = Field(120_000, description="how long a producer retries one record before it reports failure")
+
+
+class Registry(BaseModel):
+    """The schema registry, by its Confluent-compatible API."""
+
+    url: str = Field("http://127.0.0.1:8081/apis/ccompat/v7", description="base URL of the Confluent-compatible API")
+    timeout_s: float = Field(10.0, description="how long to wait for one answer")
+
+
+class Flink(BaseModel):
+    """The processing cluster that jobs are submitted to."""
+
+    rest_url: str = Field("http://127.0.0.1:8082", description="REST address of the JobManager")
+    parallelism: int = Field(2, description="parallelism of each job")
+    checkpoint_ms: int = Field(2_000, description="checkpoint interval; facts become visible at this pace")
+    jars: list[str] = Field(default_factory=list, description="connector jars; empty: those of the local jar cache")
+    checkpoint_dir: str = Field("", description="URI for checkpoints; empty: below the state directory")
+    savepoint_dir: str = Field("", description="URI for savepoints; empty: below the state directory")
+
+
+class Warehouse(BaseModel):
+    """ClickHouse: the embedded one of the local stack, or any server."""
+
+    dsn: str = Field("http://127.0.0.1:8123", description="HTTP address used for reading")
+    user: str = Field("reader", description="user name for reading")
+    password: str = Field("", description="password for reading")
+    loader_user: str = Field("loader", description="user name with write rights")
+    loader_password: str = Field("", description="password with write rights; the local stack makes one at each start")
+    raw_ttl_days: int = Field(30, description="landing tables keep this many days; 0: for ever")
+    fact_ttl_days: int = Field(400, description="fact tables keep this many days; 0: for ever")
+
+
+class Loader(BaseModel):
+    """Topic to table."""
+
+    max_rows: int = Field(100_000, description="rows in one insert at most")
+    max_bytes: int = Field(64 << 20, description="bytes in one insert at most")
+    linger_ms: int = Field(250, description="how long a first row may wait for company")
+    max_dead_ratio: float = Field(0.5, description="stop when more than this share of a partition's last block is dead letters")
+    max_dead_consecutive: int = Field(1_000, description="stop after this many dead letters in a row in one partition")
+    status_url: str = Field("http://127.0.0.1:8005", description="where the loader answers GET /healthz and GET /status")
+
+
+class Guard(BaseModel):
+    """The door for foreign producers."""
+
+    max_age_s: int = Field(7 * 86_400, description="an event may be this much older than its arrival")
+    max_ahead_s: int = Field(60, description="an event may be this much ahead of its arrival")
+    max_bytes: int = Field(1 << 20, description="a message may be this large")
+    status_url: str = Field("http://127.0.0.1:8006", description="where the guard answers GET /healthz and GET /status")
+
+
+class Edge(BaseModel):
+    """Where the request path is reached. The local stack fills these in."""
+
+    gateway_url: str = Field("http://127.0.0.1:8000", description="gateway")
+    collector_url: str = Field("http://127.0.0.1:8001", description="CMCD collector")
+    oca_urls: list[str] = Field(default_factory=list, description="cache servers, best first")
+    board_url: str = Field("http://127.0.0.1:8003", description="dashboard page and web player")
+    live_sessions_url: str = Field("http://127.0.0.1:8004", description="Faust worker that answers GET /sessions/{sid}")
+    supervisor_url: str = Field("", description="control address of the local supervisor; empty: none")
+    pseudonym_key: str = Field("headrace-local", description="key with which member ids are pseudonymised (HMAC-SHA256)")
+
+
+class _StackFile(PydanticBaseSettingsSource):
+    """Reads `<state_dir>/stack.json`, which the supervisor writes when its services are ready."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = Path(os.environ.get("HEADRACE_STATE_DIR", ".headrace")) / "stack.json"
+        try:
+            found = json.loads(path.read_text()).get("settings", {})
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{path} cannot be read ({error}): stop the stack with `headrace down` and delete the file") from None
+        return dict(found)
+
+
+class Settings(BaseSettings):
+    """The whole tree. `HEADRACE_KAFKA__BOOTSTRAP=host:9092` sets `settings.kafka.bootstrap`."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", env_nested_delimiter="__", extra="ignore")
+
+    state_dir: Path = Field(Path(".headrace"), description="everything the local stack writes is below this directory")
+    cache_dir: Path = Field(Path("~/.cache/headrace"), description="downloads shared by all copies: jars, encoded demo titles")
+    namespace: str = Field("", description="prefix of topics and jobs and name of the database, so that worlds do not mix")
+    log_json: bool | None = Field(None, description="log as JSON; default: when standard error is no terminal")
+    kafka: Kafka = Kafka()
+    registry: Registry = Registry()
+    flink: Flink = Flink()
+    warehouse: Warehouse = Warehouse()
+    loader: Loader = Loader()
+    guard: Guard = Guard()
+    edge: Edge = Edge()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _StackFile(settings_cls)
+
+    def topic(self, name: str) -> str:
+        """The Kafka name of a declared topic in this namespace: `playback.report` or `<namespace>.playback.report`."""
+        return f"{self.namespace}.{name}" if self.namespace else name
+
+    @property
+    def database(self) -> str:
+        """The ClickHouse database of this namespace: `headrace` or `headrace_<namespace>`."""
+        return f"headrace_{self.namespace}" if self.namespace else "headrace"
+
+    @property
+    def cache(self) -> Path:
+        """`cache_dir` with `~` resolved."""
+        return self.cache_dir.expanduser()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

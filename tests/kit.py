@@ -1,0 +1,38 @@
+"""What tests share: waiting for a truth instead of sleeping, and the outside vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
+
+
+def eventually(probe: Callable[[], T], within: float = 30.0, every: float = 0.1) -> T:
+    """Call `probe` until it returns something truthy without raising, and return that; fail with its last word after `within` seconds."""
+    deadline = time.monotonic() + within
+    last: object = None
+    while True:
+        try:
+            last = probe()
+            if last:
+                return last  # type: ignore[return-value]
+        except Exception as error:  # the last error is the message when time is up
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {within} s; last seen: {last!r}")
+        time.sleep(every)
+
+
+def vectors(name: str) -> Path:
+    """The folder of outside test data `name`; the test is skipped in words where a checkout has none."""
+    folder = VECTORS / name
+    if not folder.exists():
+        pytest.skip(f"outside vectors are not beside this checkout: {name}")
+    return folder
