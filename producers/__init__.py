@@ -1,0 +1,1 @@
+"""SOURCES: whoever writes events first. Everything is sent through `emit.Emitter`."""

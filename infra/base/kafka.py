@@ -59,7 +59,9 @@ def ensure_topics(topics: list[NewTopic], timeout_s: float = 30.0) -> list[str]:
     client = admin()
     existing = set(client.list_topics(timeout=timeout_s).topics)
     created = [t.topic for t in topics if t.topic not in existing]
-    for future in client.create_topics([t for t in topics if t.topic not in existing], request_timeout=timeout_s).values() if created else []:
+    for future in (
+        client.create_topics([t for t in topics if t.topic not in existing], request_timeout=timeout_s).values() if created else []
+    ):
         try:
             future.result(timeout_s)
         except KafkaException as error:

@@ -40,6 +40,15 @@ class RegistryClient:
         answer = self._call("POST", f"/subjects/{quote(subject, safe='')}/versions?normalize=true", body)
         return int(answer["id"])
 
+    def lookup(self, subject: str, schema: dict[str, Any]) -> int:
+        """The id under which exactly this schema is registered. Raises RegistryError(code=404) where it is not: publish it first."""
+        body = {"schema": json.dumps(schema), "schemaType": "AVRO"}
+        try:
+            answer = self._call("POST", f"/subjects/{quote(subject, safe='')}?normalize=true", body)
+        except RegistryError as error:
+            raise RegistryError(f"{subject}: {error}; `headrace schema register` publishes the contracts", error.code) from None
+        return int(answer["id"])
+
     def set_level(self, subject: str | None, level: str) -> None:
         """Enforce a compatibility level for a subject, or globally for `None`."""
         path = "/config" if subject is None else f"/config/{quote(subject, safe='')}"
