@@ -84,7 +84,10 @@ def ensure(artefacts: list[Artefact] | None = None) -> None:
 
 
 def paths(part: str) -> list[Path]:
-    """The files of a part ("kafka", "registry", "flink"); an archive is the folder it was unpacked to. JarError where `ensure` has not run."""
+    """The files of a part ("kafka", "registry", "flink"); an archive is the folder it was unpacked to.
+
+    Raises JarError where `ensure` has not run.
+    """
     found = [_unpacked(a) if a.gavpc[3] == "tar.gz" else _place(a) for a in pinned() if a.part == part]
     for path in found:
         if not path.exists():
@@ -219,9 +222,9 @@ def lock(pins: Path = PINS) -> None:
 
 def _resolved(context: Any, roots: list[str], transitive: bool) -> set[str]:
     found = set(roots)
-    if transitive:
-        dependencies = [context.create_dependency(root) for root in roots]
-        _, reached = context.resolver.resolve(dependencies)
+    for root in roots if transitive else []:
+        # One at a time: a root's managed versions must not reach into another's (log4j's would put an old kafka-clients under Kafka).
+        _, reached = context.resolver.resolve([context.create_dependency(root)])
         found |= {f"{d.groupId}:{d.artifactId}:{d.version}" for d in reached if d.scope in (None, "compile", "runtime") and not d.optional}
     return found
 

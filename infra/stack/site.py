@@ -1,0 +1,104 @@
+"""Where one copy of the stack lives: its directory, its ports, its addresses as a settings tree."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from infra.base.settings import Settings
+from infra.stack import jars
+
+LOOPBACK = "127.0.0.1"
+PORTS = (
+    "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
+    "warehouse", "loader", "guard", "live_sessions", "collector", "gateway", "board", "supervisor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """One copy of the stack. `tree` is the nested settings tree that every child gets by environment and `stack.json` holds."""
+
+    state_dir: Path
+    ports: dict[str, int]
+    tree: dict[str, dict[str, Any]]
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The tree as `HEADRACE_<GROUP>__<NAME>` variables."""
+        flat = {
+            f"HEADRACE_{group}__{name}".upper(): value if isinstance(value, str) else json.dumps(value)
+            for group, values in self.tree.items()
+            for name, value in values.items()
+        }
+        return {**flat, "HEADRACE_STATE_DIR": str(self.state_dir)}
+
+    def log(self, service: str) -> Path:
+        """The log file of a service."""
+        return self.state_dir / "logs" / f"{service}.log"
+
+
+def choose(settings: Settings, ocas: int) -> Site:
+    """A site in `settings.state_dir` on free loopback ports: last time's where they are still free, so that bookmarks live."""
+    state_dir = settings.state_dir.resolve()
+    for folder in ("logs", "conf", "checkpoints", "savepoints"):
+        (state_dir / folder).mkdir(parents=True, exist_ok=True)
+    remembered = state_dir / "ports.json"
+    ports = _free_ports([*PORTS, *(f"oca_{n}" for n in range(ocas))], json.loads(remembered.read_text()) if remembered.exists() else {})
+    remembered.write_text(json.dumps(ports, indent=1))
+
+    def url(port: str) -> str:
+        return f"http://{LOOPBACK}:{ports[port]}"
+
+    tree: dict[str, dict[str, Any]] = {
+        "kafka": {"bootstrap": f"{LOOPBACK}:{ports['kafka']}"},
+        "registry": {"url": url("registry") + "/apis/ccompat/v7"},
+        "flink": {
+            "rest_url": url("flink_rest"),
+            "jars": [str(path) for path in jars.paths("flink")],
+            "checkpoint_dir": (state_dir / "checkpoints").as_uri(),
+            "savepoint_dir": (state_dir / "savepoints").as_uri(),
+        },
+        "warehouse": {"dsn": url("warehouse"), "loader_password": secrets.token_urlsafe(24)},
+        "loader": {"status_url": url("loader")},
+        "guard": {"status_url": url("guard")},
+        "edge": {
+            "gateway_url": url("gateway"),
+            "collector_url": url("collector"),
+            "oca_urls": [url(f"oca_{n}") for n in range(ocas)],
+            "board_url": url("board"),
+            "live_sessions_url": url("live_sessions"),
+            "supervisor_url": url("supervisor"),
+        },
+    }
+    return Site(state_dir, ports, tree)
+
+
+def _free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
+    """A free loopback port for each name, below the range the kernel gives to outgoing connections, which might take one in between."""
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = (secrets.randbelow(first_ephemeral - 15_000) + 15_000 for _ in range(10_000))
+    chosen: dict[str, int] = {}
+    for name in names:
+        for port in chain([preferred[name]] if name in preferred else [], candidates):
+            if port not in chosen.values() and _is_free(port):
+                chosen[name] = port
+                break
+    return chosen
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only lingers in TIME_WAIT is free
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
