@@ -111,7 +111,7 @@ class Topic:
         return self.name.replace(".", "_")
 
     def config(self, replay: bool = False) -> dict[str, str]:
-        """Kafka topic configuration. `replay`: a namespace of replayed or simulated time, where nothing expires and no timestamp is refused."""
+        """Kafka topic configuration. `replay`: a namespace of replayed or simulated time: nothing expires, no timestamp is refused."""
         config = {"cleanup.policy": self.cleanup, "message.timestamp.type": "CreateTime", "max.message.bytes": "10000000"}
         if self.cleanup == "compact":
             config |= {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}
