@@ -1,0 +1,29 @@
+"""The `headrace` command. One file a command; what a command needs is imported when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from infra.cli import doctor, down, logs, setup, status, up
+from infra.cli.words import Refusal
+
+app = typer.Typer(
+    name="headrace",
+    help="Run and use Headrace: players, caches and encoders on one Kafka backbone, exactly once from the player to the dashboard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up.up, down.down, status.status, logs.logs, doctor.doctor, setup.setup):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: a refusal is words and exit code 1, never a traceback."""
+    try:
+        app()
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(1)

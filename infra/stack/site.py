@@ -44,13 +44,26 @@ class Site:
         return self.state_dir / "logs" / f"{service}.log"
 
 
-def choose(settings: Settings, ocas: int) -> Site:
-    """A site in `settings.state_dir` on free loopback ports: last time's where they are still free, so that bookmarks live."""
+class PortTaken(RuntimeError):
+    """A port that was asked for is not free; the message names who holds it."""
+
+
+def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -> Site:
+    """A site in `settings.state_dir` on free loopback ports: last time's where they are still free, so that bookmarks live.
+
+    `fixed` ports are taken as they are: PortTaken where one is in use, ValueError where nothing has that name.
+    """
     state_dir = settings.state_dir.resolve()
     for folder in ("logs", "conf", "checkpoints", "savepoints"):
         (state_dir / folder).mkdir(parents=True, exist_ok=True)
     remembered = state_dir / "ports.json"
-    ports = _free_ports([*PORTS, *(f"oca_{n}" for n in range(ocas))], json.loads(remembered.read_text()) if remembered.exists() else {})
+    names = [*PORTS, *(f"oca_{n}" for n in range(ocas))]
+    for name, port in (fixed or {}).items():
+        if name not in names:
+            raise ValueError(f"no port is called {name}; there are {', '.join(names)}")
+        if not _is_free(port):
+            raise PortTaken(f"port {port} for {name} is in use by {holder(port)}: end that process or choose another port")
+    ports = _free_ports(names, (json.loads(remembered.read_text()) if remembered.exists() else {}) | (fixed or {}))
     remembered.write_text(json.dumps(ports, indent=1))
 
     def url(port: str) -> str:
@@ -102,3 +115,20 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def holder(port: int) -> str:
+    """Who listens on a loopback port, in words: "process 4711 (nginx)"; another user's process stays unnamed."""
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":  # LISTEN
+            inodes.add(f"socket:[{fields[9]}]")
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(descriptor.readlink()) in inodes:
+                process = descriptor.parents[1]
+                return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+    return "a process that cannot be seen from here"

@@ -28,7 +28,7 @@ from infra.base.settings import settings
 from infra.stack import control, jars
 from infra.stack.processes import RUN_MARK, die_with_parent, kill_run, rss_by_group
 from infra.stack.services import OCAS, NotReady, PythonService, Service, Task, catalogue
-from infra.stack.site import Site, choose
+from infra.stack.site import PortTaken, Site, choose
 
 LOG_BYTES = 16 << 20
 ASK_EVERY_S = 0.25
@@ -401,9 +401,9 @@ def extra(definition: str) -> Service:
     return PythonService(name, ("jobs", "collector", "gateway", "loader"), module=module, arguments=tuple(arguments))
 
 
-async def _main(only: str, also: list[str]) -> None:
+async def _main(only: str, also: list[str], fixed: dict[str, int]) -> None:
     jars.ensure()
-    site = choose(settings(), OCAS)
+    site = choose(settings(), OCAS, fixed)
     own = site.state_dir / "supervisor.json"
     if own.exists():
         kill_run(json.loads(own.read_text())["run"])
@@ -424,12 +424,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="comma-separated names of the services to run")
     parser.add_argument("--also", action="append", default=[], help="name=module arguments: a further service")
+    parser.add_argument("--port", action="append", default=[], help="name=number: a fixed port")
     arguments = parser.parse_args()
     log.configure("supervisor")
     try:
         with _locked(settings().state_dir):
-            asyncio.run(_main(arguments.only, arguments.also))
-    except (StartFailed, AlreadyRunning, jars.JarError, ValueError) as error:
+            fixed = {name: int(number) for name, _, number in (given.partition("=") for given in arguments.port)}
+            asyncio.run(_main(arguments.only, arguments.also, fixed))
+    except (StartFailed, AlreadyRunning, PortTaken, jars.JarError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

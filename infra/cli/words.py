@@ -1,0 +1,52 @@
+"""How commands speak: refusals, and the lines shown while the stack starts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Refusal(Exception):
+    """A command cannot do what was asked; the message says what, where, and what to do."""
+
+
+class StartLines:
+    """Prints a line for each service that became ready or failed, as the supervisor's status shows it."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._seen: dict[str, tuple[str, int]] = {}
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        """Print what changed since the last call."""
+        for service in status["services"]:
+            seen = (service["state"], service["restarts"])
+            if self._seen.get(service["name"]) == seen:
+                continue
+            before = self._seen.get(service["name"])
+            self._seen[service["name"]] = seen
+            elapsed = f"{time.monotonic() - self._began:5.1f} s"
+            if service["state"] in ("ready", "done"):
+                self._console.print(f"{elapsed}  [green]{service['state']:5}[/green]  {service['name']:14} {service['url']}")
+            elif before and service["restarts"] > before[1]:
+                self._console.print(f"{elapsed}  [yellow]again[/yellow]  {service['name']:14} {service['said']}; see {service['log']}")
+
+
+def service_table(status: dict[str, Any]) -> Table:
+    """Services with state, memory and address."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("service", "state", "pid", "MB", "restarts", "url"):
+        table.add_column(column, justify="right" if column in ("pid", "MB", "restarts") else "left")
+    colour = {"ready": "green", "done": "green", "silent": "red", "backoff": "red"}
+    for service in status["services"]:
+        state = f"[{colour.get(service['state'], 'yellow')}]{service['state']}[/]"
+        url = service["url"] if service["state"] in ("ready", "done") else f"{service['url']} {service['said']}"
+        table.add_row(service["name"], state, str(service["pid"] or ""), str(service["rss_mb"] or ""), str(service["restarts"] or ""), url)
+    return table
