@@ -1,0 +1,224 @@
+"""Lineage: which job, table and panel uses which field of which topic, read from the files themselves, so it cannot be out of date.
+
+Pure: callers pass the files in as assets (`read` loads a folder of them). A file uses a topic when topics.yaml says so or its text
+names the topic or its landing table; it uses a field when its code, comments left out, contains that name. That errs on the side
+of naming too many users, never too few.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from schemas.catalogue import Topic
+
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SQL_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+CREATED = re.compile(
+    r"\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:MATERIALIZED\s+)?(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?([`\"\w{}.$]+)", re.IGNORECASE
+)
+WRITTEN = re.compile(r"\bINSERT\s+INTO\s+`?([\w.]+)`?", re.IGNORECASE)
+MODULE = re.compile(r"\bstreams(?:\.\w+)+")
+ALL = re.compile(r"\bSELECT\s+\*", re.IGNORECASE)
+
+
+class Kind(StrEnum):
+    """What an asset is."""
+
+    JOB = "job"
+    TABLE = "table"
+    PANEL = "panel"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file that uses topics. `name`: dotted module for a job, table name for a table, path without suffix for a panel."""
+
+    kind: Kind
+    name: str
+    path: str
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @cached_property
+    def code(self) -> str:
+        """The text without comments and docstrings."""
+        return _python_code(self.text) if self.path.endswith(".py") else SQL_COMMENT.sub(" ", self.text)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every identifier in the code."""
+        return frozenset(WORD.findall(self.code))
+
+
+def read(kind: Kind, root: Traversable | Path, package: str, skip: Sequence[str] = ()) -> list[Asset]:
+    """The assets of a folder and those below it: `.sql` and, for jobs, `.py` files. `package`: its name, for paths and job names.
+
+    `skip` names folders that are left out.
+    """
+    return [_asset(kind, path, text) for path, text in _files(root, package, (".sql", ".py") if kind is Kind.JOB else (".sql",), skip)]
+
+
+def _files(folder: Traversable | Path, path: str, suffixes: tuple[str, ...], skip: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        where = f"{path}/{entry.name}"
+        if entry.is_dir():
+            if entry.name not in skip and not entry.name.startswith(("_", ".")):
+                yield from _files(entry, where, suffixes, skip)
+        elif entry.name.endswith(suffixes) and entry.name != "__init__.py":
+            yield where, entry.read_text(encoding="utf-8")
+
+
+def _asset(kind: Kind, path: str, text: str) -> Asset:
+    stem = path.rsplit(".", 1)[0]
+    if kind is Kind.JOB:
+        return Asset(kind, stem.replace("/", "."), path, text)
+    if kind is Kind.PANEL:
+        return Asset(kind, stem.split("/dashboards/")[-1], path, text)
+    created = CREATED.search(SQL_COMMENT.sub(" ", text))
+    return Asset(kind, _bare(created.group(1)) if created else stem.rsplit("/", 1)[-1], path, text)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[`\"]", "", name).rpartition(".")[2]
+
+
+def _python_code(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+@dataclass(frozen=True)
+class Use:
+    """An asset that uses a field itself, and every asset that reads, near or far, what it writes."""
+
+    asset: Asset
+    behind: tuple[Asset, ...]
+
+    def __str__(self) -> str:
+        if not self.behind:
+            return str(self.asset)
+        by_kind = {kind: [a.name for a in self.behind if a.kind is kind] for kind in Kind}
+        return f"{self.asset}, and with it " + "; ".join(
+            f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in by_kind.items() if names
+        )
+
+
+class Lineage:
+    """The graph of topics and assets."""
+
+    def __init__(self, topics: Iterable[Topic], assets: Iterable[Asset]) -> None:
+        self.topics = {t.name: t for t in topics}
+        assets = list(assets)
+        self._modules = {a.name: a for a in assets if a.kind is Kind.JOB}
+        named = {name for t in self.topics.values() for name in (*t.producers, *t.consumers)}
+        self.jobs = [a for a in self._modules.values() if a.path.endswith(".sql") or a.name in named]
+        self.tables = [a for a in assets if a.kind is Kind.TABLE]
+        self.panels = [a for a in assets if a.kind is Kind.PANEL]
+        landed = (t for t in self.topics.values() if t.landing)
+        self._landing = {t.table: Asset(Kind.TABLE, t.table, f"schemas/{t.domain}/topics.yaml", "") for t in landed}
+
+    def reads(self, job: Asset) -> set[str]:
+        """Topics that a job reads."""
+        declared = {t.name for t in self.topics.values() if job.name in t.consumers}
+        return declared | ({name for name in self.topics if self._mentions(job, name)} - self.writes(job))
+
+    def writes(self, job: Asset) -> set[str]:
+        """Topics that a job writes: declared ones, and whatever it inserts into, declared or not."""
+        inserted = {name for name in WRITTEN.findall(job.code) if "." in name} if job.path.endswith(".sql") else set()
+        return {t.name for t in self.topics.values() if job.name in t.producers} | inserted
+
+    def sources(self, asset: Asset) -> set[str]:
+        """Names of the tables, landing or made here, that a table or panel reads."""
+        known = {*self._landing, *(t.name for t in self.tables)}
+        return {name for name in known if name in asset.words and name != asset.name}
+
+    def users(self, topic: str) -> dict[str, list[Use]]:
+        """Field of `topic` → its users; "" → users of the topic as such."""
+        declared = self.topics[topic]
+        names = [f["name"] for f in declared.event.fields]
+        uses: dict[str, list[Use]] = {name: [] for name in ("", *names)}
+        for asset in self._direct(declared):
+            use = Use(asset, tuple(self._behind(asset)))
+            words = self._words(asset)
+            everything = asset.name == declared.table or bool(ALL.search(asset.code))
+            uses[""].append(use)
+            for name in names:
+                if everything or name in words:
+                    uses[name].append(use)
+        return uses
+
+    def words(self, topic: str) -> dict[str, list[str]]:
+        """`users` as words, for evolve.explain_break."""
+        return {name: [str(use) for use in uses] for name, uses in self.users(topic).items()}
+
+    def _direct(self, topic: Topic) -> list[Asset]:
+        jobs = [job for job in self.jobs if topic.name in self.reads(job) | self.writes(job)]
+        if not topic.landing:
+            return jobs
+        return [*jobs, self._landing[topic.table], *(a for a in (*self.tables, *self.panels) if topic.table in self.sources(a))]
+
+    def _behind(self, asset: Asset) -> list[Asset]:
+        found: dict[str, Asset] = {}
+        todo = [asset]
+        while todo:
+            for reader in self._readers(todo.pop()):
+                if str(reader) not in found and reader != asset:
+                    found[str(reader)] = reader
+                    todo.append(reader)
+        return sorted(found.values(), key=lambda a: (list(Kind).index(a.kind), a.name))
+
+    def _readers(self, asset: Asset) -> Iterator[Asset]:
+        if asset.kind is Kind.JOB:
+            for name in self.writes(asset) & self.topics.keys():
+                yield from (job for job in self.jobs if name in self.reads(job))
+                if self.topics[name].landing:
+                    yield self._landing[self.topics[name].table]
+        elif asset.kind is Kind.TABLE:
+            yield from (a for a in (*self.tables, *self.panels) if asset.name in self.sources(a))
+
+    def _words(self, asset: Asset) -> frozenset[str]:
+        """Identifiers of an asset and, for a job, of the modules of this room that it uses."""
+        words: set[str] = set()
+        todo, seen = [asset], {asset.name}
+        while todo:
+            current = todo.pop()
+            words |= current.words
+            for name in self._imports(current) - seen:
+                seen.add(name)
+                todo.append(self._modules[name])
+        return frozenset(words)
+
+    def _imports(self, asset: Asset) -> set[str]:
+        dotted = set(MODULE.findall(asset.code))
+        for package, names in re.findall(r"^from (streams[\w.]*) import ([\w, ]+)", asset.code, re.MULTILINE):
+            dotted |= {package, *(f"{package}.{name.strip().split(' ')[0]}" for name in names.split(","))}
+        parts = {".".join(name.split(".")[:n]) for name in dotted for n in range(2, name.count(".") + 2)}
+        return {name for name in parts if name in self._modules}
+
+    @staticmethod
+    def _mentions(asset: Asset, topic: str) -> bool:
+        return re.search(rf"(?<![\w.]){re.escape(topic)}(?![\w.])", asset.code) is not None
+
+
+def of(topics: Mapping[str, Topic], streams: Traversable | Path, sinks: Traversable | Path) -> Lineage:
+    """The lineage of a tree: topics, the folder of jobs, and the folder of tables with its `dashboards`."""
+    dashboards = sinks / "dashboards"
+    panels = read(Kind.PANEL, dashboards, "sinks/dashboards") if dashboards.is_dir() else []
+    return Lineage(
+        topics.values(),
+        [*read(Kind.JOB, streams, "streams"), *read(Kind.TABLE, sinks, "sinks", skip=("dashboards",)), *panels],
+    )
