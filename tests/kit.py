@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import TypeVar
 import pytest
 
 T = TypeVar("T")
+
+vector_tests: set[str] = set()
+"""Node ids of the tests that asked for outside vectors."""
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 
@@ -32,6 +36,7 @@ def eventually(probe: Callable[[], T], within: float = 30.0, every: float = 0.1)
 
 def vectors(name: str) -> Path:
     """The folder of outside test data `name`; the test is skipped in words where a checkout has none."""
+    vector_tests.add(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0])
     folder = VECTORS / name
     if not folder.exists():
         pytest.skip(f"outside vectors are not beside this checkout: {name}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from infra.base.settings import settings
 from infra.stack import jars
 from infra.stack.local import LocalStack
+from infra.stack.preflight import machine_problem, python_problem
 from infra.stack.processes import bearing
 
 MEMORY_GB = 6.0
@@ -60,22 +61,17 @@ def refusals() -> Iterator[Finding]:
 
 
 def python(version: tuple[int, ...]) -> Finding:
-    """Python 3.11 or 3.12: Flink's wheels exist for no other that this system supports."""
-    says = f"Python {version[0]}.{version[1]}"
-    if version in ((3, 11), (3, 12)):
-        return Finding("Python", True, says)
-    return Finding("Python", False, f"{says}; Flink's and Beam's wheels need 3.11 or 3.12", "make PYTHON=python3.11 demo")
+    """The version that the wheels exist for."""
+    if problem := python_problem(version):
+        return Finding("Python", False, problem, "make PYTHON=python3.11 setup")
+    return Finding("Python", True, f"Python {version[0]}.{version[1]}")
 
 
 def machine(system: str, architecture: str) -> Finding:
     """Linux on x86_64."""
-    says = f"{system} {architecture}"
-    if (system, architecture) == ("Linux", "x86_64"):
-        return Finding("machine", True, says)
-    return Finding(
-        "machine", False, f"{says}: apache-flink has no wheel for Linux aarch64, apache-beam none for macOS arm64",
-        "use a Linux x86_64 machine, or a virtual machine or container of that architecture",
-    )  # fmt: skip
+    if problem := machine_problem(system, architecture):
+        return Finding("machine", False, problem, "use a Linux x86_64 machine, virtual machine or container")
+    return Finding("machine", True, f"{system} {architecture}")
 
 
 def memory(available_gb: float) -> Finding:

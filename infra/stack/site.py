@@ -63,7 +63,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
             raise ValueError(f"no port is called {name}; there are {', '.join(names)}")
         if not _is_free(port):
             raise PortTaken(f"port {port} for {name} is in use by {holder(port)}: end that process or choose another port")
-    ports = _free_ports(names, (json.loads(remembered.read_text()) if remembered.exists() else {}) | (fixed or {}))
+    ports = free_ports(names, (json.loads(remembered.read_text()) if remembered.exists() else {}) | (fixed or {}))
     remembered.write_text(json.dumps(ports, indent=1))
 
     def url(port: str) -> str:
@@ -93,7 +93,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
     return Site(state_dir, ports, tree)
 
 
-def _free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
+def free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
     """A free loopback port for each name, below the range the kernel gives to outgoing connections, which might take one in between."""
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = (secrets.randbelow(first_ephemeral - 15_000) + 15_000 for _ in range(10_000))

@@ -18,10 +18,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from infra.base import log
 from infra.base.settings import settings
@@ -240,20 +241,22 @@ class Supervisor:
         unit.ready.clear()
         self._signal(unit, signal.SIGKILL)  # what it left of its process group
         asking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asking
-        return code
+        try:
+            return code if await asking else None
+        except asyncio.CancelledError:
+            return code
 
-    async def _until_ready(self, unit: Unit) -> None:
+    async def _until_ready(self, unit: Unit) -> bool:
+        """Ask until there is an answer; false where none came in time and the process was killed for it."""
         service = unit.service
         if isinstance(service, Task):
-            return
+            return True
         deadline = time.monotonic() + service.start_timeout_s
         while not await self._answers(unit):
             if time.monotonic() > deadline:
                 unit.said = f"did not answer within {service.start_timeout_s:.0f} s: {unit.said}"
                 self._signal(unit, signal.SIGKILL)
-                return
+                return False
             await asyncio.sleep(ASK_EVERY_S)
         unit.said = ""
         unit.turn(State.READY)
@@ -264,6 +267,7 @@ class Supervisor:
                 if isinstance(other.service, Task) and service.name in other.service.again_after:
                     other.ready.clear()
                     other.again.set()
+        return True
 
     async def _answers(self, unit: Unit) -> bool:
         try:
@@ -370,9 +374,9 @@ def _write_private(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state_dir: Path) -> Any:
+def locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory while the block runs; AlreadyRunning where another process does."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    lock: IO[str]
     with (state_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -401,14 +405,12 @@ def extra(definition: str) -> Service:
     return PythonService(name, ("jobs", "collector", "gateway", "loader"), module=module, arguments=tuple(arguments))
 
 
-async def _main(only: str, also: list[str], fixed: dict[str, int]) -> None:
-    jars.ensure()
-    site = choose(settings(), OCAS, fixed)
+async def supervise(site: Site, services: list[Service]) -> None:
+    """End what an earlier run left in the state directory, then run `services` until told to stop. StartFailed if they cannot start."""
     own = site.state_dir / "supervisor.json"
     if own.exists():
         kill_run(json.loads(own.read_text())["run"])
     (site.state_dir / "stack.json").unlink(missing_ok=True)
-    services = select([*catalogue(), *map(extra, also)], only)
     note = {"pid": os.getpid(), "run": site.run, "url": site.tree["edge"]["supervisor_url"]}
     _write_private(own, note)
     try:
@@ -428,9 +430,11 @@ def main() -> int:
     arguments = parser.parse_args()
     log.configure("supervisor")
     try:
-        with _locked(settings().state_dir):
+        with locked(settings().state_dir):
+            jars.ensure()
             fixed = {name: int(number) for name, _, number in (given.partition("=") for given in arguments.port)}
-            asyncio.run(_main(arguments.only, arguments.also, fixed))
+            services = select([*catalogue(), *map(extra, arguments.also)], arguments.only)
+            asyncio.run(supervise(choose(settings(), OCAS, fixed), services))
     except (StartFailed, AlreadyRunning, PortTaken, jars.JarError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,0 +1,43 @@
+"""The real stack for tests marked `stack`, started once; and the count of outside vectors at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from infra.base.settings import Settings, settings
+from infra.stack.local import LocalStack
+from tests import kit
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The whole local stack on a state directory of its own; returns its settings, and makes `settings()` return them too."""
+    local = LocalStack(tmp_path_factory.mktemp("stack"))
+    local.start(tied=True)
+    try:
+        local.wait_ready()
+        os.environ["HEADRACE_STATE_DIR"] = str(local.state_dir)
+        settings.cache_clear()
+        yield settings()
+    finally:
+        local.end_started()
+        os.environ.pop("HEADRACE_STATE_DIR", None)
+        settings.cache_clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the stack come last: what fails quickly fails first, and no other test sees the stack's addresses."""
+    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests against outside vectors ran, so that a green run without them does not look like one with them."""
+    counts = {
+        outcome: sum(1 for report in terminalreporter.getreports(outcome) if report.nodeid in kit.vector_tests)
+        for outcome in ("passed", "failed", "skipped")
+    }
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    terminalreporter.write_line(f"outside vectors: {counts['passed']} passed, {counts['skipped']} skipped{failed}")

@@ -1,0 +1,82 @@
+"""A supervisor of toy services, run as a process by the tests: `python -m tests.infra.toy_stack STATE_DIR PORT SERVICE...`.
+
+A service is `name:behaviour[:dependency]`. Behaviours: `serve` (answers, with a child of its own in another session), `crash`
+(ends at once), `once` (a task), `mute` (never answers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.base import log
+from infra.stack import supervisor
+from infra.stack.services import NotReady, Service, Task
+from infra.stack.site import Site
+
+SERVE = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+time.sleep(600)
+"""
+BEHAVIOUR = {"serve": SERVE, "crash": "import sys; print('no luck'); sys.exit(3)", "mute": "import time; time.sleep(600)"}
+
+
+@dataclass(frozen=True)
+class Toy(Service):
+    """Ready when its child has been noted in the state directory."""
+
+    behaviour: str = "serve"
+
+    def prepare(self, site: Site) -> None:
+        self.note(site).unlink(missing_ok=True)
+
+    def command(self, site: Site) -> list[str]:
+        return [sys.executable, "-c", BEHAVIOUR[self.behaviour], str(self.note(site))]
+
+    def ask(self, site: Site) -> None:
+        if not self.note(site).exists() or not self.note(site).read_text():
+            raise NotReady("it has not written its note")
+
+    def note(self, site: Site) -> Path:
+        """Holds the pid of the toy's child."""
+        return site.state_dir / f"{self.name}.child"
+
+
+@dataclass(frozen=True)
+class ToyTask(Task):
+    """Appends a line to a file: "first" in its first run, "again" when it is repeated."""
+
+    def command(self, site: Site) -> list[str]:
+        write = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + chr(10))"
+        return [sys.executable, "-c", write, str(site.state_dir / f"{self.name}.ran"), *self.arguments]
+
+
+def toy(definition: str) -> Service:
+    """A service from `name:behaviour[:dependency]`."""
+    name, behaviour, *needs = definition.split(":")
+    if behaviour == "once":
+        return ToyTask(name, tuple(needs), arguments=("first",), again_after=tuple(needs), again_arguments=("again",))
+    return Toy(name, tuple(needs), start_timeout_s=2.0, behaviour=behaviour)
+
+
+def main(state_dir: Path, port: int, definitions: list[str]) -> int:
+    """Run until told to stop; 1 when the toys cannot start."""
+    log.configure("supervisor")
+    (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+    site = Site(state_dir, {"supervisor": port}, {"edge": {"supervisor_url": f"http://127.0.0.1:{port}"}})
+    try:
+        with supervisor.locked(state_dir):
+            asyncio.run(supervisor.supervise(site, [toy(definition) for definition in definitions]))
+    except (supervisor.StartFailed, supervisor.AlreadyRunning) as error:
+        print(json.dumps(str(error)), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
