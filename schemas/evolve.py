@@ -10,7 +10,7 @@ type. They hold at any level but NONE. The registry does not know them; everythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -27,6 +27,10 @@ PROMOTIONS = {
     "bytes": ("string",),
 }
 """What a writer's type may be read as, beside itself."""
+
+
+Users = Callable[[str, str], Sequence[str]]
+"""(topic, field) → who uses it, in words; the field "" stands for the topic as a whole."""
 
 
 class Rule(StrEnum):
@@ -231,14 +235,11 @@ def _words(kind: Any) -> str:
     return str(logical[0]) if logical else f"record {_short(kind)}" if kind["type"] == "record" else str(kind["type"])
 
 
-def explain_break(topic: str, level: str, broken: Iterable[Violation], users: Mapping[str, Sequence[str]]) -> str:
-    """A refusal in words: each violation, and below it who uses the field.
-
-    `users`: field of the topic → users, such as `job playback.qoe_sessions` (see schemas.lineage); "" stands for the topic as a whole.
-    """
+def explain_break(topic: str, level: str, broken: Sequence[Violation], users: Users | None = None) -> str:
+    """A refusal in words: each violation, and below it who uses the field where `users` is given (see lineage.Lineage.words)."""
     lines = [f"{topic} would break its level {level}:"]
     for violation in broken:
         lines.append(f"  {violation}")
-        used = users.get(violation.field, users.get("", ())) if violation.field else users.get("", ())
-        lines += [f"    breaks {user}" for user in used] or ["    no job, table or panel uses it"]
+        if users is not None:
+            lines += [f"    breaks {user}" for user in users(topic, violation.field)] or ["    no job, table or panel uses it"]
     return "\n".join(lines)

@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that uses topics. `name`: dotted module for a job, table name for a table, path without suffix for a panel."""
+    """One file that uses topics. `name`: dotted module for a job, table name for a table, `board/name` for a panel."""
 
     kind: Kind
     name: str
@@ -82,7 +82,7 @@ def _asset(kind: Kind, path: str, text: str) -> Asset:
     if kind is Kind.JOB:
         return Asset(kind, stem.replace("/", "."), path, text)
     if kind is Kind.PANEL:
-        return Asset(kind, stem.split("/dashboards/")[-1], path, text)
+        return Asset(kind, re.sub(r"/\d\d_", "/", stem.split("/dashboards/")[-1]), path, text)
     created = CREATED.search(SQL_COMMENT.sub(" ", text))
     return Asset(kind, _bare(created.group(1)) if created else stem.rsplit("/", 1)[-1], path, text)
 
@@ -146,24 +146,18 @@ class Lineage:
         known = {*self._landing, *(t.name for t in self.tables)}
         return {name for name in known if name in asset.words and name != asset.name}
 
-    def users(self, topic: str) -> dict[str, list[Use]]:
-        """Field of `topic` → its users; "" → users of the topic as such."""
+    def users(self, topic: str, field: str = "") -> list[Use]:
+        """Who uses a field of `topic`, or, without a field, the topic as such. A field that is no longer declared may be asked for."""
         declared = self.topics[topic]
-        names = [f["name"] for f in declared.event.fields]
-        uses: dict[str, list[Use]] = {name: [] for name in ("", *names)}
-        for asset in self._direct(declared):
-            use = Use(asset, tuple(self._behind(asset)))
-            words = self._words(asset)
-            everything = asset.name == declared.table or bool(ALL.search(asset.code))
-            uses[""].append(use)
-            for name in names:
-                if everything or name in words:
-                    uses[name].append(use)
-        return uses
+        return [
+            Use(asset, tuple(self._behind(asset)))
+            for asset in self._direct(declared)
+            if not field or asset.name == declared.table or ALL.search(asset.code) or field in self._words(asset)
+        ]
 
-    def words(self, topic: str) -> dict[str, list[str]]:
-        """`users` as words, for evolve.explain_break."""
-        return {name: [str(use) for use in uses] for name, uses in self.users(topic).items()}
+    def words(self, topic: str, field: str = "") -> list[str]:
+        """`users` in words, for evolve.explain_break."""
+        return [str(use) for use in self.users(topic, field)]
 
     def _direct(self, topic: Topic) -> list[Asset]:
         jobs = [job for job in self.jobs if topic.name in self.reads(job) | self.writes(job)]

@@ -6,37 +6,78 @@ The level is set before the schema is registered: the registry enforces nothing 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from confluent_kafka.admin import NewTopic
 
 from infra.base import kafka, log
-from infra.base.registry import RegistryClient
+from infra.base.registry import RegistryClient, RegistryError
 from infra.base.settings import settings
+from schemas import evolve
 from schemas.catalogue import Topic, catalogue
 
 
-def publish(topics: Iterable[Topic], registry: RegistryClient | None = None) -> dict[str, int]:
+class IncompatibleContract(Exception):
+    """The registry refused a version (409). The message names each field that breaks, and the jobs, tables and panels that use it."""
+
+    def __init__(self, topic: str, message: str, violations: Sequence[evolve.Violation]) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.violations = tuple(violations)
+
+
+class WrongPartitions(Exception):
+    """A topic exists with another number of partitions than declared: changing it would move keys, so it is never done in passing."""
+
+
+def subject_of(topic: Topic) -> str:
+    """The registry subject of a topic in this namespace."""
+    return settings().topic(topic.name) + "-value"
+
+
+def publish(topics: Iterable[Topic], registry: RegistryClient | None = None, users: evolve.Users | None = None) -> dict[str, int]:
     """Create topics and their doors, register subjects; returns topic name → schema id.
 
-    Raises RegistryError when an evolution is refused (nothing after it is registered), RegistryUnavailable, KafkaException.
+    Raises IncompatibleContract when an evolution is refused (nothing after it is registered; `users` lets the message say whom it
+    breaks), WrongPartitions, RegistryError, RegistryUnavailable, KafkaException.
     """
     wanted = list(topics)
-    replay = bool(settings().namespace)
-    kafka.ensure_topics(
-        [
-            NewTopic(settings().topic(name), t.partitions, settings().kafka.replication, config=t.config(replay))
-            for t in wanted
-            for name in ([t.name, t.door_name] if t.door else [t.name])
-        ]
-    )
+    create(wanted)
     client = registry or RegistryClient()
-    ids: dict[str, int] = {}
+    return {topic.name: register(topic, client, users) for topic in wanted}
+
+
+def create(topics: Sequence[Topic]) -> None:
+    """Create topics and their doors, or bring their configuration up to date. Raises WrongPartitions, KafkaException."""
+    replay = bool(settings().namespace)
+    wanted = [
+        NewTopic(settings().topic(name), t.partitions, settings().kafka.replication, config=t.config(replay))
+        for t in topics
+        for name in ([t.name, t.door_name] if t.door else [t.name])
+    ]
+    created = set(kafka.ensure_topics(wanted))
+    existing = kafka.admin().list_topics(timeout=30).topics
     for topic in wanted:
-        subject = settings().topic(topic.name) + "-value"
-        client.set_level(subject, topic.compatibility)
-        ids[topic.name] = client.register(subject, topic.event.schema)
-    return ids
+        if topic.topic not in created and (found := len(existing[topic.topic].partitions)) != topic.num_partitions:
+            raise WrongPartitions(
+                f"topic {topic.topic} has {found} partitions and declares {topic.num_partitions}: a change would move keys to other "
+                "partitions; declare what there is, or a new topic"
+            )
+
+
+def register(topic: Topic, registry: RegistryClient, users: evolve.Users | None = None) -> int:
+    """Enforce a topic's level, register its contract, return the id. Raises IncompatibleContract, RegistryError, RegistryUnavailable."""
+    subject = subject_of(topic)
+    registry.set_level(subject, topic.compatibility)
+    try:
+        return registry.register(subject, topic.event.schema)
+    except RegistryError as error:
+        if error.code != 409:
+            raise
+        history = [(f"version {number}", schema) for number, schema in registry.history(subject)]
+        broken = evolve.violations(topic.event.schema, history, topic.compatibility)
+        words = evolve.explain_break(topic.name, topic.compatibility, broken, users) if broken else str(error)
+        raise IncompatibleContract(topic.name, f"the registry refused {subject} (409): {words}", broken) from error
 
 
 def main() -> None:

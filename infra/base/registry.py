@@ -35,7 +35,10 @@ class RegistryClient:
         self._schema_by_id: dict[int, dict[str, Any]] = {}
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
-        """Register `schema` under `subject` (idempotent) and return its id. A refused evolution raises RegistryError(code=409)."""
+        """Register `schema` under `subject` (idempotent) and return its id. A refused evolution raises RegistryError(code=409).
+
+        The registry normalises: a version that differs from an earlier one only in docs and our own attributes has that one's id.
+        """
         body = {"schema": json.dumps(schema), "schemaType": "AVRO"}
         answer = self._call("POST", f"/subjects/{quote(subject, safe='')}/versions?normalize=true", body)
         return int(answer["id"])
@@ -79,6 +82,25 @@ class RegistryClient:
             if error.code == 404:
                 return []
             raise
+
+    def history(self, subject: str) -> list[tuple[int, dict[str, Any]]]:
+        """(version number, schema) of every version, oldest first; empty where the subject is not registered."""
+        path = f"/subjects/{quote(subject, safe='')}/versions"
+        return [(number, json.loads(self._call("GET", f"{path}/{number}")["schema"])) for number in sorted(self.versions(subject))]
+
+    def level(self, subject: str) -> str | None:
+        """The compatibility level enforced for a subject; None where none is set, and so nothing is enforced."""
+        try:
+            return str(self._call("GET", f"/config/{quote(subject, safe='')}")["compatibilityLevel"])
+        except RegistryError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def accepts(self, subject: str, schema: dict[str, Any]) -> bool:
+        """The registry's verdict on registering `schema` under `subject`, without doing it. A subject must exist."""
+        body = {"schema": json.dumps(schema), "schemaType": "AVRO"}
+        return bool(self._call("POST", f"/compatibility/subjects/{quote(subject, safe='')}/versions", body)["is_compatible"])
 
     def subjects(self) -> list[str]:
         """All registered subjects."""
