@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from infra.cli import doctor, down, logs, setup, status, up
+from infra.cli import doctor, down, logs, schema, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for command in (up.up, down.down, status.status, logs.logs, doctor.doctor, setup.setup):
     app.command()(command)
+app.add_typer(schema.app, name="schema")
 
 
 def main() -> None:
