@@ -157,16 +157,17 @@ class _Resolution:
             yield from self._single(path, reader, writer)
 
     def _branch(self, path: str, reader: list[Any], writer: Any) -> Iterator[Mismatch]:
-        """A writer's type against a reader's union: the first branch that reads it; else what is wrong with the nearest one."""
-        tried = [list(self._types(path, branch, writer)) for branch in reader]
-        if all(any(m.rule.of_avro for m in mismatches) for mismatches in tried):
-            nearest = [t for branch, t in zip(reader, tried, strict=True) if _kind(self._reader.resolve(branch)) == _kind(writer)]
-            if nearest:
-                yield from nearest[0]
-            else:
-                yield Mismatch(path, Rule.UNION, f"{_words(writer)} is none of the types of {_words(reader)}")
+        """A writer's type against a reader's union: the first branch that reads it; else what is wrong with the only one that could."""
+        tried = {position: list(self._types(path, branch, writer)) for position, branch in enumerate(reader)}
+        readable = [found for found in tried.values() if not any(m.rule.of_avro for m in found)]
+        if readable:
+            yield from readable[0]
+            return
+        candidates = [position for position, branch in enumerate(reader) if branch != "null"]
+        if len(candidates) == 1 and writer != "null":
+            yield from tried[candidates[0]]
         else:
-            yield from next(t for t in tried if not any(m.rule.of_avro for m in t))
+            yield Mismatch(path, Rule.UNION, f"{_words(writer)} is none of the types of {_words(reader)}")
 
     def _single(self, path: str, reader: Any, writer: Any) -> Iterator[Mismatch]:
         kinds = _kind(reader), _kind(writer)
