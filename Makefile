@@ -19,7 +19,7 @@ check: setup           ## what is quick: style, types, import rule, tests withou
 	$(BIN)/python -m pytest -q -m "not stack and not browser"
 
 bench: setup           ## measurements, build/bench/<name>.json; ONLY=loader runs one
-	$(BIN)/python -m infra.bench $(ONLY)
+	$(BIN)/python -m infra.bench $(if $(ONLY),--only $(ONLY))
 
 torture: setup         ## faults at random under load, build/bench/torture.json; SECONDS, SEED
 	$(BIN)/python -m infra.chaos.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
@@ -38,14 +38,13 @@ $(VENV)/.headrace-venv:
 	@touch $@
 
 $(VENV)/.headrace-lock: requirements.lock $(VENV)/.headrace-venv
-	@echo "Installing the locked packages: about 750 MB to download, 2 GB on disk; pip shows bytes and time left of each."
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python infra/stack/install.py requirements.lock
 	@touch $@
 
 $(VENV)/.headrace-package: pyproject.toml $(VENV)/.headrace-lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.headrace-setup: infra/stack/jars.toml $(wildcard edge/board/package-lock.json) $(VENV)/.headrace-package
-	$(BIN)/headrace setup
+	@$(BIN)/headrace setup
 	@touch $@
