@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -27,17 +27,22 @@ LEVELS = (
     "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
 )  # fmt: skip
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-FORBIDDEN_TYPES = {
+PRIMITIVES = ("string", "int", "long", "float", "double", "boolean", "bytes")
+LOGICAL = {"date": "int", "timestamp-millis": "long", "decimal": "bytes"}
+FORBIDDEN = {
     "enum": "Flink's avro-confluent format cannot read Avro enums: use a string and list its symbols in `symbols`",
     "fixed": "use bytes",
-}
-FORBIDDEN_LOGICAL = {
+    "null": 'the only union is ["null", T]',
     "timestamp-micros": "Flink accepts TIMESTAMP(3) only: use timestamp-millis",
     "local-timestamp-millis": "use timestamp-millis (UTC)",
     "local-timestamp-micros": "use timestamp-millis (UTC)",
     "time-micros": "use an int with a unit",
     "time-millis": "use an int with a unit",
+    "uuid": "use a plain string",
 }
+ATTRIBUTES = frozenset({"name", "type", "doc", "default", "aliases", "unit", "symbols", "low_cardinality", "pii"})
+RESERVED = frozenset({"topic_partition", "topic_offset", "topic_time", "ingested_at"})
+"""Columns that every landing table has beside the contract's fields (see project.POSITION_COLUMNS)."""
 
 
 class ContractError(Exception):
@@ -152,8 +157,13 @@ def load(root: Traversable | Path) -> Catalogue:
     envelope = _json(root / "envelope.avsc")["fields"]
     events: dict[str, Event] = {}
     topics: dict[str, Topic] = {}
-    for folder in sorted((f for f in root.iterdir() if f.is_dir() and (f / "topics.yaml").is_file()), key=lambda f: f.name):
-        for file in sorted((f for f in folder.iterdir() if f.name.endswith(".avsc")), key=lambda f: f.name):
+    for folder in sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name):
+        contracts = sorted((f for f in folder.iterdir() if f.name.endswith(".avsc")), key=lambda f: f.name)
+        if not (folder / "topics.yaml").is_file():
+            if contracts:
+                raise ContractError(f"{folder.name}: contracts without topics.yaml, which says who owns, keys and keeps them")
+            continue
+        for file in contracts:
             event = _event(folder.name, file, envelope)
             events[event.full_name] = event
         for topic in _topics(folder, events):
@@ -168,19 +178,24 @@ def _json(file: Traversable | Path) -> Any:
         raise ContractError(f"{file.name}: not JSON: {error}") from None
 
 
-def _event(domain: str, file: Traversable, envelope: list[dict[str, Any]]) -> Event:
+def _event(domain: str, file: Traversable | Path, envelope: list[dict[str, Any]]) -> Event:
     own = _json(file)
     name = file.name.removesuffix(".avsc")
     where = f"{domain}/{file.name}"
-    if own.get("type") != "record":
-        raise ContractError(f"{where}: an event is a record")
+    if not NAME.match(domain) or not NAME.match(name):
+        raise ContractError(f"{where}: folders and files are named in lower case with underscores")
+    if not isinstance(own, Mapping) or own.get("type") != "record" or not isinstance(own.get("fields"), list):
+        raise ContractError(f"{where}: an event is a record with fields")
     if not own.get("doc"):
         raise ContractError(f"{where}: say in `doc` what the event is")
-    reserved = {f["name"] for f in envelope}
+    expected = ("".join(part.capitalize() for part in name.split("_")), f"headrace.{domain}")
+    if (own.get("name"), own.get("namespace")) != expected:
+        raise ContractError(f'{where}: a record is named after its file: "name": "{expected[0]}", "namespace": "{expected[1]}"')
+    check_fields(where, own["fields"])
+    reserved = {f["name"] for f in envelope} | RESERVED
     for item in own["fields"]:
-        check_field(where, item)
         if item["name"] in reserved:
-            raise ContractError(f"{where}: field {item['name']!r} belongs to the envelope")
+            raise ContractError(f"{where}: field {item['name']!r} belongs to the {'tables' if item['name'] in RESERVED else 'envelope'}")
     event = Event(domain, name, {**own, "fields": [*envelope, *own["fields"]]})
     try:
         _ = event.parsed
@@ -189,68 +204,115 @@ def _event(domain: str, file: Traversable, envelope: list[dict[str, Any]]) -> Ev
     return event
 
 
-def check_field(where: str, item: Mapping[str, Any]) -> None:
+def check_fields(where: str, fields: Sequence[Mapping[str, Any]], path: str = "") -> None:
     """Refuse in words what one of the parts cannot carry. Raises ContractError."""
-    name = item.get("name", "?")
-    if not NAME.match(name):
-        raise ContractError(f"{where}: field {name!r}: names are lower case with underscores")
-    if not item.get("doc"):
-        raise ContractError(f"{where}: field {name!r}: say in `doc` what it means")
-    for kind in _types(item["type"]):
-        if isinstance(kind, str) and kind in FORBIDDEN_TYPES:
-            raise ContractError(f"{where}: field {name!r}: {FORBIDDEN_TYPES[kind]}")
-        if isinstance(kind, Mapping) and kind.get("logicalType") in FORBIDDEN_LOGICAL:
-            raise ContractError(f"{where}: field {name!r}: {kind['logicalType']}: {FORBIDDEN_LOGICAL[kind['logicalType']]}")
-    if isinstance(item["type"], list):
-        if len(item["type"]) != 2 or item["type"][0] != "null":
-            raise ContractError(f'{where}: field {name!r}: the only union is ["null", T]')
-        if "default" not in item or item["default"] is not None:
-            raise ContractError(f'{where}: field {name!r}: an optional field has "default": null')
-        inner = item["type"][1]
-        if isinstance(inner, Mapping) and inner.get("type") in ("array", "map"):
-            raise ContractError(f"{where}: field {name!r}: ClickHouse has no Nullable({inner['type']}): use an empty one as default")
+    seen: set[str] = set()
+    for item in fields:
+        name = str(item.get("name", "?"))
+        field_where = f"{where}: field {path + name!r}"
+        if not NAME.match(name):
+            raise ContractError(f"{field_where}: names are lower case with underscores")
+        if name in seen:
+            raise ContractError(f"{field_where}: is there twice")
+        seen.add(name)
+        if not item.get("doc"):
+            raise ContractError(f"{field_where}: say in `doc` what it means")
+        if "type" not in item:
+            raise ContractError(f"{field_where}: has no type")
+        if unknown := item.keys() - ATTRIBUTES:
+            raise ContractError(f"{field_where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(ATTRIBUTES))}")
+        _check_type(field_where, where, item["type"], f"{path}{name}.")
+        if isinstance(item["type"], list) and ("default" not in item or item["default"] is not None):
+            raise ContractError(f'{field_where}: an optional field has "default": null')
+        _check_symbols(field_where, item, nested=bool(path))
+        if isinstance(item["type"], Mapping) and "default" in item and not _fits(item["default"], item["type"]):
+            raise ContractError(f"{field_where}: default {item['default']!r} does not fit its type")
 
 
-def _types(kind: Any) -> Iterator[Any]:
-    """Every type within a type: names and mappings."""
+def _fits(value: Any, kind: Mapping[str, Any]) -> bool:
+    """Whether a default fits a container; of a simple type fastavro asks this itself when it parses the schema."""
+    return kind["type"] not in ("array", "map") or bool(
+        fastavro.validate(value, fastavro.parse_schema(dict(kind), _force=True), raise_errors=False)
+    )
+
+
+def _check_type(field_where: str, where: str, kind: Any, path: str) -> None:
     if isinstance(kind, list):
-        for member in kind:
-            yield from _types(member)
+        if len(kind) != 2 or kind[0] != "null" or isinstance(kind[1], list):
+            raise ContractError(f'{field_where}: the only union is ["null", T]')
+        if isinstance(kind[1], Mapping) and kind[1].get("type") in ("array", "map"):
+            raise ContractError(f"{field_where}: ClickHouse has no Nullable({kind[1]['type']}): use an empty one as default")
+        if isinstance(kind[1], Mapping) and kind[1].get("type") == "record":
+            raise ContractError(f"{field_where}: ClickHouse before 26 has no Nullable(Tuple): make the record's own fields optional")
+        _check_type(field_where, where, kind[1], path)
     elif isinstance(kind, Mapping):
-        yield kind
-        inner = kind["type"]
-        yield from _types(inner) if not isinstance(inner, str) else [inner]
-        for part in ("items", "values"):
-            if part in kind:
-                yield from _types(kind[part])
-        for member in kind.get("fields", []):
-            yield from _types(member["type"])
-    else:
-        yield kind
+        base, logical = kind.get("type"), kind.get("logicalType")
+        if logical is not None and LOGICAL.get(logical) != base:
+            hint = FORBIDDEN.get(logical, f"known are {', '.join(f'{name} of {of}' for name, of in LOGICAL.items())}")
+            raise ContractError(f"{field_where}: {logical} of {base}: {hint}")
+        if base == "array":
+            _check_type(field_where, where, kind.get("items"), path)
+        elif base == "map":
+            _check_type(field_where, where, kind.get("values"), path)
+        elif base == "record":
+            check_fields(where, kind.get("fields", ()), path)
+        else:
+            _check_type(field_where, where, base, path)
+    elif kind not in PRIMITIVES:
+        known = f"types are {', '.join(PRIMITIVES)}, array, map and record; a record is written out where it is used"
+        raise ContractError(f"{field_where}: type {kind}: {FORBIDDEN.get(str(kind), known)}")
 
 
-def _topics(folder: Traversable, events: Mapping[str, Event]) -> Iterator[Topic]:
-    declared = yaml.safe_load((folder / "topics.yaml").read_text(encoding="utf-8")) or {}
+def _check_symbols(field_where: str, item: Mapping[str, Any], nested: bool) -> None:
+    if "symbols" not in item:
+        return
+    symbols = item["symbols"]
+    if item["type"] not in ("string", ["null", "string"]) or nested:
+        raise ContractError(f"{field_where}: only a string at the top of an event has symbols")
+    if not isinstance(symbols, list) or not symbols or len(set(symbols)) != len(symbols) or not all(isinstance(s, str) for s in symbols):
+        raise ContractError(f"{field_where}: `symbols` is a list of different strings")
+    if item.get("default") is not None and item["default"] not in symbols:
+        raise ContractError(f"{field_where}: default {item['default']!r} is none of its symbols")
+
+
+def _topics(folder: Traversable | Path, events: Mapping[str, Event]) -> Iterator[Topic]:
+    try:
+        declared = yaml.safe_load((folder / "topics.yaml").read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ContractError(f"{folder.name}/topics.yaml: not YAML: {error}") from None
     for short_name, entry in declared.items():
         where = f"{folder.name}/topics.yaml: {short_name}"
-        entry = dict(entry)
-        event_name = f"{folder.name}.{entry.pop('event', short_name)}"
-        if event_name not in events:
-            raise ContractError(f"{where}: no contract {event_name.replace('.', '/')}.avsc")
-        event = events[event_name]
-        for name in ("producers", "consumers", "order_by", "routes"):
-            if name in entry:
-                entry[name] = tuple(entry[name])
-        try:
-            topic = Topic(domain=folder.name, short_name=short_name, event=event, **entry)
-        except TypeError as error:
-            raise ContractError(f"{where}: {error}") from None
-        known = {f["name"] for f in event.fields}
-        for name in (topic.key, *(topic.order_by if topic.landing else ())):
-            if name not in known:
-                raise ContractError(f"{where}: {event_name} has no field {name!r}")
-        if topic.compatibility not in LEVELS:
-            raise ContractError(f"{where}: compatibility is one of {', '.join(LEVELS)}")
-        if topic.cleanup not in ("delete", "compact"):
-            raise ContractError(f"{where}: cleanup is delete or compact")
-        yield topic
+        if not NAME.match(str(short_name)) or not isinstance(entry, Mapping):
+            raise ContractError(f"{where}: an entry is a name in lower case, and its declaration below it")
+        yield _topic(where, folder.name, str(short_name), dict(entry), events)
+
+
+def _topic(where: str, domain: str, short_name: str, entry: dict[str, Any], events: Mapping[str, Event]) -> Topic:
+    event_name = f"{domain}.{entry.pop('event', short_name)}"
+    if event_name not in events:
+        raise ContractError(f"{where}: no contract {event_name.replace('.', '/')}.avsc")
+    declarable = {f.name for f in fields(Topic)} - {"domain", "short_name", "event"}
+    if unknown := entry.keys() - declarable:
+        raise ContractError(f"{where}: unknown {', '.join(sorted(unknown))}; known are event, {', '.join(sorted(declarable))}")
+    required = {f.name for f in fields(Topic) if f.default is MISSING and f.default_factory is MISSING} & declarable
+    if missing := required - entry.keys():
+        raise ContractError(f"{where}: say its {', '.join(sorted(missing))}")
+    for name in ("producers", "consumers", "order_by", "routes"):
+        if name in entry:
+            if not isinstance(entry[name], list):
+                raise ContractError(f"{where}: {name} is a list")
+            entry[name] = tuple(entry[name])
+    topic = Topic(domain=domain, short_name=short_name, event=events[event_name], **entry)
+    types = {f["name"]: f["type"] for f in topic.event.fields}
+    for name in (topic.key, *(topic.order_by if topic.landing else ())):
+        if name not in types:
+            raise ContractError(f"{where}: {event_name} has no field {name!r}")
+        if isinstance(types[name], list) or (isinstance(types[name], Mapping) and "logicalType" not in types[name]):
+            raise ContractError(f"{where}: {name!r} is optional or nested: it cannot be a key or order a table")
+    if topic.compatibility not in LEVELS:
+        raise ContractError(f"{where}: compatibility is one of {', '.join(LEVELS)}")
+    if topic.cleanup not in ("delete", "compact"):
+        raise ContractError(f"{where}: cleanup is delete or compact")
+    if not isinstance(topic.partitions, int) or topic.partitions < 1 or topic.retention_days <= 0 or (topic.watermark_s or 0) < 0:
+        raise ContractError(f"{where}: partitions and retention_days are positive, and watermark_s is not negative")
+    return topic

@@ -1,0 +1,244 @@
+"""Typed records of the contracts. Generated: `python -m schemas.typed` writes it anew, and a test says when that is needed."""
+
+from datetime import datetime
+from typing import Literal, NotRequired, TypedDict
+
+Instant = datetime | int
+
+class ControlRequest(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    route: str
+    method: str
+    path: str
+    rc: int
+    latency_us: int
+    upstream: NotRequired[str | None]
+    member_id: NotRequired[str | None]
+    sid: NotRequired[str | None]
+    cid: NotRequired[str | None]
+
+class DeliveryAccess(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    site_id: str
+    tier: Literal["EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN"]
+    sid: NotRequired[str | None]
+    cid: NotRequired[str | None]
+    path: str
+    rc: int
+    bytes: int
+    range_first: NotRequired[int | None]
+    ttfb_us: int
+    ttlb_us: int
+    hit: bool
+
+class EncodingChunk(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    version: int
+    rung: str
+    chunk: int
+    duration_ms: int
+    bytes: int
+    path: str
+
+class EncodingPublished(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    version: int
+    title: str
+    dash_path: str
+    hls_path: str
+    duration_ms: int
+    rungs: int
+    bytes: int
+    sha256: str
+
+class EncodingRung(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    version: int
+    rung: str
+    codec: str
+    width: int
+    height: int
+    br_kbps: int
+    target_kbps: int
+    bytes: int
+    encode_ms: int
+
+class EncodingSource(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    version: int
+    title: str
+    codec: str
+    width: int
+    height: int
+    frame_rate: float
+    duration_ms: int
+    bytes: int
+    licence: str
+
+class ObservabilityDeadLetter(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    component: str
+    topic: str
+    source_partition: NotRequired[int | None]
+    source_offset: NotRequired[int | None]
+    reason: Literal["framing", "unknown_schema", "schema_mismatch", "decode", "time_window", "size", "invalid_cmcd", "rejected_by_store"]
+    detail: str
+    schema_id: NotRequired[int | None]
+    key_bytes: NotRequired[bytes | None]
+    payload: bytes
+
+class ObservabilityRouteCount(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    source: str
+    destination: str
+    minute: Instant
+    events: int
+    duplicates: int
+
+class PlaybackQoeSession(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: str
+    reports: int
+    cid: NotRequired[str | None]
+    member_id: NotRequired[str | None]
+    device_type: NotRequired[str | None]
+    player: NotRequired[str | None]
+    region: NotRequired[str | None]
+    isp_asn: NotRequired[int | None]
+    oca_id: NotRequired[str | None]
+    started_at: Instant
+    ended_at: Instant
+    end_reason: Literal["ended", "quit", "fatal", "silence"]
+    startup_ms: NotRequired[int | None]
+    playing_ms: int
+    rebuffer_count: int
+    rebuffer_ms: int
+    rebuffer_ratio: float
+    average_bitrate_kbps: NotRequired[int | None]
+    time_weighted_bitrate_kbps: NotRequired[int | None]
+    switches: int
+    segments: int
+    failed_start: bool
+    exit_before_video_start: bool
+    in_play_failure: bool
+    failovers: int
+
+class PlaybackReport(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: str
+    sn: int
+    target: NotRequired[str]
+    e: Literal["ps", "rr", "bc", "e", "t", "pr", "c", "b", "m", "um", "pe", "pc", "as", "ae", "abs", "abe", "sk", "ce"]
+    sta: NotRequired[Literal["s", "p", "k", "r", "a", "w", "e", "f", "q", "d"] | None]
+    cid: NotRequired[str | None]
+    br_kbps: NotRequired[int | None]
+    tb_kbps: NotRequired[int | None]
+    bl_ms: NotRequired[int | None]
+    mtp_kbps: NotRequired[int | None]
+    d_ms: NotRequired[int | None]
+    ot: NotRequired[Literal["m", "a", "v", "av", "i", "c", "tt", "k", "o"] | None]
+    url: NotRequired[str | None]
+    oca_id: NotRequired[str | None]
+    rc: NotRequired[int | None]
+    ttfb_ms: NotRequired[int | None]
+    ttlb_ms: NotRequired[int | None]
+    bytes: NotRequired[int | None]
+    pt_ms: NotRequired[int | None]
+    msd_ms: NotRequired[int | None]
+    bs: NotRequired[bool]
+    bsa: NotRequired[int | None]
+    bsda_ms: NotRequired[int | None]
+    dfa: NotRequired[int | None]
+    pr: NotRequired[float | None]
+    ec: NotRequired[list[str]]
+    bg: NotRequired[bool]
+    sf: NotRequired[Literal["d", "h", "s", "o"] | None]
+    st: NotRequired[Literal["v", "l", "ll"] | None]
+    member_id: NotRequired[str | None]
+    device_type: NotRequired[str | None]
+    player: NotRequired[str | None]
+    region: NotRequired[str | None]
+    isp_asn: NotRequired[int | None]
+    custom: NotRequired[dict[str, str]]
+
+class PlaybackSessionState(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: str
+    sta: Literal["s", "p", "k", "r", "a", "w", "e", "f", "q", "d"]
+    cid: NotRequired[str | None]
+    br_kbps: NotRequired[int | None]
+    bl_ms: NotRequired[int | None]
+    oca_id: NotRequired[str | None]
+    device_type: NotRequired[str | None]
+    region: NotRequired[str | None]
