@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.base import kafka, log
 from infra.base.clock import Clock, WallClock
@@ -24,11 +24,11 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.ledger import Ledger
 from schemas.catalogue import Topic, catalogue
-from schemas.codec import Encoder
+from schemas.codec import Encoder, InvalidEvent
 from schemas.envelope import Stamp, fingerprint, marker
 
 OnDelivery = Callable[[Exception | None], None]
-"""Called once per event from `poll` or `flush`: None when acknowledged, else why not."""
+"""Called once per event from `poll` or `flush`: None when acknowledged, else why not. What it raises is logged, not passed on."""
 
 
 class Backpressure(Exception):
@@ -37,6 +37,10 @@ class Backpressure(Exception):
 
 class DeliveryFailed(Exception):
     """An event was given up after all retries."""
+
+
+class ProducerBroken(Exception):
+    """The Kafka client met a fatal error and sends nothing any more: end the process, its next incarnation starts afresh."""
 
 
 @dataclass
@@ -53,10 +57,20 @@ class Counts:
         return self.sent - self.acknowledged - self.failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where the events of a topic go, and how they are written."""
+
+    topic: Topic
+    kafka_name: str
+    encode: Encoder
+
+
 class Emitter:
     """A producer's door to the backbone. Safe to share between threads; `send` never blocks on the network after the first use of a topic.
 
-    `producer_id` names the producer for ever; each start gets a new epoch from its ledger.
+    `producer_id` names the producer for ever; each start gets a new epoch from its ledger. Somebody must call `poll` regularly: the caller,
+    or, with `background=True`, a thread of the emitter, on which `on_delivery` then runs.
     """
 
     def __init__(
@@ -68,6 +82,7 @@ class Emitter:
         producer: Producer | None = None,
         ledger_root: Path | None = None,
         schema_ids: Mapping[str, int] | None = None,
+        background: bool = False,
     ) -> None:
         self.clock: Clock = clock or WallClock()
         self.counts = Counts()
@@ -76,9 +91,14 @@ class Emitter:
         self._producer = producer or kafka.producer()
         self._registry = registry
         self._schema_ids = dict(schema_ids or {})
-        self._routes: dict[str, tuple[Topic, str, Encoder]] = {}
-        self._lock = threading.RLock()
+        self._routes: dict[str, _Route] = {}
+        self._lock = threading.Lock()
         self._log = log.get(__name__)
+        self._broken: str | None = None
+        self._closed = threading.Event()
+        self._poller = threading.Thread(target=self._poll_until_closed, name=f"{producer_id}-poll", daemon=True) if background else None
+        if self._poller is not None:
+            self._poller.start()
 
     @property
     def producer_id(self) -> str:
@@ -89,6 +109,19 @@ class Emitter:
     def epoch(self) -> int:
         """Which incarnation of us this is."""
         return self._stamp.epoch
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be sent any more; None while all is well."""
+        return self._broken
+
+    def bind(self, *topics: str) -> None:
+        """Look up the schema ids of `topics` now rather than at their first event.
+
+        Raises RegistryUnavailable, or RegistryError where a contract is not published.
+        """
+        for topic in topics:
+            self._route(topic)
 
     def send(
         self,
@@ -104,36 +137,46 @@ class Emitter:
         """Stamp, check, encode and queue one event for `topic` (its declared name, without namespace).
 
         `record` holds the contract's own fields. Raises InvalidEvent when it does not fit, Backpressure when the queue is full,
-        RegistryError or RegistryUnavailable on the first event of a topic. None of these uses up a sequence number.
+        ProducerBroken after a fatal error, RegistryError or RegistryUnavailable on the first event of a topic. After none of these
+        has a sequence number been used up.
         """
+        route = self._routes.get(topic) or self._route(topic)
+        now_ms = self.clock.now_ms()
         with self._lock:
-            declared, name, encoder = self._route(topic)
-            event_time = self.clock.now_ms() if event_time_ms is None else event_time_ms
-            event = self._stamp(topic, record, event_time, event_id, correlation_id)
+            event = self._stamp(topic, record, now_ms if event_time_ms is None else event_time_ms, event_id, correlation_id)
             seq = event["seq"]
-            framed = encoder(event)
+            framed = route.encode(event)
             digest = fingerprint(framed)
-            key = event[declared.key]
-            self._ledger.reserve(topic, seq)
+            key = event[route.topic.key]
 
-            def delivered(error: Any, message: Message) -> None:
+            def delivered(error: KafkaError | None, message: Message) -> None:
                 self._delivered(topic, seq, digest, error, message, on_delivery)
 
+            self._ledger.reserve(topic, seq)
             try:
                 self._producer.produce(
-                    name, framed, key=str(key).encode(), partition=partition, timestamp=self.clock.now_ms(), on_delivery=delivered
+                    route.kafka_name,
+                    framed,
+                    key=None if key is None else str(key).encode(),
+                    partition=partition,
+                    timestamp=now_ms,
+                    on_delivery=delivered,
                 )
             except BufferError:
-                self.poll()
                 raise Backpressure(f"{len(self._producer)} events wait for Kafka") from None
+            except KafkaException as error:
+                raise self._refused(topic, framed, error.args[0]) from None
             self._stamp.used(topic)
             self.counts.sent += 1
 
-    def mark(self, topic: str) -> None:
-        """Write a time marker to every partition of `topic`."""
-        declared, _, _ = self._route(topic)
+    def mark(self, topic: str, event_time_ms: int | None = None) -> None:
+        """Write a time marker to every partition of `topic`: no event older than this, less the topic's watermark delay, is known to us.
+
+        Raises like `send`; what it wrote before that stays.
+        """
+        declared = self._route(topic).topic
         for partition in range(declared.partitions):
-            self.send(topic, marker(declared.event), partition=partition)
+            self.send(topic, marker(declared.event), event_time_ms=event_time_ms, partition=partition)
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Run delivery callbacks and make acknowledgements durable in the ledger. Call regularly."""
@@ -148,13 +191,18 @@ class Emitter:
             self._ledger.flush()
         return left
 
-    def close(self) -> None:
-        """Flush, then close the ledger in order. What stays unknown stays unknown in the ledger."""
-        left = self.flush()
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Flush, then close the ledger in order; once is enough. What stays unknown stays unknown in the ledger."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._poller is not None:
+            self._poller.join()
+        left = self.flush(timeout_s)
+        if left:
+            self._log.error("closing with sends of unknown outcome", producer_id=self.producer_id, unknown=left)
         with self._lock:
-            if left:
-                self._log.error("closing with sends of unknown outcome", producer_id=self.producer_id, unknown=left)
-            self._ledger.close((topic, self._stamp.next_seq(topic)) for topic in self._routes)
+            self._ledger.close([(topic, self._stamp.next_seq(topic)) for topic in self._routes])
 
     def __enter__(self) -> Emitter:
         return self
@@ -162,16 +210,31 @@ class Emitter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _route(self, topic: str) -> tuple[Topic, str, Encoder]:
-        if topic not in self._routes:
+    def _route(self, topic: str) -> _Route:
+        """The route of a topic. Two threads may look it up at once; both find the same."""
+        route = self._routes.get(topic)
+        if route is None:
             declared = catalogue().topic(topic)
-            if topic not in self._schema_ids:
-                client = self._registry or RegistryClient()
-                self._schema_ids[topic] = client.lookup(settings().topic(declared.name) + "-value", declared.event.schema)
-            self._routes[topic] = (declared, settings().topic(topic), Encoder(declared.event, self._schema_ids[topic]))
-        return self._routes[topic]
+            name = settings().topic(declared.name)
+            schema_id = self._schema_ids.get(topic)
+            if schema_id is None:
+                schema_id = (self._registry or RegistryClient()).lookup(f"{name}-value", declared.event.schema)
+            route = self._routes.setdefault(topic, _Route(declared, name, Encoder(declared.event, schema_id)))
+        return route
 
-    def _delivered(self, topic: str, seq: int, digest: str, error: Any, message: Message, on_delivery: OnDelivery | None) -> None:
+    def _refused(self, topic: str, framed: bytes, error: KafkaError) -> Exception:
+        """What to tell the caller when librdkafka takes a message not even into its queue."""
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return InvalidEvent(f"{topic}: {len(framed)} bytes are more than Kafka takes in one message")
+        if error.fatal():
+            self._broken = str(error)
+            return ProducerBroken(f"{self.producer_id} cannot send any more: {error}")
+        refusal: Exception = KafkaException(error)
+        return refusal
+
+    def _delivered(
+        self, topic: str, seq: int, digest: str, error: KafkaError | None, message: Message, on_delivery: OnDelivery | None
+    ) -> None:
         with self._lock:
             if error is None:
                 self.counts.acknowledged += 1
@@ -179,6 +242,16 @@ class Emitter:
             else:
                 self.counts.failed += 1
                 self._ledger.failed(topic, seq, str(error))
-                self._log.error("event given up", topic=topic, seq=seq, reason=str(error))
+        if error is not None:
+            if error.fatal():
+                self._broken = str(error)
+            self._log.error("event given up", topic=topic, seq=seq, reason=str(error))
         if on_delivery is not None:
-            on_delivery(None if error is None else DeliveryFailed(str(error)))
+            try:
+                on_delivery(None if error is None else DeliveryFailed(str(error)))
+            except Exception as raised:  # one caller's mistake must not keep the others from their callbacks
+                self._log.error("on_delivery raised", topic=topic, seq=seq, reason=repr(raised))
+
+    def _poll_until_closed(self) -> None:
+        while not self._closed.is_set():
+            self.poll(0.05)

@@ -43,8 +43,6 @@ TYPES = _by_key(
 V1_TYPES = _by_key(
     {"integer": "bl d dl mtp rtp v", "number": "br pr tb", "string": "cid nor nrr sid", "token": "ot sf st", "boolean": "bs su"}
 )
-    {"integer": "bl d dl mtp rtp v", "number": "br pr tb", "string": "cid nor nrr sid", "token": "ot sf st", "boolean": "bs su"}
-)
 """Every key of v1 with its type."""
 EVENT_KEYS = frozenset({"cen", "e", "h", "ts"})
 RESPONSE_KEYS = frozenset({"cmsdd", "cmsds", "rc", "smrt", "ttfb", "ttfbb", "ttlb", "url"})
@@ -206,7 +204,7 @@ def _check_event(members: Members, found: list[Violation]) -> None:
     for key in ("e", "ts"):
         if key not in members:
             found.append(Violation(key, "required", f"an event report has {key}"))
-    event = members.get("e", _ABSENT)[0]
+    event: Any = members.get("e", _ABSENT)[0]
     needed = REQUIRED_BY_EVENT.get(event) if isinstance(event, str) else None
     if needed is not None and needed not in members:
         found.append(Violation(needed, "required", f"a report with e={event} has {needed}"))
