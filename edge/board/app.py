@@ -1,0 +1,243 @@
+"""The board's HTTP side.
+
+    GET  /                        the page              GET /watch          the web player
+    GET  /api/boards              every panel with title, question, unit, thresholds and SQL
+    GET  /api/panel/<board>/<name>?from&to&oca&device&title        one panel's rows
+    GET  /api/live/<board>?span_s&oca&device&title                 server-sent events: each panel again whenever it changes
+    GET  /api/session/<sid>       everything known of one session
+    GET  /api/status              services and loader, by the supervisor
+    GET  /healthz
+
+Every answer is JSON; an error is `{"error": words}`. Nothing that a browser sends becomes SQL: panels are files, values are bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.board.panels import BadRequest, PanelRunner, Window
+from infra.base import warehouse
+from infra.base.settings import settings
+from sinks import dashboards
+from sinks.dashboards import Queries
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+PAGES = {"/": "index.html", "/watch": "watch.html"}
+VENDOR = {
+    "uplot.js": "uplot/dist/uPlot.esm.js",
+    "uplot.css": "uplot/dist/uPlot.min.css",
+    "dash.js": "dashjs/dist/modern/esm/dash.all.min.js",
+}
+"""The npm files that pages may load, each by its exact path below node_modules."""
+
+BOARDS = ("quality_of_experience", "pipeline")
+"""What the page shows; the other folders of sinks/dashboards serve the session view and the filters."""
+EVERY_S = 2.0
+HISTORY = timedelta(days=7)
+"""How far back a session is looked for."""
+
+
+def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
+    """The application. `reader` makes a read-only warehouse client; it is called when the first panel is asked for."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.panels = PanelRunner(reader)
+        async with httpx.AsyncClient(timeout=5.0) as http:
+            app.state.http = http
+            yield
+
+    return Starlette(
+        routes=[
+            *(Route(path, page) for path in PAGES),
+            Route("/static/{name}", static),
+            Route("/vendor/{name}", vendor),
+            Route("/api/boards", boards),
+            Route("/api/panel/{board}/{name}", panel),
+            Route("/api/live/{board}", live),
+            Route("/api/session/{sid}", session),
+            Route("/api/status", status),
+            Route("/healthz", healthz),
+        ],
+        middleware=[Middleware(ContentPolicy), Middleware(GZipMiddleware, minimum_size=1024)],
+        exception_handlers={BadRequest: refuse, HTTPException: not_found},
+        lifespan=lifespan,
+    )
+
+
+async def page(request: Request) -> Response:
+    """One of the two pages."""
+    return FileResponse(STATIC / PAGES[request.url.path], headers={"Cache-Control": "no-cache"})
+
+
+async def static(request: Request) -> Response:
+    """A file of ours, by its name alone."""
+    name = request.path_params["name"]
+    if name not in {f.name for f in STATIC.iterdir()}:
+        raise HTTPException(404, f"there is no {name}")
+    return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
+
+
+async def vendor(request: Request) -> Response:
+    """A file of an npm package, from the list above."""
+    name = request.path_params["name"]
+    if name not in VENDOR:
+        raise HTTPException(404, f"there is no {name}")
+    file = HERE / "node_modules" / VENDOR[name]
+    if not file.exists():
+        raise HTTPException(503, f"{name} is not installed: run `headrace setup`, which fetches the page's libraries")
+    return FileResponse(file, headers={"Cache-Control": "public, max-age=3600"})
+
+
+async def boards(request: Request) -> Response:
+    """The boards and their panels."""
+    shown = [
+        {
+            "name": name,
+            "title": name.replace("_", " ").capitalize(),
+            "panels": [asdict(p) for p in dashboards.panels() if p.board == name],
+        }
+        for name in BOARDS
+    ]
+    return JSONResponse({"boards": shown, "namespace": settings().namespace, "every_s": EVERY_S})
+
+
+async def panel(request: Request) -> Response:
+    """One panel over one range."""
+    chosen = _panel(request)
+    answer = await request.app.state.panels.answer(chosen, Window.of(request.query_params).params())
+    return JSONResponse(answer, 503 if "error" in answer else 200)
+
+
+async def live(request: Request) -> Response:
+    """The panels of a board over the last `span_s` seconds, each sent when it first is known and whenever it changes."""
+    name = request.path_params["board"]
+    chosen = [p for p in dashboards.panels() if p.board == name]
+    if name not in BOARDS:
+        raise HTTPException(404, f"there is no board {name}; there are {', '.join(BOARDS)}")
+    try:
+        span_s = int(request.query_params.get("span_s", "900"))
+    except ValueError:
+        raise BadRequest("`span_s` is a whole number of seconds") from None
+    Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)  # refuse before the stream begins
+    runner: PanelRunner = request.app.state.panels
+
+    async def events() -> AsyncIterator[str]:
+        sent: dict[str, bytes] = {}
+        while True:
+            window = Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)
+            for one in chosen:
+                answer = await runner.answer(one, window.params())
+                content = {k: v for k, v in answer.items() if k != "took_ms"}
+                digest = blake2b(json.dumps(content).encode()).digest()
+                if sent.get(one.name) != digest:
+                    sent[one.name] = digest
+                    yield _event("panel", {"name": one.name, **answer})
+            yield _event("tick", {"from": _ms(window.from_), "to": _ms(window.to)})
+            await asyncio.sleep(EVERY_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def session(request: Request) -> Response:
+    """One session: quality, play states, segments, errors, what gateway and cache servers said."""
+    now = datetime.now(UTC)
+    params = {"from": now - HISTORY, "to": now, "sid": request.path_params["sid"][:200]}
+    runner: PanelRunner = request.app.state.panels
+    found: dict[str, Any] = {}
+    for one in (p for p in dashboards.panels() if p.board == "session"):
+        answer = await runner.answer(one, {name: params[name] for name in one.params})
+        found[one.name] = {"title": one.title, "question": one.question, "empty": one.empty, **answer}
+    return JSONResponse({"sid": params["sid"], "parts": found})
+
+
+async def status(request: Request) -> Response:
+    """What the supervisor and the loader say of themselves; where one is silent, that, in words."""
+    asked = {"supervisor": settings().edge.supervisor_url, "loader": settings().loader.status_url}
+    answers = await asyncio.gather(*(_ask(request.app.state.http, name, url) for name, url in asked.items()))
+    return JSONResponse(dict(zip(asked, answers, strict=True)))
+
+
+async def healthz(request: Request) -> Response:
+    """Ready when the page can be served whole."""
+    missing = [name for name, path in VENDOR.items() if not (HERE / "node_modules" / path).exists()]
+    if missing:
+        return PlainTextResponse(f"{', '.join(missing)} not installed: run `headrace setup`\n", 503)
+    return PlainTextResponse("ok\n")
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """400 with the reason."""
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def not_found(request: Request, error: Exception) -> Response:
+    """The status with the reason."""
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    words = error.detail if isinstance(error, HTTPException) else "the board failed; its log says how"
+    return JSONResponse({"error": words}, code)
+
+
+async def _ask(http: httpx.AsyncClient, name: str, url: str) -> dict[str, Any]:
+    if not url:
+        return {"error": f"no {name} is part of this stack"}
+    try:
+        answer = await http.get(f"{url}/status")
+        answer.raise_for_status()
+        return dict(answer.json())
+    except (httpx.HTTPError, ValueError) as error:
+        return {"error": f"the {name} at {url} does not answer: {error or type(error).__name__}"}
+
+
+def _panel(request: Request) -> dashboards.Panel:
+    try:
+        return dashboards.panel(request.path_params["board"], request.path_params["name"])
+    except dashboards.PanelError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _event(kind: str, data: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+class ContentPolicy:
+    """Sends the content security policy: our own scripts only, and connections to the parts of the request path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        edge = settings().edge
+        path = " ".join([edge.gateway_url, edge.collector_url, *edge.oca_urls])
+        self.policy = (
+            f"default-src 'self'; connect-src 'self' {path}; media-src 'self' blob: {path}; img-src 'self' data:; frame-ancestors 'self'"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", self.policy.encode())]
+            await send(message)
+
+        await self.app(scope, receive, with_policy if scope["type"] == "http" else send)

@@ -1,0 +1,108 @@
+/* One panel: heading, question, SQL, and a body that is a number, a table or a chart; says in words when there is nothing to show. */
+
+import { Chart } from "./chart.js";
+import { el } from "./dom.js";
+import { heading, level, parts, show, unitOf } from "./format.js";
+
+const TEXT = new Set(["sid", "title", "device", "oca", "tier", "status", "reason", "component", "topic", "source", "destination"]);
+
+export class PanelView {
+  /** `opens(value)` is called with a row's key where rows can be opened; `explain(panel)` shows the SQL. */
+  constructor(panel, { opens, explain }) {
+    this.panel = panel;
+    this.opens = opens;
+    this.body = el("div.body");
+    this.note = el("p.note", { hidden: true });
+    this.root = el(
+      `article.panel.${panel.show}.w${panel.width}`,
+      { id: `${panel.board}-${panel.name}` },
+      el(
+        "header", {},
+        el("h3", { title: panel.question }, panel.title),
+        el("button.quiet", { type: "button", title: `SQL of “${panel.title}”`, "aria-label": `SQL of ${panel.title}`, onclick: () => explain(panel) }, "SQL"),
+      ),
+      this.body,
+      this.note,
+    );
+    this.note.textContent = "asking the warehouse";
+    this.note.hidden = false;
+    this.body.hidden = true;
+  }
+
+  /** Show an answer of the API: rows, or an error in words. */
+  update(answer, window) {
+    const words = answer.error ?? (answer.rows === 0 ? this.panel.empty : null);
+    this.root.classList.toggle("failed", Boolean(answer.error));
+    this.note.hidden = words === null;
+    this.body.hidden = words !== null;
+    if (words !== null) {
+      if (this.note.textContent !== words) this.note.textContent = words;
+      return;
+    }
+    this.answer = answer;
+    if (this.panel.show === "number") this.number(answer);
+    else if (this.panel.show === "table") this.table(answer);
+    else (this.chart ??= new Chart(this.body, this.panel)).update(answer, window);
+  }
+
+  number({ columns, values }) {
+    if (!this.figure) {
+      this.figure = el("b");
+      this.unit = el("span.unit");
+      this.rest = el("p.rest");
+      this.verdict = el("span.verdict");
+      this.body.append(el("p.figure", {}, this.figure, this.unit, this.verdict), this.rest);
+    }
+    const [figure, unit] = parts(values[0][0], this.panel.unit);
+    const reached = level(values[0][0], this.panel.thresholds);
+    put(this.figure, figure);
+    put(this.unit, unit);
+    put(this.verdict, { bad: "▲ bad", warn: "▲ high", "": "" }[reached]);
+    this.root.dataset.level = reached;
+    put(this.rest, columns.slice(1).map((c, i) => `${show(values[i + 1][0], unitOf(c))} ${heading(c).toLowerCase()}`).join(" · "));
+  }
+
+  table({ columns, values }) {
+    const shape = columns.join("\n");
+    if (this.shape !== shape) {
+      this.shape = shape;
+      this.rows = el("tbody");
+      const heads = columns.map((c) => el(TEXT.has(c) || unitOf(c) === "time" ? "th" : "th.figure", { scope: "col" }, heading(c)));
+      this.body.replaceChildren(el("div.scroll", { tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), this.rows)));
+    }
+    const count = values[0].length;
+    const bar = columns.findIndex((c) => ["plays", "requests", "letters", "events"].includes(c));
+    const most = bar < 0 ? 1 : Math.max(1, ...values[bar]);
+    while (this.rows.children.length > count) this.rows.lastChild.remove();
+    while (this.rows.children.length < count) this.rows.append(this.row(columns));
+    for (let r = 0; r < count; r += 1) {
+      const cells = this.rows.children[r].children;
+      columns.forEach((column, c) => {
+        const value = values[c][r];
+        const target = cells[c].firstElementChild ?? cells[c];
+        put(target, TEXT.has(column) ? (value ?? "–") : show(value, unitOf(column)));
+        if (column === this.panel.opens) target.dataset.opens = value;
+        if (column === "status") cells[c].dataset.status = value;
+        if (c === bar) cells[c].style.setProperty("--share", value / most);
+      });
+    }
+  }
+
+  row(columns) {
+    return el(
+      "tr", {},
+      ...columns.map((column) => {
+        if (column === this.panel.opens) {
+          return el("td", {}, el("button.link", { type: "button", title: "Open the timeline", onclick: (e) => this.opens(e.currentTarget.dataset.opens) }));
+        }
+        if (TEXT.has(column) || unitOf(column) === "time") return el("td");
+        return el(["plays", "requests", "letters", "events"].includes(column) ? "td.figure.bar" : "td.figure");
+      }),
+    );
+  }
+}
+
+/** Write text only where it changed, so that nothing flickers and a selection stays. */
+function put(node, text) {
+  if (node.textContent !== String(text)) node.textContent = text;
+}

@@ -1,0 +1,25 @@
+-- title: Playing now
+-- question: How many members are watching at the end of the chosen range?
+-- show: number
+-- unit: plays
+-- empty: nobody has pressed play yet
+-- width: 2
+SELECT
+  countIf(play_state NOT IN ('e', 'f', 'q') AND last_seen > {to:DateTime64(3, 'UTC')} - INTERVAL 60 SECOND) AS value,
+  countIf(play_state = 'r' AND last_seen > {to:DateTime64(3, 'UTC')} - INTERVAL 60 SECOND) AS rebuffering
+FROM (
+  SELECT
+    sid,
+    argMaxIf(sta, (event_time, sn), sta IS NOT NULL) AS play_state,
+    max(topic_time) AS last_seen,
+    anyLast(cid) AS cid,
+    anyLast(device_type) AS device_type,
+    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca_id
+  FROM playback_report
+  WHERE NOT marker AND topic_time <= {to:DateTime64(3, 'UTC')} AND topic_time > {to:DateTime64(3, 'UTC')} - INTERVAL 1 DAY
+  GROUP BY sid
+)
+WHERE ({title:String} = '' OR cid = {title:String})
+  AND ({device:String} = '' OR device_type = {device:String})
+  AND ({oca:String} = '' OR oca_id = {oca:String})
+HAVING count() > 0

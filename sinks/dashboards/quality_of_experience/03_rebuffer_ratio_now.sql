@@ -1,0 +1,16 @@
+-- title: Rebuffer ratio
+-- question: What share of viewing time was spent waiting for the network?
+-- show: number
+-- unit: ratio
+-- thresholds: warn 0.005, bad 0.02
+-- empty: no session has closed yet
+-- width: 2
+SELECT
+  sum(rebuffer_ms) / (sum(playing_ms) + sum(rebuffer_ms)) AS value,
+  sum(rebuffer_count) AS rebufferings
+FROM qoe_sessions
+WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
+  AND ({title:String} = '' OR cid = {title:String})
+  AND ({device:String} = '' OR device_type = {device:String})
+  AND ({oca:String} = '' OR oca_id = {oca:String})
+HAVING sum(playing_ms) + sum(rebuffer_ms) > 0

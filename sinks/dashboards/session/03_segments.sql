@@ -1,0 +1,12 @@
+-- title: Segments
+-- question: What was fetched, from where, how fast, at which bitrate and with how much in the buffer?
+-- show: timeline
+-- empty: no segment has been fetched
+SELECT
+  event_time AS at, any(ot) AS kind, any(br_kbps) AS bitrate_kbps, any(mtp_kbps) AS throughput_kbps, any(bl_ms) AS buffer_ms,
+  any(ttfb_ms) AS ttfb_ms, any(ttlb_ms) AS ttlb_ms, any(bytes) AS bytes, any(rc) AS rc, any(oca_id) AS oca, any(url) AS url
+FROM playback_report
+WHERE NOT marker AND sid = {sid:String} AND e = 'rr'
+GROUP BY event_id, event_time, sn
+ORDER BY at, sn
+LIMIT 10000

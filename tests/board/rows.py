@@ -1,0 +1,166 @@
+"""Rows for an evening at a small service, drawn from a seed: what the board's tests and screenshots are made of.
+
+Written straight into landing tables, so that a panel is tested without Kafka. Times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.catalogue import catalogue
+
+OCAS = ("oca-0", "oca-1", "oca-2")
+TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
+DEVICES = ("tv", "phone", "tablet", "web", "headless")
+LADDER_KBPS = (300, 750, 1200, 2400, 4200)
+SEGMENT_MS = 2_000
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Evening:
+    """Rows by topic."""
+
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    _seq: int = 0
+
+    def add(self, topic: str, at_ms: int, /, **values: Any) -> None:
+        """One event, stored 400 ms after it happened."""
+        self._seq += 1
+        envelope = {"event_id": f"{topic}-{self._seq}", "event_time": _time(at_ms), "producer_id": "rows", "epoch": 1, "seq": self._seq}
+        position = {
+            "topic_partition": self._seq % 4, "topic_offset": self._seq,
+            "topic_time": _time(at_ms + 20), "ingested_at": _time(at_ms + 20 + 200 + self._seq * 37 % 400),
+        }  # fmt: skip
+        self.rows.setdefault(topic, []).append({**position, **envelope, **values})
+
+    def store(self, client: Any) -> None:
+        """Insert everything into the landing tables of the client's database."""
+        for topic, rows in self.rows.items():
+            by_columns: dict[tuple[str, ...], list[Row]] = {}
+            for row in rows:
+                by_columns.setdefault(tuple(row), []).append(row)
+            for columns, alike in by_columns.items():
+                client.insert(catalogue().topic(topic).table, [list(row.values()) for row in alike], column_names=columns)
+
+
+def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6) -> Evening:
+    """Plays that begin between the two moments; those that would go on after `to_ms` are still open."""
+    rng = random.Random(seed)
+    found = Evening()
+    at = float(from_ms)
+    number = 0
+    while (at := at + rng.expovariate(plays_per_minute / 60_000)) < to_ms:
+        number += 1
+        _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms)
+    for at_ms in range(from_ms, to_ms, 97_000):
+        found.add(
+            "observability.dead_letter", at_ms, component=rng.choice(("collector", "guard")), topic="playback.report",
+            reason=rng.choice(("invalid_cmcd", "decode", "time_window")), detail="br: -3 is negative", payload=b"br=-3",
+        )  # fmt: skip
+    for minute_ms in range(from_ms // 60_000 * 60_000, to_ms, 60_000):
+        found.add(
+            "observability.route_count", minute_ms + 61_000, source="playback.report", destination="playback.keystone",
+            minute=_time(minute_ms), events=rng.randint(900, 1100), duplicates=rng.randint(0, 12),
+        )  # fmt: skip
+    return found
+
+
+def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int) -> None:
+    who = {
+        "sid": sid,
+        "cid": rng.choice(TITLES),
+        "device_type": rng.choices(DEVICES, (5, 3, 1, 3, 2))[0],
+        "member_id": f"m-{rng.randrange(400):03}",
+    }
+    oca = rng.choices(OCAS, (5, 3, 2))[0]
+    reports = list(_reports(rng, oca, at_ms, who["device_type"]))
+    spans = _time_by_state(reports)
+    correlation = f"c-{sid}"
+    found.add(
+        "control.request", at_ms, correlation_id=correlation, route="play", method="POST", path="/play", rc=200,
+        latency_us=rng.randint(900, 4000), sid=sid, cid=who["cid"],
+    )  # fmt: skip
+    for sn, report in enumerate(reports):
+        moment = at_ms + report.pop("after_ms")
+        if moment >= until_ms:
+            return
+        found.add("playback.report", moment, correlation_id=correlation, sn=sn, target="event:1", oca_id=oca, **who, **report)
+        if report["e"] == "rr":
+            found.add(
+                "delivery.access", moment, correlation_id=correlation, oca_id=oca, site_id="ix-1", tier="EMBEDDED_FLASH", sid=sid,
+                cid=who["cid"], path=f"/{who['cid']}/{report['br_kbps']}/{sn}.m4s", rc=report["rc"], bytes=report["bytes"],
+                ttfb_us=report["ttfb_ms"] * 900, ttlb_us=report["ttlb_ms"] * 980, hit=rng.random() < 0.97,
+            )  # fmt: skip
+    states = [r["sta"] for r in reports if r.get("sta")]
+    bitrates = [r["br_kbps"] for r in reports if r["e"] == "rr"]
+    started = "p" in states
+    found.add(
+        "playback.qoe_session", moment + 1_500, **who, reports=len(reports), oca_id=oca if bitrates else None,
+        started_at=_time(at_ms), ended_at=_time(moment), end_reason={"e": "ended", "q": "quit", "f": "fatal"}[states[-1]],
+        startup_ms=next((r["msd_ms"] for r in reports if r.get("msd_ms")), None), playing_ms=spans.get("p", 0),
+        rebuffer_count=states.count("r"), rebuffer_ms=spans.get("r", 0),
+        rebuffer_ratio=spans.get("r", 0) / max(1, spans.get("p", 0) + spans.get("r", 0)),
+        average_bitrate_kbps=round(sum(bitrates) / len(bitrates)) if bitrates else None,
+        time_weighted_bitrate_kbps=round(sum(bitrates) / len(bitrates)) if bitrates else None,
+        switches=sum(a != b for a, b in itertools.pairwise(bitrates)), segments=len(bitrates),
+        failed_start=not started and states[-1] == "f", exit_before_video_start=not started and states[-1] == "q",
+        in_play_failure=started and states[-1] == "f", failovers=0,
+    )  # fmt: skip
+
+
+def _reports(rng: random.Random, oca: str, at_ms: int, device: str) -> Iterator[Row]:
+    """A player's reports; `after_ms` counts from the press of play."""
+    # The third cache server has a bad quarter of an hour in every hour.
+    slow = 3.0 if oca == "oca-2" and at_ms // 900_000 % 4 == 1 else 1.0
+    yield {"after_ms": 0, "e": "ps", "sta": "s"}
+    startup_ms = round(rng.lognormvariate(6.7, 0.45) * slow * (1.4 if device == "tv" else 1.0))
+    fate = rng.random()
+    if fate < 0.015:
+        yield {"after_ms": 900, "e": "e", "ec": ["manifest-404"]}
+        yield {"after_ms": 910, "e": "ps", "sta": "f", "ec": ["manifest-404"]}
+        return
+    if fate < 0.04:
+        yield {"after_ms": 2_800, "e": "ps", "sta": "q"}
+        return
+    after, buffer_ms, rung = startup_ms, 6_000, 2
+    yield {"after_ms": after, "e": "ps", "sta": "p", "msd_ms": startup_ms, "pt_ms": 0}
+    for _ in range(rng.randint(10, 90)):
+        throughput = rng.lognormvariate(8.6, 0.6) / slow
+        took_ms = round(LADDER_KBPS[rung] * SEGMENT_MS / throughput)
+        after += max(took_ms, 20)
+        if took_ms > buffer_ms:
+            dry = after - (took_ms - buffer_ms)
+            yield {"after_ms": dry, "e": "ps", "sta": "r"}
+            yield {"after_ms": after, "e": "ps", "sta": "p"}
+            buffer_ms = 0
+        yield {
+            "after_ms": after, "e": "rr", "ot": "v", "br_kbps": LADDER_KBPS[rung], "mtp_kbps": round(throughput), "bl_ms": max(0, buffer_ms - took_ms),
+            "d_ms": SEGMENT_MS, "rc": 200, "ttfb_ms": max(2, took_ms // 8), "ttlb_ms": max(4, took_ms), "bytes": LADDER_KBPS[rung] * SEGMENT_MS // 8,
+        }  # fmt: skip
+        buffer_ms = min(12_000, max(0, buffer_ms - took_ms) + SEGMENT_MS)
+        after += max(0, SEGMENT_MS - took_ms) if buffer_ms >= 8_000 else 0
+        rung = max(i for i, kbps in enumerate(LADDER_KBPS) if i == 0 or kbps < throughput * 0.8)
+    if rng.random() < 0.01:
+        yield {"after_ms": after + 900, "e": "ps", "sta": "f", "ec": ["media-decode"]}
+    else:
+        yield {"after_ms": after + 1_000, "e": "ps", "sta": rng.choice("eeq")}
+
+
+def _time_by_state(reports: list[Row]) -> dict[str, int]:
+    """ms in each play state, from one change of state to the next."""
+    changes = [(r["after_ms"], r["sta"]) for r in reports if r.get("sta")]
+    spans: dict[str, int] = {}
+    for (since, state), (until, _) in itertools.pairwise(changes):
+        spans[state] = spans.get(state, 0) + until - since
+    return spans
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
