@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from infra.base.settings import settings
 
@@ -67,7 +67,15 @@ def ensure_topics(topics: list[NewTopic], timeout_s: float = 30.0) -> list[str]:
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise
-    stale = [ConfigResource(ResourceType.TOPIC, t.topic, set_config=t.config) for t in topics if t.topic in existing and t.config]
-    for future in client.alter_configs(stale, request_timeout=timeout_s).values() if stale else []:
+    stale = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            t.topic,
+            incremental_configs=[ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in t.config.items()],
+        )
+        for t in topics
+        if t.topic in existing and t.config
+    ]
+    for future in client.incremental_alter_configs(stale, request_timeout=timeout_s).values() if stale else []:
         future.result(timeout_s)
     return created

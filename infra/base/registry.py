@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -33,6 +34,16 @@ class RegistryClient:
         self.url = (url or settings().registry.url).rstrip("/")
         self._http = httpx.Client(timeout=timeout_s or settings().registry.timeout_s)
         self._schema_by_id: dict[int, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Let the connection go; `with RegistryClient() as registry:` does it too."""
+        self._http.close()
+
+    def __enter__(self) -> RegistryClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Register `schema` under `subject` (idempotent) and return its id. A refused evolution raises RegistryError(code=409).

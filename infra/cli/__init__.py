@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from infra.cli import doctor, down, logs, schema, settings, setup, status, up
+from infra.cli import doctor, down, logs, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -16,7 +16,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up.up, down.down, status.status, logs.logs, doctor.doctor, settings.settings, setup.setup):
+for command in (
+    up.up, down.down, status.status, logs.logs, record.record, replay.replay, doctor.doctor, settings.settings, setup.setup,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(schema.app, name="schema")
 

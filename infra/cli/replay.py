@@ -1,0 +1,77 @@
+"""`headrace replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def replay(
+    log: Annotated[Path, typer.Argument(help="Directory that `headrace record` wrote.")],
+    speed: Annotated[str, typer.Option(help="Log seconds per second, e.g. 1 or 60; `max` is as fast as it goes.")] = "max",
+    namespace: Annotated[str, typer.Option(help="Namespace to replay into; it is made where it does not exist.")] = "replay",
+    same_topics: Annotated[bool, typer.Option("--same-topics", help="Into the topics themselves, if they are empty.")] = False,
+    topics: Annotated[str, typer.Option(help="Comma-separated topics; default: those that sources write.")] = "",
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out records stamped earlier, e.g. 2026-01-31T18:00.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Leave out records stamped then or later.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted replay.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Then compare the derived tables of both namespaces, row for row.")] = False,
+) -> None:
+    """Put a recorded log back onto topics: same keys, partitions and timestamps."""
+    from infra.base.registry import RegistryUnavailable
+    from infra.cli.interrupt import until_interrupted
+    from infra.cli.when import Progress, instant_ms
+    from infra.cli.words import Refusal, out
+    from sinks.archive import Damaged
+    from sinks.replay import CannotReplay
+    from sinks.replay import replay as put_back
+
+    try:
+        factor = None if speed == "max" else float(speed)
+    except ValueError:
+        raise typer.BadParameter(f"--speed {speed}: a number, or max") from None
+    with until_interrupted() as interrupted:
+        try:
+            done = put_back(
+                log,
+                namespace=None if same_topics else namespace,
+                speed=factor,
+                topics=[t for t in topics.split(",") if t],
+                from_ms=instant_ms(from_),
+                to_ms=instant_ms(to),
+                resume=resume,
+                stop=interrupted,
+                progress=Progress("replayed"),
+            )
+        except (CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable) as error:
+            raise Refusal(str(error)) from None
+    where = f"namespace {done.namespace}" if done.namespace else "the topics themselves"
+    before = f", after {done.skipped:,} that were there" if done.skipped else ""
+    out.print(f"{done.records:,} records into {where} in {done.seconds:.1f} s ({done.events_per_s:,.0f} events/s){before}")
+    if done.unknown_schema:
+        out.print(f"{done.unknown_schema:,} of them carry a schema id that the recording's registry did not know; they went on unchanged")
+    if not done.complete:
+        raise Refusal("interrupted: the same command with --resume goes on where it stopped")
+    if compare:
+        _compare(done.namespace)
+
+
+def _compare(namespace: str) -> None:
+    """Print whether the derived tables came out equal."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from infra.base.settings import settings
+    from infra.cli.words import Refusal, out
+    from sinks.replay import CannotCompare
+    from sinks.replay import compare as compared
+
+    target = settings().model_copy(update={"namespace": namespace})
+    try:
+        result = compared(settings().database, target.database)
+    except (CannotCompare, ClickHouseError) as error:
+        raise Refusal(str(error)) from None
+    if not result.equal:
+        raise Refusal(str(result))
+    out.print(str(result))

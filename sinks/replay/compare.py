@@ -1,0 +1,119 @@
+"""Are the tables of two databases equal, row for row? Order-free, and blind to where in Kafka a row came from.
+
+Both databases lie in one warehouse, so the comparison runs there: rows become 128-bit hashes, and their counts and sums must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from infra.base import warehouse
+from schemas.project import POSITION_COLUMNS
+
+FINAL_VIEWS = ("qoe_sessions",)
+"""What a replay is judged by: views that hold the newest row of each session, however often it was written."""
+FIRST_DIFFERENCES = 5
+
+
+class CannotCompare(Exception):
+    """The tables cannot be compared; the message says which column or table is missing."""
+
+
+@dataclass(frozen=True)
+class TableComparison:
+    """One table in both databases. `differences` are the first rows that one has and the other has not (or has more often)."""
+
+    table: str
+    rows_a: int
+    rows_b: int
+    different: int
+    differences: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """As many rows, and the same ones."""
+        return self.different == 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tables of two databases."""
+
+    database_a: str
+    database_b: str
+    tables: list[TableComparison]
+
+    @property
+    def equal(self) -> bool:
+        """Every table is."""
+        return all(table.equal for table in self.tables)
+
+    @property
+    def rows(self) -> int:
+        """Rows that were compared."""
+        return sum(table.rows_a for table in self.tables)
+
+    def __str__(self) -> str:
+        if self.equal:
+            return f"{self.rows:,} rows equal ({', '.join(table.table for table in self.tables)})"
+        lines = []
+        for table in self.tables:
+            rows = f"{table.rows_a:,} rows in {self.database_a}, {table.rows_b:,} in {self.database_b}"
+            lines.append(f"{table.table}: {rows}, {table.different:,} different")
+            lines += [f"  {difference}" for difference in table.differences]
+        return "\n".join(lines)
+
+
+def compare(
+    database_a: str, database_b: str, tables: Sequence[str] = FINAL_VIEWS, *, until_ms: int | None = None, client: Client | None = None
+) -> Comparison:
+    """Compare `tables` (or views) of two databases of the warehouse; time markers and position columns are left out.
+
+    `until_ms` leaves out rows whose event_time is later, for a database that is still being written. Raises CannotCompare.
+    """
+    client = client or warehouse.reader()
+    return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
+
+
+def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> TableComparison:
+    columns_a, columns_b = (_columns(client, database, table) for database in (a, b))
+    if columns_a != columns_b:
+        only = sorted(set(columns_a) ^ set(columns_b))
+        raise CannotCompare(f"{table} has different columns in {a} and {b}: {', '.join(only)}; `headrace up` brings tables up to date")
+    wanted = [name for name in columns_a if name not in POSITION_COLUMNS]
+    condition = "NOT marker" if "marker" in columns_a else "1"
+    if until_ms is not None and "event_time" in columns_a:
+        condition += f" AND event_time <= fromUnixTimestamp64Milli({int(until_ms)})"
+    row = ", ".join(f"`{name}`" for name in wanted)
+
+    def hashes(database: str, sign: int) -> str:
+        return f"SELECT sipHash128({row}) AS hash, {sign} AS sign FROM `{database}`.`{table}` WHERE {condition}"
+
+    both = f"{hashes(a, 1)} UNION ALL {hashes(b, -1)}"
+    balance = f"SELECT hash, sum(sign) AS surplus FROM ({both}) GROUP BY hash HAVING surplus != 0"
+    rows_a, rows_b = client.query(f"SELECT countIf(sign = 1), countIf(sign = -1) FROM ({both})").result_rows[0]
+    different = client.query(f"SELECT sum(abs(surplus)) FROM ({balance})").result_rows[0][0]
+    differences = []
+    if different:
+        for database, comparison in ((a, ">"), (b, "<")):
+            answer = client.query(
+                f"SELECT {row} FROM `{database}`.`{table}` WHERE {condition} AND sipHash128({row}) IN "
+                f"(SELECT hash FROM ({balance}) WHERE surplus {comparison} 0) ORDER BY {row} LIMIT {FIRST_DIFFERENCES}"
+            )
+            differences += [{"only_in": database, **dict(zip(wanted, found, strict=True))} for found in answer.result_rows]
+    return TableComparison(table, rows_a, rows_b, int(different), differences)
+
+
+def _columns(client: Client, database: str, table: str) -> dict[str, str]:
+    """Column name → type, in the table's order."""
+    answer = client.query(
+        "SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position",
+        parameters={"database": database, "table": table},
+    )
+    if not answer.result_rows:
+        raise CannotCompare(f"there is no {database}.{table}")
+    return dict(answer.result_rows)
