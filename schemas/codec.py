@@ -115,7 +115,7 @@ def explain(event: Event, record: Mapping[str, Any]) -> str:
             if "default" not in item:
                 return f"{name} is missing"
             continue
-        if not fastavro.validate(record[name], _standalone(item["type"]), raise_errors=False):
+        if not _valid(record[name], item["type"]):
             return f"{name}: {record[name]!r} is not {_words(item['type'])}"
     return ""
 
@@ -206,14 +206,20 @@ def _nested(fields: list[dict[str, Any]]) -> Check:
     return wrong
 
 
+def _valid(value: Any, kind: Any) -> bool:
+    standalone = fastavro.parse_schema(kind, _force=True) if isinstance(kind, dict) else kind
+    try:
+        return bool(fastavro.validate(value, standalone, raise_errors=False))
+    except (ValueError, TypeError, OverflowError):  # of a decimal that does not fit fastavro raises even so
+        return False
+
+
 def _words(kind: Any) -> str:
     """An Avro type as people say it."""
     if isinstance(kind, list):
         return f"{_words(kind[1])} or null"
-    if isinstance(kind, Mapping):
-        return str(kind.get("logicalType", kind["type"]))
-    return str(kind)
-
-
-def _standalone(kind: Any) -> Any:
-    return fastavro.parse_schema(kind, _force=True) if isinstance(kind, dict) else kind
+    if not isinstance(kind, Mapping):
+        return str(kind)
+    if kind.get("logicalType") == "decimal":
+        return f"decimal({kind['precision']}, {kind.get('scale', 0)})"
+    return str(kind.get("logicalType", kind["type"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from schemas.catalogue import Event
@@ -57,15 +58,19 @@ def marker(event: Event) -> dict[str, Any]:
 
 
 def _zero(kind: Any) -> Any:
+    if isinstance(kind, list):
+        return None
     if isinstance(kind, str):
         return ZERO[kind]
+    if kind.get("logicalType") == "decimal":
+        return Decimal(0)
     if kind["type"] == "array":
         return []
     if kind["type"] == "map":
         return {}
     if kind["type"] == "record":
         return {f["name"]: _zero(f["type"]) for f in kind["fields"]}
-    return 0 if kind.get("logicalType") in ("timestamp-millis", "date") else _zero(kind["type"])
+    return _zero(kind["type"])
 
 
 def fingerprint(framed: bytes) -> str:

@@ -81,3 +81,31 @@ def value(kind: Any, random: Random) -> Any:
 def _single(number: float) -> float:
     """The nearest number that 32 bits hold."""
     return float(struct.unpack("<f", struct.pack("<f", number))[0])
+
+
+def from_json(event: Event, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A record from its JSON: ISO 8601 strings for times and dates, text in Latin-1 for bytes, strings for decimals.
+
+    What does not have that form is left as it is, for the encoder to refuse.
+    """
+    types = {f["name"]: f["type"] for f in event.fields}
+    return {name: _from_json(types[name], value) if name in types else value for name, value in values.items()}
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if isinstance(kind, list):
+        return _from_json(kind[1], value)
+    if isinstance(kind, Mapping) and kind["type"] == "record" and isinstance(value, Mapping):
+        types = {f["name"]: f["type"] for f in kind["fields"]}
+        return {name: _from_json(types[name], inner) if name in types else inner for name, inner in value.items()}
+    if not isinstance(value, str):
+        return value
+    logical = kind.get("logicalType") if isinstance(kind, Mapping) else kind
+    try:
+        if logical == "timestamp-millis":
+            return datetime.fromisoformat(value)
+        if logical == "date":
+            return date.fromisoformat(value)
+        return value.encode("latin-1") if logical == "bytes" else Decimal(value) if logical == "decimal" else value
+    except (ValueError, ArithmeticError):
+        return value

@@ -88,7 +88,7 @@ def _clickhouse(kind: Any, low: bool = False) -> str:
     if kind["type"] == "map":
         return f"Map(String, {_clickhouse(kind['values'])})"
     if kind["type"] == "record":
-        return "Tuple(" + ", ".join(f"{f['name']} {_clickhouse(f['type'])}" for f in kind["fields"]) + ")"
+        return "Tuple(" + ", ".join(f"`{f['name']}` {_clickhouse(f['type'])}" for f in kind["fields"]) + ")"
     return _clickhouse(kind["type"])
 
 
@@ -125,15 +125,15 @@ def landing_table(topic: Topic, database: str, ttl_days: int, engine: str = "Mer
     The deduplication window covers far more blocks than are ever in flight.
     """
     columns = ",\n".join(
-        f"  `{name}` {kind}" + (f" COMMENT '{_quote(doc)}'" if (doc := _doc(topic, name)) else "")
+        f"  `{name}` {kind}" + (f" COMMENT '{_escape(doc)}'" if (doc := _doc(topic, name)) else "")
         for name, kind in landing_columns(topic).items()
     )
     ttl = f"\nTTL toDateTime(topic_time) + INTERVAL {ttl_days} DAY" if ttl_days else ""
-    order = ", ".join(dict.fromkeys((*topic.order_by, "topic_partition", "topic_offset")))
+    order = ", ".join(f"`{name}`" for name in dict.fromkeys((*topic.order_by, "topic_partition", "topic_offset")))
     return (
         f"CREATE TABLE IF NOT EXISTS `{database}`.`{topic.table}` (\n{columns}\n) ENGINE = {engine}\n"
         f"PARTITION BY toYYYYMM(topic_time)\nORDER BY ({order}){ttl}\n"
-        f"SETTINGS non_replicated_deduplication_window = 10000\nCOMMENT '{_quote(topic.description)}'"
+        f"SETTINGS non_replicated_deduplication_window = 10000\nCOMMENT '{_escape(topic.description)}'"
     )
 
 
@@ -142,4 +142,10 @@ def _doc(topic: Topic, name: str) -> str:
 
 
 def _quote(text: str) -> str:
+    """For a Flink string literal, where a backslash is a backslash."""
     return text.replace("'", "''")
+
+
+def _escape(text: str) -> str:
+    """For a ClickHouse string literal, where a backslash escapes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
