@@ -141,10 +141,14 @@ def parse_headers(headers: Mapping[str, str]) -> Members | None:
     return _checked(merged, "request")
 
 
-def parse_json(value: object, mode: Mode = "event") -> Members:
+def parse_json(text: str | bytes, mode: Mode = "event") -> Members:
     """One report as a JSON object of keys: numbers, strings (tokens too), booleans, and lists for inner lists. Raises InvalidCmcd."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidCmcd([Violation("*", "syntax", f"not JSON: {error}")]) from None
     if not isinstance(value, dict):
-        raise InvalidCmcd([Violation("*", "syntax", f"a report is a JSON object, not {json.dumps(value)[:80]}")])
+        raise InvalidCmcd([Violation("*", "syntax", f"a report is a JSON object, not {_shown(value)}")])
     members: Members = {}
     for key, found in value.items():
         if isinstance(found, list):
@@ -154,12 +158,21 @@ def parse_json(value: object, mode: Mode = "event") -> Members:
     return _checked(members, mode)
 
 
+def custom(pairs: Iterable[tuple[str, str]]) -> Members:
+    """Custom keys that reach us beside a report, as in the collector's own address. Raises InvalidCmcd."""
+    members: Members = {key: (value, NONE) for key, value in pairs}
+    violations = [broken for key, (value, _) in members.items() if (broken := _check_unknown(key, value, 2)) is not None]
+    if violations:
+        raise InvalidCmcd(violations)
+    return members
+
+
 def _json_bare(key: str, value: object) -> sf.Bare:
     if isinstance(value, str):
         return Token(value) if key in TOKENS else value
     if isinstance(value, (bool, int, float)):
         return value
-    raise InvalidCmcd([Violation(key, "type", f"{key} is {json.dumps(value)[:80]}, which CMCD has no type for")])
+    raise InvalidCmcd([Violation(key, "type", f"{key} is {_shown(value)}, which CMCD has no type for")])
 
 
 def _key_at(text: str, position: int) -> str:

@@ -1,0 +1,68 @@
+"""Serving: one ASGI application on the address that the settings give, until SIGTERM or SIGINT asks it to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from urllib.parse import urlsplit
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from infra.base import log
+
+CORS = Middleware(
+    CORSMiddleware,
+    allow_origins=["*"],
+    allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
+    allow_headers=["*"],
+    expose_headers=["Accept-Ranges", "Content-Length", "Content-Range", "Date", "ETag", "Retry-After", "X-Correlation-Id"],
+    max_age=86_400,
+)
+"""Browsers on any page may use the edge: no cookie or credential is involved."""
+
+
+def serve(app: ASGIApp, url: str) -> None:
+    """Serve `app` at the host and port of `url`; returns after requests under way were answered and the app's lifespan has ended.
+
+    Raises SystemExit in words when the address cannot be used.
+    """
+    host, port = _free(url)
+    server = Server(
+        app,
+        host,
+        port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        backlog=1024,
+        backpressure=1024,
+    )
+    asyncio.run(_until_asked_to_end(server))
+
+
+def _free(url: str) -> tuple[str, int]:
+    """Host and port of `url`, nobody listening there. The server itself would share a taken port without a word."""
+    address = urlsplit(url)
+    if address.hostname is None or address.port is None:
+        raise SystemExit(f"{url!r} is no address to serve at: http://host:port is")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.hostname, address.port))
+        except OSError as error:
+            raise SystemExit(f"{url} cannot be served: {error}; `headrace doctor` says what is in the way") from None
+    return address.hostname, address.port
+
+
+async def _until_asked_to_end(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    log.get(__name__).info("serving", address=f"{server.bind_addr}:{server.bind_port}")
+    await server.serve()
