@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -25,6 +26,7 @@ app.add_typer(schema.app, name="schema")
 
 def main() -> None:
     """Entry point: a refusal is words and exit code 1, never a traceback."""
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries' complaints reach the user as refusals, not twice
     try:
         app()
     except Refusal as refusal:

@@ -10,10 +10,11 @@ from pathlib import Path
 def setup() -> None:
     """Fetch what the Python packages do not bring: the pinned Java archives, and the page's libraries from npm."""
     from infra.cli.words import Refusal, out
-    from infra.stack import jars
+    from infra.stack import jars, jvm
 
     try:
         jars.ensure()
+        jvm.share_classes()
     except jars.JarError as error:
         raise Refusal(str(error)) from None
     out.print(f"{len(jars.pinned())} Java archives are in the cache and match their checksums")

