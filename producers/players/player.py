@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from producers.players.bola import choose
 from producers.players.clock import LoopClock
@@ -86,10 +85,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Fetched:
-    """One request that was made. `rc` is 0 where no answer came or it broke off."""
+    """One request that was made. `rc` is 0 where no answer came or it broke off; then the collector knows the server by its URL."""
 
     url: str
-    oca_id: str
+    oca_id: str | None
     asked_ms: int
     rc: int
     ttfb_ms: int
@@ -348,12 +347,13 @@ class Player:
         """One GET through the shaped link, with CMCD in its query. Never raises NoAnswer: it is an answer of status 0."""
         query = ("&" if "?" in url else "?") + self._reporter.request(**keys)
         asked_ms = self._clock.now_ms()
-        oca_id, rc, size, content = urlsplit(url).netloc, 0, 0, bytearray()
+        rc, size, content = 0, 0, bytearray()
+        oca_id: str | None = None
         first_ms: int | None = None
         try:
             await self._clock.until(asked_ms + self._rtt_ms)
             async with self._transport.get(url + query) as incoming:
-                oca_id = incoming.headers.get("x-oca-id", oca_id)
+                oca_id = incoming.headers.get("x-oca-id")
                 async for piece in incoming.body():
                     await self._clock.until(self._link.pass_bytes(self._clock.now_ms(), len(piece)))
                     first_ms = first_ms or self._clock.now_ms()

@@ -6,6 +6,7 @@ A report is numbered when it is made and keeps its number however often it is se
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +14,20 @@ from typing import Any
 
 from infra.base import log
 from producers.players.clock import LoopClock
-from producers.players.transport import NoAnswer, Transport
+from producers.players.transport import Answer, NoAnswer, Transport
 from schemas.cmcd import serialise, to_query
 
 CONTENT_TYPE = "application/cmcd"
 CUSTOM = "com.headrace-"
 """What our own keys begin with: member, device, player, region, asn, oca, bytes, cid (the correlation id)."""
+
+
+def accepted(answer: Answer, reports: int) -> int:
+    """How many of a batch of `reports` an answer accepted: what it says, else all of them if it is 202 and none if it is a refusal."""
+    try:
+        return int(json.loads(answer.content)["accepted"])
+    except (ValueError, KeyError, TypeError):
+        return reports if answer.status == 202 else 0
 
 
 @dataclass
@@ -29,7 +38,7 @@ class Counts:
     taken: int = 0
     """Answered 202: Kafka has them."""
     refused: int = 0
-    """Answered 4xx: wrong by content, so sending them again is useless."""
+    """Wrong by content, says the collector, so sending them again is useless."""
     dropped: int = 0
     """Fell out of a full outbox, or were left at the end."""
     retries: int = 0
@@ -48,7 +57,7 @@ class Counts:
 class Outbox:
     """Reports on their way to one collector, oldest first. Bounded: when full, the oldest is dropped and counted."""
 
-    def __init__(self, transport: Transport, clock: LoopClock, capacity: int = 2_000, batch: int = 50, linger_ms: int = 1_000) -> None:
+    def __init__(self, transport: Transport, clock: LoopClock, capacity: int = 2_000, batch: int = 50, linger_ms: int = 500) -> None:
         self.counts = Counts()
         self._transport = transport
         self._clock = clock
@@ -107,12 +116,12 @@ class Outbox:
                 status, told, reason = answer.status, answer.headers.get("retry-after", ""), answer.content[:500].decode(errors="replace")
             except NoAnswer as error:
                 reason = str(error)
-            if 200 <= status < 300:
-                self.counts.taken += reports
-                return
-            if 400 <= status < 500 and status not in (408, 429):
-                self.counts.refused += reports
-                self._log.error("the collector refuses reports", url=url, status=status, reason=reason)
+            if status == 202 or (400 <= status < 500 and status not in (408, 429)):
+                taken = accepted(answer, reports)
+                self.counts.taken += taken
+                self.counts.refused += reports - taken
+                if taken < reports:
+                    self._log.error("the collector refuses reports", url=url, status=status, refused=reports - taken, reason=reason)
                 return
             self.counts.retries += 1
             pause_ms = int(told) * 1000 if told.isdigit() else wait_ms

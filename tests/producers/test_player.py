@@ -127,7 +127,8 @@ def test_silence_and_broken_bodies_are_failures_without_an_answer(status: int, r
     edge = FakeEdge(status=lambda url: status if "oca-1" in url and ".m4s" in url else 200)
     outcome, _ = play(edge)
     assert outcome.state == "e"
-    assert ("oca-1", rc) in [(r.fields["oca_id"], r.fields["rc"]) for r in edge.reports if r.fields["e"] == "rr"]
+    failed = [r.fields for r in edge.reports if r.fields["e"] == "rr" and r.fields["rc"] == rc]
+    assert [f["url"].split("/")[2] for f in failed] == ["oca-1"]
 
 
 def test_no_server_at_all_is_a_failed_start() -> None:
@@ -167,6 +168,13 @@ def test_a_refusal_by_content_is_counted_and_not_repeated() -> None:
     edge = FakeEdge(collector=lambda: Answer(400, {}, b"line 1: no"))
     _, counts = play(edge)
     assert (counts.taken, counts.refused, counts.retries) == (0, counts.made, 0)
+
+
+def test_what_a_batch_lost_is_counted_report_by_report() -> None:
+    edge = FakeEdge(collector=lambda: Answer(202, {}, b'{"accepted": 1, "rejected": [{"line": 2, "key": "br"}]}'))
+    _, counts = play(edge)
+    assert counts.taken == edge.posts
+    assert counts.taken + counts.refused == counts.made
 
 
 def test_a_dead_collector_costs_reports_but_never_the_playback() -> None:
