@@ -11,6 +11,7 @@ import typer
 def up(
     only: Annotated[str, typer.Option(help="Comma-separated services to run instead of all; `flink` is both of its processes.")] = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay until Ctrl-C, then take the stack down.")] = False,
+    players: Annotated[int, typer.Option(help="Let so many headless players watch the demo titles.")] = 0,
     port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a fixed port, such as board=8080; others are free ones.")] = None,
 ) -> None:
     """Start the local stack and return when every service has answered a real request."""
@@ -30,7 +31,8 @@ def up(
         raise Refusal(f"{finding.what}: {finding.says}\nDo: {finding.mend}")
     try:
         jars.ensure()
-        arguments = [*(("--only", only) if only else ()), *(word for given in port or [] for word in ("--port", given))]
+        arguments = [*(("--only", only) if only else ()), *(("--players", str(players)) if players else ())]
+        arguments += [word for given in port or [] for word in ("--port", given)]
         stack.start(arguments, tied=foreground)
         status = stack.wait_ready(StartLines())
     except (StartFailed, jars.JarError) as error:

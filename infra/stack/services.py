@@ -355,3 +355,13 @@ def catalogue() -> list[Service]:
         ),
         PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),
     ]  # fmt: skip
+
+
+def watching(players: int, inject: bool = False) -> list[Service]:
+    """What the demo adds: titles to watch, encoded unless they are cached, and `players` members who watch them."""
+    arguments = ("--count", str(players), *(("--inject",) if inject else ()))
+    everything = ("titles", "jobs", "collector", "gateway", *(f"oca-{n}" for n in range(OCAS)))
+    return [
+        Task("titles", module="producers.encoders", arguments=("--emit",)),
+        PythonService("players", everything, module="producers.players", arguments=arguments),
+    ]

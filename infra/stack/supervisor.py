@@ -28,7 +28,7 @@ from infra.base import log
 from infra.base.settings import settings
 from infra.stack import control, jars, jvm
 from infra.stack.processes import RUN_MARK, die_with_parent, kill_run, rss_by_group
-from infra.stack.services import OCAS, NotReady, PythonService, Service, Task, catalogue
+from infra.stack.services import OCAS, NotReady, Service, Task, catalogue, watching
 from infra.stack.site import PortTaken, Site, choose
 
 LOG_BYTES = 16 << 20
@@ -398,13 +398,6 @@ def select(services: list[Service], only: str) -> list[Service]:
     return [service for service in services if service.name in wanted]
 
 
-def extra(definition: str) -> Service:
-    """A further service from `name=module argument ...`; it starts when the collector and gateway are there."""
-    name, _, command = definition.partition("=")
-    module, *arguments = command.split()
-    return PythonService(name, ("jobs", "collector", "gateway", "loader"), module=module, arguments=tuple(arguments))
-
-
 async def supervise(site: Site, services: list[Service]) -> None:
     """End what an earlier run left in the state directory, then run `services` until told to stop. StartFailed if they cannot start."""
     own = site.state_dir / "supervisor.json"
@@ -425,7 +418,8 @@ def main() -> int:
     """Entry of the supervisor process; the exit code is 0 after an ordered end, 1 with words on standard error otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="comma-separated names of the services to run")
-    parser.add_argument("--also", action="append", default=[], help="name=module arguments: a further service")
+    parser.add_argument("--players", type=int, default=0, help="let so many players watch the demo titles")
+    parser.add_argument("--inject", action="store_true", help="make one failed start and one failover happen to them")
     parser.add_argument("--port", action="append", default=[], help="name=number: a fixed port")
     arguments = parser.parse_args()
     log.configure("supervisor")
@@ -434,7 +428,8 @@ def main() -> int:
             jars.ensure()
             jvm.share_classes()
             fixed = {name: int(number) for name, _, number in (given.partition("=") for given in arguments.port)}
-            services = select([*catalogue(), *map(extra, arguments.also)], arguments.only)
+            services = [*catalogue(), *(watching(arguments.players, arguments.inject) if arguments.players else [])]
+            services = select(services, arguments.only)
             asyncio.run(supervise(choose(settings(), OCAS, fixed), services))
     except (StartFailed, AlreadyRunning, PortTaken, jars.JarError, ValueError) as error:
         print(error, file=sys.stderr)

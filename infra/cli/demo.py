@@ -1,0 +1,168 @@
+"""`headrace demo`: the whole system with real players, on a state directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from infra.stack.local import LocalStack
+
+SUMMARY = Path("build/demo/summary.json")
+SETTLE_S = 60.0
+"""How long what is in flight when the players stop may take to reach the tables."""
+
+
+def demo(
+    seconds: Annotated[
+        int, typer.Option(help="End by itself so long after everything is ready, and judge the run; 0: stay until Ctrl-C.")
+    ] = 0,
+    players: Annotated[int, typer.Option(help="How many headless players watch.")] = 24,
+) -> None:
+    """Start everything, let players watch, and print the address of the page; stays until Ctrl-C."""
+    from infra.base.settings import settings
+    from infra.cli.words import Refusal, StartLines, err, out
+    from infra.stack import doctor, jars
+    from infra.stack.local import LocalStack
+    from infra.stack.supervisor import StartFailed
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    for finding in doctor.refusals():
+        raise Refusal(f"{finding.what}: {finding.says}\nDo: {finding.mend}")
+    stack = LocalStack(free_state_dir(settings().state_dir))
+    os.environ["HEADRACE_STATE_DIR"] = str(stack.state_dir)
+    try:
+        jars.ensure()
+        stack.start(["--players", str(players), *(["--inject"] if seconds else [])], tied=True)
+        encode()  # beside the starting stack, whose own task then finds the titles in the cache
+        status = stack.wait_ready(StartLines())
+        startup_s = round(time.monotonic() - began, 1)
+        settings.cache_clear()
+        out.print(f"\nready after {startup_s} s, {status['rss_mb']} MB: {players} players watch three titles")
+        out.print(f"  the page      [bold]{settings().edge.board_url}[/bold]")
+        out.print(f"  in a terminal HEADRACE_STATE_DIR={os.path.relpath(stack.state_dir)} {_command()} status")
+        if not seconds:
+            out.print("Ctrl-C ends it.")
+            stack.wait_end()
+            raise Refusal(f"the stack ended by itself: see {stack.state_dir / 'logs' / 'supervisor.log'}")
+        err.print(f"ends by itself in {seconds} s")
+        sleep_with_progress(seconds)
+        found = summary(stack, startup_s)
+    except (StartFailed, jars.JarError) as error:
+        raise Refusal(str(error)) from None
+    except KeyboardInterrupt:
+        err.print("\nending; nothing stays but the state in " + os.path.relpath(stack.state_dir))
+        return
+    finally:
+        stack.end_started()
+    SUMMARY.parent.mkdir(parents=True, exist_ok=True)
+    SUMMARY.write_text(json.dumps(found, indent=1))
+    out.print(f"{SUMMARY}: {len(found['services'])} services, {len(found['panels'])} panels, {startup_s} s to ready, {found['rss_mb']} MB")
+    if faults := judge(found):
+        raise Refusal("The demo is not as it should be:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def free_state_dir(base: Path) -> Path:
+    """`<base>/demo`, or `<base>/demo-2`, … where live copies hold those before it."""
+    from infra.stack.local import LocalStack
+
+    number = 1
+    while LocalStack(folder := base / ("demo" if number == 1 else f"demo-{number}")).locked():
+        number += 1
+    return folder
+
+
+def encode() -> None:
+    """Encode what is not in the cache, with its progress on this terminal. Refusal when it fails."""
+    from infra.cli.words import Refusal
+
+    if subprocess.run([sys.executable, "-m", "producers.encoders"], stdout=subprocess.DEVNULL, check=False).returncode:
+        raise Refusal("the demo's titles could not be encoded (above)")
+
+
+def sleep_with_progress(seconds: int) -> None:
+    """Wait, with the time left on a terminal."""
+    from rich.progress import track
+
+    for _ in track(range(seconds), description="watching", disable=not sys.stderr.isatty()):
+        time.sleep(1)
+
+
+def summary(stack: LocalStack, startup_s: float) -> dict[str, Any]:
+    """What the run came to: services, topics, jobs and tables as `headrace status` has them, rows of every panel, the audit.
+
+    Panels are asked while players watch; the audit is read when they have stopped and what they sent has arrived.
+    """
+    from infra.stack import health
+    from sinks import audit
+
+    status = stack.status()
+    shown = panels()
+    stack.act("players", "stop")
+    judged = settled(lambda: audit.summary(), lambda lines: all(line["lost"] == 0 for line in lines))
+    return {
+        "startup_s": startup_s,
+        "rss_mb": status["rss_mb"],
+        "services": status["services"],
+        "topics": health.topics(),
+        "jobs": health.jobs(),
+        "tables": health.tables(),
+        "panels": shown,
+        "audit": judged,
+    }
+
+
+def panels() -> list[dict[str, Any]]:
+    """Rows of every panel over the last quarter of an hour; a panel of one session counts for the session that fills it best."""
+    from infra.base import warehouse
+    from sinks import dashboards
+
+    client = warehouse.reader()
+    now = datetime.now(UTC)
+    range_ = {"from": now - timedelta(minutes=15), "to": now}
+    sids: set[str] = set()
+    found = []
+    for panel in sorted(dashboards.panels(), key=lambda panel: "sid" in panel.params):
+        if "sid" in panel.params:
+            rows = max((dashboards.run(panel, client, {**range_, "sid": sid}).rows for sid in sids), default=0)
+        else:
+            result = dashboards.run(panel, client, range_)
+            rows = result.rows
+            if "sid" in result.columns:
+                sids |= set(result.values[result.columns.index("sid")])
+        found.append({"name": f"{panel.board}/{panel.name}", "rows": rows})
+    return found
+
+
+def settled(read: Callable[[], list[dict[str, Any]]], calm: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """Read until the answer is calm, or for SETTLE_S; returns the last answer."""
+    deadline = time.monotonic() + SETTLE_S
+    while not calm(answer := read()) and time.monotonic() < deadline:
+        time.sleep(2)
+    return answer
+
+
+def judge(found: dict[str, Any]) -> list[str]:
+    """What is wrong with a run, in words: services that are not up, empty panels, losses and doubles."""
+    faults = [f"service {s['name']} is {s['state']}: {s['said']}" for s in found["services"] if s["state"] not in ("ready", "done")]
+    faults += [f"job {job['name']} is {job['state']}" for job in found["jobs"] if job["state"] != "RUNNING"]
+    faults += [f"panel {panel['name']} is empty" for panel in found["panels"] if not panel["rows"]]
+    for line in found["audit"]:
+        if line["lost"] or line["duplicated"]:
+            faults.append(f"audit of {line['topic']}: {line['lost']} lost, {line['duplicated']} duplicated of {line['acknowledged']}")
+    return faults
+
+
+def _command() -> str:
+    return os.path.relpath(Path(sys.executable).with_name("headrace"))
