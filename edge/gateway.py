@@ -1,0 +1,244 @@
+"""The gateway: every press of play passes it. `python -m edge.gateway`.
+
+    POST /play {"title", "member"}     who may play what from where: sid, correlation_id, cid, title, duration_ms, manifest_urls and
+    GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url
+    GET  /titles                       what can be played
+    GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
+    POST /cmcd                         307 to the collector
+    GET  /healthz                      200 when the table of titles has been read
+
+Each request leaves one event on control.request and gets an `x-correlation-id`, its own or a new one. The table of titles is folded
+from encoding.published; while it has not been read, titles that it does not show are answered with 503 rather than 404.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from edge.outbox import Outbox
+from edge.pseudonym import pseudonym
+from edge.serve import CORS, serve
+from edge.titles import Title, Titles
+from infra.base import log
+from infra.base.registry import RegistryClient
+from infra.base.settings import settings
+from producers.emit import Emitter
+
+TOPIC = "control.request"
+MAX_BODY = 16 << 10
+MAX_ID = 200
+"""Characters of a title or member id."""
+
+
+class Refusal(Exception):
+    """A request that gets no: the HTTP status, and why in words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Asked:
+    """What the control.request event tells of a request beyond its line."""
+
+    correlation_id: str
+    route: str
+    member_id: str | None = None
+    sid: str | None = None
+    cid: str | None = None
+    upstream: str | None = None
+
+
+Handler = Callable[[Request, Asked], Awaitable[Response]]
+
+
+def rank(oca_urls: Sequence[str], sid: str) -> list[str]:
+    """The cache servers for a session, best first: each session its own order, the same whenever it asks, and evenly spread
+    (rendezvous hashing); when one goes, only its own sessions move.
+    """
+    return sorted(oca_urls, key=lambda url: hashlib.blake2b(f"{sid} {url}".encode(), digest_size=8).digest(), reverse=True)
+
+
+@dataclass
+class Gateway:
+    """Answers from memory; nothing here waits for Kafka."""
+
+    titles: Titles
+    outbox: Outbox
+    now_ms: Callable[[], int]
+    oca_urls: Sequence[str]
+    collector_url: str
+    new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
+
+    async def play(self, request: Request, asked: Asked) -> Response:
+        """A press of play."""
+        wanted, member = await _pressed(request)
+        asked.member_id = pseudonym(member)
+        title = self._title(wanted)
+        asked.cid, asked.sid = title.cid, self.new_id()
+        ranked = rank(self.oca_urls, asked.sid)
+        return JSONResponse(
+            {
+                "sid": asked.sid,
+                "correlation_id": asked.correlation_id,
+                "cid": title.cid,
+                "title": title.name,
+                "duration_ms": title.duration_ms,
+                "manifest_urls": [_below(url, title.dash_path) for url in ranked],
+                "hls_urls": [_below(url, title.hls_path) for url in ranked],
+                "collector_url": f"{self.collector_url}/cmcd",
+            }
+        )
+
+    async def list_titles(self, request: Request, asked: Asked) -> Response:
+        """What can be played."""
+        found = [{"cid": t.cid, "title": t.name, "version": t.version, "duration_ms": t.duration_ms} for t in self.titles.all()]
+        return JSONResponse({"titles": found, "complete": self.titles.caught_up})
+
+    async def manifest(self, request: Request, asked: Asked) -> Response:
+        """To the manifest on a cache server."""
+        wanted = request.path_params["title"]
+        hls = wanted.endswith(".m3u8")
+        title = self._title(wanted.removesuffix(".m3u8").removesuffix(".mpd"))
+        asked.cid, asked.upstream = title.cid, "oca"
+        best = rank(self.oca_urls, asked.correlation_id)[0]
+        return RedirectResponse(_below(best, title.hls_path if hls else title.dash_path), 307)
+
+    async def cmcd(self, request: Request, asked: Asked) -> Response:
+        """To the collector."""
+        asked.upstream = "collector"
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"{self.collector_url}/cmcd{query}", 307)
+
+    async def nowhere(self, request: Request, asked: Asked) -> Response:
+        """No such route."""
+        raise Refusal(
+            404, f"{request.method} {request.url.path} is nothing here: POST /play, GET /titles, GET /manifest/<cid>, POST /cmcd are"
+        )
+
+    def health(self, request: Request) -> Response:
+        """GET /healthz."""
+        ready = self.titles.caught_up
+        told = {"ready": ready, "titles": len(self.titles), "events_held": self.outbox.held, "events_lost": self.outbox.lost}
+        return JSONResponse(told, 200 if ready else 503)
+
+    def told(self, route: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """`handler`, with refusals answered in words, the correlation id on the answer, and the request told on control.request."""
+
+        async def endpoint(request: Request) -> Response:
+            started, event_time_ms = time.perf_counter(), self.now_ms()
+            asked = Asked(request.headers.get("x-correlation-id", "")[:128] or self.new_id(), route)
+            try:
+                response = await handler(request, asked)
+            except Refusal as refusal:
+                response = JSONResponse({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
+            response.headers["x-correlation-id"] = asked.correlation_id
+            record: dict[str, Any] = {
+                "route": asked.route,
+                "method": request.method,
+                "path": request.url.path,
+                "rc": response.status_code,
+                "latency_us": round((time.perf_counter() - started) * 1e6),
+                "upstream": asked.upstream,
+                "member_id": asked.member_id,
+                "sid": asked.sid,
+                "cid": asked.cid,
+            }
+            self.outbox.put(record, event_time_ms, asked.correlation_id)
+            return response
+
+        return endpoint
+
+    def _title(self, wanted: str) -> Title:
+        title = self.titles.find(wanted)
+        if title is not None:
+            if not self.oca_urls:
+                raise Refusal(503, "no cache server is known: edge.oca_urls is empty")
+            return title
+        if not self.titles.caught_up:
+            raise Refusal(503, f"whether there is a title {wanted!r} is not known yet: encoding.published has not been read")
+        raise Refusal(404, f"no title {wanted!r}; GET /titles lists {len(self.titles)}")
+
+
+async def _pressed(request: Request) -> tuple[str, str]:
+    """Title and member of a press of play. Raises Refusal."""
+    if request.method == "GET":
+        told: Any = dict(request.query_params)
+    else:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Refusal(413, f"a press of play has {MAX_BODY} bytes at most")
+        try:
+            told = json.loads(bytes(body))
+        except (ValueError, RecursionError) as error:
+            raise Refusal(400, f"the body is not JSON: {error}") from None
+    for name in ("title", "member"):
+        value = told.get(name) if isinstance(told, dict) else None
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+            raise Refusal(400, f'{name} is missing: {{"title": "<cid>", "member": "<id>"}}, each a string of 1 to {MAX_ID} characters')
+    return told["title"], told["member"]
+
+
+def _below(base: str, path: str) -> str:
+    return f"{base.rstrip('/')}/{path.lstrip('/')}"
+
+
+def app(gateway: Gateway) -> Starlette:
+    """The ASGI application around a gateway; its lifespan sends the events."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        draining = asyncio.create_task(gateway.outbox.drain())
+        yield
+        draining.cancel()
+
+    routes = [
+        Route("/healthz", gateway.health),
+        Route("/play", gateway.told("play", gateway.play), methods=["GET", "POST"]),
+        Route("/titles", gateway.told("titles", gateway.list_titles)),
+        Route("/manifest/{title:path}", gateway.told("manifest", gateway.manifest), methods=["GET", "HEAD"]),
+        Route("/cmcd", gateway.told("cmcd", gateway.cmcd), methods=["POST"]),
+        Route("/{anything:path}", gateway.told("none", gateway.nowhere), methods=["GET", "HEAD", "POST", "PUT", "DELETE"]),
+    ]
+    return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
+
+
+def main() -> None:
+    """Serve until asked to end."""
+    edge = settings().edge
+    parser = argparse.ArgumentParser(prog="python -m edge.gateway", description="Answer presses of play.")
+    parser.add_argument("--url", default=edge.gateway_url, help="address to serve at")
+    arguments = parser.parse_args()
+    log.configure("gateway")
+    titles = Titles()
+    reading = threading.Thread(target=titles.follow, args=(RegistryClient().schema,), name="titles")
+    reading.start()
+    try:
+        with Emitter("gateway", background=True) as emitter:
+            gateway = Gateway(titles, Outbox(emitter, TOPIC), emitter.clock.now_ms, edge.oca_urls, edge.collector_url)
+            serve(app(gateway), arguments.url)
+    finally:
+        titles.stop()
+        reading.join()
+
+
+if __name__ == "__main__":
+    main()

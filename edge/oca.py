@@ -1,0 +1,271 @@
+"""A cache server (OCA): serves CMAF segments and manifests from its own store. `python -m edge.oca --index 0`.
+
+    GET, HEAD /<cid>/v<version>/…    the file; single ranges, ETag, 304, 416; open to pages of any origin
+    GET /healthz                     200 while it serves
+    POST /admin/fail?rate=0.5        from loopback only: answer that share of requests with 503
+    POST /admin/heal                 and stop doing so
+
+Each request leaves one event on delivery.access and one line in `<state_dir>/logs/oca-<n>.access.jsonl`. Serving never waits for
+either: what Kafka cannot take yet is held in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import logging.handlers
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge.outbox import Outbox
+from edge.serve import CORS, serve
+from edge.store import Found, Store, Unsatisfiable, byte_range, cid
+from infra.base import log
+from infra.base.settings import settings
+from producers.emit import Emitter
+from schemas import cmcd
+
+TOPIC = "delivery.access"
+CHUNK = 256 << 10
+"""Bytes that are read and handed over at once."""
+LOG_BYTES, LOG_FILES = 16 << 20, 3
+ALWAYS = {"Accept-Ranges": "bytes", "Timing-Allow-Origin": "*"}
+
+
+@dataclass
+class Access:
+    """One request, as the access event and the log line tell it."""
+
+    started: float
+    event_time_ms: int
+    path: str
+    sid: str | None
+    correlation_id: str
+    rc: int = 0
+    bytes: int = 0
+    range_first: int | None = None
+    first_byte: float | None = None
+    hit: bool = False
+
+
+class Body(Response):
+    """Sends bytes `first` to `last` of an open file, notes when and how much, and closes the file."""
+
+    def __init__(self, found: Found, first: int, last: int, access: Access, rc: int, headers: dict[str, str]) -> None:
+        super().__init__(status_code=rc, headers={**headers, "Content-Length": str(last - first + 1)}, media_type=found.content_type)
+        self._fd, self._first, self._last, self._access = found.fd, first, last, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            position = self._first if scope["method"] == "GET" else self._last + 1
+            while position <= self._last:
+                chunk = await asyncio.to_thread(os.pread, self._fd, min(CHUNK, self._last + 1 - position), position)
+                if not chunk:
+                    raise OSError(f"{self._access.path} became shorter while it was sent")
+                position += len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": position <= self._last})
+                self._access.first_byte = self._access.first_byte or time.perf_counter()
+                self._access.bytes += len(chunk)
+            if not self._access.bytes:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            os.close(self._fd)
+
+
+@dataclass
+class Oca:
+    """One cache server."""
+
+    oca_id: str
+    site_id: str
+    tier: str
+    store: Store
+    outbox: Outbox
+    now_ms: Callable[[], int]
+    write_line: Callable[[str], None]
+    chance: random.Random = field(default_factory=random.Random)
+    fail_rate: float = 0.0
+    requests: int = 0
+
+    async def content(self, request: Request) -> ASGIApp:
+        """GET or HEAD of a file."""
+        access = self._access(request)
+        self.requests += 1
+        if self.fail_rate and self.chance.random() < self.fail_rate:
+            return self._noted(access, PlainTextResponse("this cache server has been told to fail\n", 503, ALWAYS))
+        found = await asyncio.to_thread(self.store.open, request.scope["path"])
+        if found is None:
+            return self._noted(access, PlainTextResponse("no such file here\n", 404, ALWAYS))
+        access.hit = True
+        headers = {
+            **ALWAYS,
+            "ETag": found.etag,
+            "Last-Modified": formatdate(found.modified_s, usegmt=True),
+            "Cache-Control": found.cache_control,
+        }
+        asked = request.headers
+        if found.etag in asked.get("if-none-match", ""):
+            os.close(found.fd)
+            return self._noted(access, Response(status_code=304, headers=headers))
+        try:
+            wanted = byte_range(asked.get("range"), found.size) if asked.get("if-range", found.etag) == found.etag else None
+        except Unsatisfiable:
+            os.close(found.fd)
+            return self._noted(access, Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{found.size}"}))
+        if wanted is None:
+            return self._noted(access, Body(found, 0, found.size - 1, access, 200, headers))
+        access.range_first = wanted[0]
+        headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
+        return self._noted(access, Body(found, *wanted, access, 206, headers))
+
+    def fail(self, request: Request) -> Response:
+        """POST /admin/fail."""
+        try:
+            rate = float(request.query_params.get("rate", "1"))
+        except ValueError:
+            rate = -1.0
+        if not 0.0 <= rate <= 1.0:
+            return JSONResponse({"error": f"rate={request.query_params.get('rate')!r}: a number from 0 to 1"}, 400)
+        return self._set_fail_rate(request, rate)
+
+    def heal(self, request: Request) -> Response:
+        """POST /admin/heal."""
+        return self._set_fail_rate(request, 0.0)
+
+    def health(self, request: Request) -> Response:
+        """GET /healthz."""
+        told = {"oca_id": self.oca_id, "fail_rate": self.fail_rate, "requests": self.requests}
+        return JSONResponse({**told, "events_held": self.outbox.held, "events_lost": self.outbox.lost})
+
+    def _set_fail_rate(self, request: Request, rate: float) -> Response:
+        host = request.client.host if request.client else ""
+        if "origin" in request.headers or not _is_loopback(host):
+            return JSONResponse({"error": "only from this machine, and from no web page"}, 403)
+        self.fail_rate = rate
+        return JSONResponse({"oca_id": self.oca_id, "fail_rate": rate})
+
+    def _access(self, request: Request) -> Access:
+        session, correlation_id = _session(request)
+        correlation_id = request.headers.get("x-correlation-id", correlation_id)[:128]
+        return Access(time.perf_counter(), self.now_ms(), request.url.path, session, correlation_id)
+
+    def _noted(self, access: Access, response: Response) -> ASGIApp:
+        """`response`, with the access told when it has been sent."""
+        access.rc = response.status_code
+        return _Noted(response, access, self._tell)
+
+    def _tell(self, access: Access) -> None:
+        ended = time.perf_counter()
+        record: dict[str, Any] = {
+            "oca_id": self.oca_id,
+            "site_id": self.site_id,
+            "tier": self.tier,
+            "sid": access.sid,
+            "cid": cid(access.path),
+            "path": access.path,
+            "rc": access.rc,
+            "bytes": access.bytes,
+            "range_first": access.range_first,
+            "ttfb_us": round(((access.first_byte or ended) - access.started) * 1e6),
+            "ttlb_us": round((ended - access.started) * 1e6),
+            "hit": access.hit,
+        }
+        self.outbox.put(record, access.event_time_ms, access.correlation_id)
+        self.write_line(json.dumps({"event_time": access.event_time_ms, "correlation_id": access.correlation_id, **record}))
+
+
+class _Noted:
+    """A response after which its access is told, whether it was sent whole or the client left."""
+
+    def __init__(self, response: Response, access: Access, tell: Callable[[Access], None]) -> None:
+        self._response, self._access, self._tell = response, access, tell
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._response(scope, receive, send)
+        finally:
+            self._tell(self._access)
+
+
+def _session(request: Request) -> tuple[str | None, str]:
+    """sid and correlation id of the request's CMCD. Whatever its CMCD is like, a segment is served."""
+    try:
+        members = cmcd.parse_query(request.url.query) or cmcd.parse_headers(request.headers) or {}
+    except cmcd.InvalidCmcd:
+        return None, ""
+    sid, correlation_id = members.get("sid"), members.get(cmcd.CORRELATION)
+    return None if sid is None else str(sid[0]), "" if correlation_id is None else str(correlation_id[0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def access_log(path: Path) -> Callable[[str], None]:
+    """A function that appends a line to `path`, which is rotated at `LOG_BYTES` and kept `LOG_FILES` times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
+    return lambda line: handler.emit(logging.LogRecord("access", logging.INFO, "", 0, line, None, None))
+
+
+def app(oca: Oca) -> Starlette:
+    """The ASGI application around a cache server; its lifespan sends the events."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        draining = asyncio.create_task(oca.outbox.drain())
+        yield
+        draining.cancel()
+
+    routes = [
+        Route("/healthz", oca.health),
+        Route("/admin/fail", oca.fail, methods=["POST"]),
+        Route("/admin/heal", oca.heal, methods=["POST"]),
+        Route("/{path:path}", oca.content, methods=["GET", "HEAD"]),
+    ]
+    return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
+
+
+def main() -> None:
+    """Serve until asked to end."""
+    config = settings()
+    parser = argparse.ArgumentParser(prog="python -m edge.oca", description="Serve segments and manifests.")
+    parser.add_argument("--index", type=int, default=0, help="which of edge.oca_urls to serve at, from 0; its oca_id is oca-<index + 1>")
+    parser.add_argument("--root", type=Path, default=config.cache / "titles", help="directory of the titles")
+    parser.add_argument("--site", default="local", help="site_id in its events")
+    parser.add_argument("--tier", default="EMBEDDED_FLASH", choices=["EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN"], help="tier in its events")
+    arguments = parser.parse_args()
+    log.configure("oca")
+    if not 0 <= arguments.index < len(config.edge.oca_urls):
+        raise SystemExit(f"--index {arguments.index}: edge.oca_urls has {len(config.edge.oca_urls)} addresses")
+    oca_id = f"oca-{arguments.index + 1}"
+    write_line = access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl")
+    arguments.root.mkdir(parents=True, exist_ok=True)
+    with Emitter(oca_id, background=True) as emitter:
+        outbox = Outbox(emitter, TOPIC)
+        oca = Oca(oca_id, arguments.site, arguments.tier, Store(arguments.root), outbox, emitter.clock.now_ms, write_line)
+        serve(app(oca), config.edge.oca_urls[arguments.index])
+
+
+if __name__ == "__main__":
+    main()

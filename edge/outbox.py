@@ -1,0 +1,71 @@
+"""Events of a request path: handed over at once, sent when Kafka and the registry are there, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from infra.base import log
+from infra.base.registry import RegistryError, RegistryUnavailable
+from producers.emit import Backpressure, Emitter, ProducerBroken
+from schemas.codec import InvalidEvent
+
+HELD_AT_MOST = 100_000
+TRY_EVERY_S = 0.2
+
+
+class Outbox:
+    """Sends to one topic. `put` neither blocks nor raises; what cannot go yet is held, `HELD_AT_MOST` at most, the rest counted as lost.
+
+    Not thread-safe: one event loop uses it, and runs `drain` beside its requests.
+    """
+
+    def __init__(self, emitter: Emitter, topic: str) -> None:
+        self._emitter = emitter
+        self._topic = topic
+        self._held: deque[tuple[Mapping[str, Any], int, str]] = deque()
+        self._bound = False
+        self._log = log.get(__name__)
+        self.lost = 0
+
+    @property
+    def held(self) -> int:
+        """Events that wait for Kafka or the registry."""
+        return len(self._held)
+
+    def put(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str) -> None:
+        """Send `record`, or hold it."""
+        if self._bound and not self._held and self._send(record, event_time_ms, correlation_id):
+            return
+        if len(self._held) < HELD_AT_MOST:
+            self._held.append((record, event_time_ms, correlation_id))
+        else:
+            self.lost += 1
+
+    async def drain(self) -> None:
+        """Send what is held as soon as it can go; runs for ever."""
+        while True:
+            if not self._bound:
+                try:
+                    await asyncio.to_thread(self._emitter.bind, self._topic)
+                    self._bound = True
+                except (RegistryUnavailable, RegistryError) as error:
+                    self._log.warning("events are held", topic=self._topic, held=len(self._held), reason=str(error))
+                    await asyncio.sleep(1.0)
+                    continue
+            while self._held and self._send(*self._held[0]):
+                self._held.popleft()
+            await asyncio.sleep(TRY_EVERY_S)
+
+    def _send(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str) -> bool:
+        """Whether the event is off our hands: on its way, or refused for good."""
+        try:
+            self._emitter.send(self._topic, record, event_time_ms=event_time_ms, correlation_id=correlation_id)
+        except (Backpressure, ProducerBroken):
+            return False
+        except InvalidEvent as error:
+            self.lost += 1
+            self._log.error("event is not sent", topic=self._topic, reason=str(error))
+        return True

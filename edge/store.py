@@ -1,0 +1,97 @@
+"""The files of a cache server: which one a path means, which bytes a range means, what to say about it. No HTTP server in here."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTENT_TYPES = {
+    ".mpd": "application/dash+xml",
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".m4s": "video/iso.segment",
+    ".mp4": "video/mp4",
+    ".m4a": "audio/mp4",
+    ".vtt": "text/vtt",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+}
+MANIFESTS = frozenset({".mpd", ".m3u8"})
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""A title's version never changes: its segments may be kept for ever."""
+SHORT_LIVED = "public, max-age=30"
+
+_range = re.compile(r"bytes=(?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{0,18})|-(?P<suffix>[0-9]{1,18}))")
+
+
+class Unsatisfiable(Exception):
+    """A range of which the file has no byte."""
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(first, last) of a `Range` header; None where the whole file is to be sent: no header, another unit, several ranges, nonsense
+    (RFC 9110 lets a server ignore those). Raises Unsatisfiable.
+    """
+    match = _range.fullmatch(header.strip()) if header else None
+    if match is None:
+        return None
+    if match["suffix"] is not None:
+        length = int(match["suffix"])
+        if length == 0 or size == 0:
+            raise Unsatisfiable
+        return max(0, size - length), size - 1
+    first, last = int(match["first"]), int(match["last"]) if match["last"] else size - 1
+    if match["last"] and last < first:
+        return None
+    if first >= size:
+        raise Unsatisfiable
+    return first, min(last, size - 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An open file: whoever gets it closes `fd`."""
+
+    fd: int
+    size: int
+    etag: str
+    modified_s: float
+    content_type: str
+    cache_control: str
+
+
+class Store:
+    """Everything below one directory, and nothing outside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def open(self, path: str) -> Found | None:
+        """The file that a request path (percent-decoded) means; None where there is none. Blocks on the disk."""
+        try:
+            file = (self.root / path.lstrip("/")).resolve()
+            if not file.is_relative_to(self.root):
+                return None
+            fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        except (OSError, ValueError):  # ValueError: a NUL in the path
+            return None
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            return None
+        return Found(
+            fd,
+            status.st_size,
+            f'"{status.st_mtime_ns:x}-{status.st_size:x}"',
+            status.st_mtime,
+            CONTENT_TYPES.get(file.suffix, "application/octet-stream"),
+            SHORT_LIVED if file.suffix in MANIFESTS else IMMUTABLE,
+        )
+
+
+def cid(path: str) -> str | None:
+    """The title of a path `/<cid>/v<version>/…`."""
+    first, _, rest = path.strip("/").partition("/")
+    return first if rest else None
