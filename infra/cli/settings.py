@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import typer
 from pydantic import BaseModel
 
-BEGIN, END = "<!-- settings: written by `headrace settings --write` -->", "<!-- end of settings -->"
 SECRET = ("password", "key")
 
 
@@ -23,15 +21,10 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def settings(
-    write: Annotated[Path | None, typer.Option(help="Rewrite the table of settings in this Markdown file.")] = None,
-) -> None:
+def settings() -> None:
     """Show every setting with its environment variable, and its value here where it differs from the default."""
     from infra.cli.words import out
 
-    if write is not None:
-        write.write_text(with_table(write.read_text()))
-        return
     for setting in every():
         value = "" if setting.value == setting.default else f" = [bold]{setting.value}[/bold]"
         out.print(f"{setting.variable}{value}\n    {setting.meaning} ({setting.default or 'empty'})")
@@ -60,14 +53,4 @@ def _below(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[S
 def _words(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)
-
-
-def with_table(text: str) -> str:
-    """`text` with the table between its two marks renewed. ValueError where it has no marks."""
-    before, found, rest = text.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if not found or not closed:
-        raise ValueError(f"the file has no place for the table: it needs the lines {BEGIN} and {END}")
-    rows = [f"| `{s.variable}` | {f'`{s.default}`' if s.default else ''} | {s.meaning} |" for s in every()]
-    return "\n".join([before + BEGIN, "", "| variable | default | meaning |", "|---|---|---|", *rows, "", END + after])
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -271,6 +272,12 @@ class TaskManager(_Flink):
         "jvm-overhead.max": 128,
     }
 
+    def prepare(self, site: Site) -> None:
+        super().prepare(site)
+        self._identity(site).write_text(f"taskmanager-{secrets.token_hex(4)}")
+        with (self._conf(site) / "config.yaml").open("a") as config:
+            config.write(f"taskmanager.resource-id: {self._identity(site).read_text()}\n")
+
     def command(self, site: Site) -> list[str]:
         memory = self.memory_mb
         heap = memory["framework.heap.size"] + memory["task.heap.size"]
@@ -279,8 +286,13 @@ class TaskManager(_Flink):
         return self._jvm(site, *limits, "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", heap_mb=heap)
 
     def ask(self, site: Site) -> None:
-        if not get(site.tree["flink"]["rest_url"] + "/overview")["taskmanagers"]:
-            raise NotReady("the JobManager knows no TaskManager yet")
+        known = get(site.tree["flink"]["rest_url"] + "/taskmanagers")["taskmanagers"]
+        if self._identity(site).read_text() not in {manager["id"] for manager in known}:
+            raise NotReady("the JobManager does not know this TaskManager yet")
+
+    def _identity(self, site: Site) -> Path:
+        """Holds the id of the current process: the JobManager remembers a dead predecessor for a while."""
+        return self._conf(site) / "resource-id"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
-from infra.cli.settings import every, with_table
+from infra.cli.document import commands_table, renewed
+from infra.cli.settings import every
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,9 +21,13 @@ def test_imports_go_down_the_flow() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_table_of_settings_is_current() -> None:
+def test_the_tables_of_commands_and_settings_are_current() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    assert with_table(text) == text, "run `headrace settings --write docs/operations.md`"
+    assert renewed(text) == text, "run `python -m infra.cli.document docs/operations.md`"
+
+
+def test_every_command_says_what_it_does() -> None:
+    assert [row for row in commands_table() if "|  |" in row.rpartition("|")[0].rpartition("|")[0] + "|"] == []
 
 
 def test_every_setting_says_what_it_means() -> None:
