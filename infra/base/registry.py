@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +34,7 @@ class RegistryClient:
     def __init__(self, url: str | None = None, timeout_s: float | None = None) -> None:
         self.url = (url or settings().registry.url).rstrip("/")
         self._http = httpx.Client(timeout=timeout_s or settings().registry.timeout_s)
+        weakref.finalize(self, self._http.close)
         self._schema_by_id: dict[int, dict[str, Any]] = {}
 
     def close(self) -> None:
@@ -99,13 +101,13 @@ class RegistryClient:
         path = f"/subjects/{quote(subject, safe='')}/versions"
         return [(number, json.loads(self._call("GET", f"{path}/{number}")["schema"])) for number in sorted(self.versions(subject))]
 
-    def level(self, subject: str) -> str | None:
-        """The compatibility level enforced for a subject; None where none is set, and so nothing is enforced."""
+    def level(self, subject: str) -> str:
+        """The compatibility level enforced for a subject; NONE where none is set, and so nothing is enforced."""
         try:
             return str(self._call("GET", f"/config/{quote(subject, safe='')}")["compatibilityLevel"])
         except RegistryError as error:
             if error.code == 404:
-                return None
+                return "NONE"
             raise
 
     def accepts(self, subject: str, schema: dict[str, Any]) -> bool:
