@@ -88,7 +88,7 @@ def _clickhouse(kind: Any, low: bool = False) -> str:
     if kind["type"] == "map":
         return f"Map(String, {_clickhouse(kind['values'])})"
     if kind["type"] == "record":
-        return "Tuple(" + ", ".join(f"`{f['name']}` {_clickhouse(f['type'])}" for f in kind["fields"]) + ")"
+        return "Tuple(" + ", ".join(f"{f['name']} {_clickhouse(f['type'])}" for f in kind["fields"]) + ")"  # as system.columns shows it
     return _clickhouse(kind["type"])
 
 

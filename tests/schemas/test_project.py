@@ -74,7 +74,7 @@ CLICKHOUSE = """CREATE TABLE IF NOT EXISTS `headrace`.`lab_thing` (
   `a_map` Map(String, Int64),
   `an_array` Array(String),
   `optionals` Array(Nullable(Int32)),
-  `a_record` Tuple(`depth` Int32, `state` Nullable(String)),
+  `a_record` Tuple(depth Int32, state Nullable(String)),
   `an_optional` Nullable(Int64),
   `an_optional_instant` Nullable(DateTime64(3, 'UTC')),
   `a_symbol` LowCardinality(String),
