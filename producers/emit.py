@@ -25,7 +25,7 @@ from infra.base.settings import settings
 from producers.ledger import Ledger
 from schemas.catalogue import Topic, catalogue
 from schemas.codec import Encoder, InvalidEvent
-from schemas.envelope import Stamp, fingerprint, marker
+from schemas.envelope import Stamp, envelope_bytes, fingerprint, marker
 
 OnDelivery = Callable[[Exception | None], None]
 """Called once per event from `poll` or `flush`: None when acknowledged, else why not. What it raises is logged, not passed on."""
@@ -144,30 +144,41 @@ class Emitter:
         now_ms = self.clock.now_ms()
         with self._lock:
             event = self._stamp(topic, record, now_ms if event_time_ms is None else event_time_ms, event_id, correlation_id)
-            seq = event["seq"]
-            framed = route.encode(event)
-            digest = fingerprint(framed)
             key = event[route.topic.key]
+            self._queue(
+                route, event["seq"], route.encode(event), None if key is None else str(key).encode(), now_ms, partition, on_delivery
+            )
 
-            def delivered(error: KafkaError | None, message: Message) -> None:
-                self._delivered(topic, seq, digest, error, message, on_delivery)
+    def send_bytes(self, topic: str, key: str, own: bytes, *, event_time_ms: int, event_id: str, correlation_id: str = "") -> None:
+        """Like `send` for own fields that are Avro already (`schemas.envelope.own_bytes`), which is what the simulator's bulk is sent by.
 
-            self._ledger.reserve(topic, seq)
-            try:
-                self._producer.produce(
-                    route.kafka_name,
-                    framed,
-                    key=None if key is None else str(key).encode(),
-                    partition=partition,
-                    timestamp=now_ms,
-                    on_delivery=delivered,
-                )
-            except BufferError:
-                raise Backpressure(f"{len(self._producer)} events wait for Kafka") from None
-            except KafkaException as error:
-                raise self._refused(topic, framed, error.args[0]) from None
-            self._stamp.used(topic)
-            self.counts.sent += 1
+        `key` is the value of the topic's key field within `own`. Raises like `send`.
+        """
+        route = self._routes.get(topic) or self._route(topic)
+        with self._lock:
+            seq = self._stamp.next_seq(topic)
+            envelope = envelope_bytes(event_id, event_time_ms, self.producer_id, self.epoch, seq, correlation_id)
+            self._queue(route, seq, route.encode.header + envelope + own, key.encode(), self.clock.now_ms(), -1, None)
+
+    def _queue(
+        self, route: _Route, seq: int, framed: bytes, key: bytes | None, now_ms: int, partition: int, on_delivery: OnDelivery | None
+    ) -> None:
+        """Hand one framed event to librdkafka; the sequence number is used up when that has taken it. Call with the lock held."""
+        topic = route.topic.name
+        digest = fingerprint(framed)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            self._delivered(topic, seq, digest, error, message, on_delivery)
+
+        self._ledger.reserve(topic, seq)
+        try:
+            self._producer.produce(route.kafka_name, framed, key=key, partition=partition, timestamp=now_ms, on_delivery=delivered)
+        except BufferError:
+            raise Backpressure(f"{len(self._producer)} events wait for Kafka") from None
+        except KafkaException as error:
+            raise self._refused(topic, framed, error.args[0]) from None
+        self._stamp.used(topic)
+        self.counts.sent += 1
 
     def mark(self, topic: str, event_time_ms: int | None = None, on_delivery: OnDelivery | None = None) -> None:
         """Write a time marker to every partition of `topic`: no event older than this, less the topic's watermark delay, is known to us.

@@ -47,7 +47,7 @@ class Encoder:
     def __init__(self, event: Event, schema_id: int) -> None:
         self.event = event
         self.schema_id = schema_id
-        self._header = HEADER.pack(0, schema_id)
+        self.header = HEADER.pack(0, schema_id)
         self._names = frozenset(f["name"] for f in event.fields)
         self._checks = [(f["name"], c) for f in event.fields if (c := check(f["type"], f.get("symbols"))) is not None]
 
@@ -59,7 +59,7 @@ class Encoder:
         if not self._names.issuperset(record):
             raise InvalidEvent(f"{self.event.full_name}: no such field: {', '.join(sorted(set(record) - self._names))}")
         out = io.BytesIO()
-        out.write(self._header)
+        out.write(self.header)
         try:
             fastavro.schemaless_writer(out, self.event.parsed, record)
         except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:

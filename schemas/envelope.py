@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from schemas.catalogue import Event
-from schemas.codec import HEADER
+from schemas.codec import HEADER, Encoder
 
 ZERO = {"string": "", "int": 0, "long": 0, "float": 0.0, "double": 0.0, "boolean": False, "bytes": b""}
 
@@ -46,6 +46,37 @@ class Stamp:
     def next_seq(self, topic: str) -> int:
         """The seq that the next event on `topic` will get."""
         return self._next.get(topic, 0)
+
+
+def envelope_bytes(event_id: str, event_time_ms: int, producer_id: str, epoch: int, seq: int, correlation_id: str = "") -> bytes:
+    """The envelope of an event that is no marker, in Avro: what stands before the own fields on the wire, after the framing."""
+    return b"".join(
+        (_text(event_id), _varint(event_time_ms), _text(producer_id), _varint(epoch), _varint(seq), _text(correlation_id), b"\0")
+    )
+
+
+def own_bytes(encoder: Encoder, record: Mapping[str, Any]) -> bytes:
+    """The own fields of an event in Avro, to be put behind any `envelope_bytes`. Raises InvalidEvent."""
+    empty = {"event_id": "", "event_time": 0, "producer_id": "", "epoch": 0, "seq": 0, "correlation_id": ""}
+    return encoder({**empty, **record})[HEADER.size + len(envelope_bytes("", 0, "", 0, 0)) :]
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    """A long as Avro writes it: zigzag, seven bits a byte, lowest first."""
+    left = (value << 1) ^ (value >> 63)
+    if left < 0x80:
+        return left.to_bytes(1, "little")
+    out = bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
 
 
 def marker(event: Event) -> dict[str, Any]:
