@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -25,7 +25,14 @@ CREATED = re.compile(
 )
 WRITTEN = re.compile(r"\bINSERT\s+INTO\s+`?([\w.]+)`?", re.IGNORECASE)
 MODULE = re.compile(r"\bstreams(?:\.\w+)+")
+READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)`?(?!\s*\()", re.IGNORECASE)
+COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
+STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 ALL = re.compile(r"\bSELECT\s+\*", re.IGNORECASE)
+
+
+LOADER = "sinks.loader"
+"""Who reads every topic that has a landing table."""
 
 
 class Kind(StrEnum):
@@ -158,6 +165,42 @@ class Lineage:
     def words(self, topic: str, field: str = "") -> list[str]:
         """`users` in words, for evolve.explain_break."""
         return [str(use) for use in self.users(topic, field)]
+
+    def orphans(self, exists: Callable[[str], bool]) -> list[str]:
+        """What hangs loose, in words: empty where every topic, job, table and panel belongs to the flow.
+
+        `exists` tells whether there is a module, package or SQL file of that dotted name.
+        """
+        return [*self._orphan_topics(exists), *self._orphan_jobs(), *self._orphan_queries()]
+
+    def _orphan_topics(self, exists: Callable[[str], bool]) -> Iterator[str]:
+        for topic in self.topics.values():
+            where = f"{topic.domain}/topics.yaml: {topic.short_name}"
+            for role, names in (("producer", topic.producers), ("consumer", topic.consumers)):
+                if not names:
+                    yield f"{where}: has no {role}"
+                yield from (f"{where}: {role} {name} does not exist" for name in names if not exists(name))
+            if topic.landing != (LOADER in topic.consumers):
+                yield f"{where}: `landing` and the consumer {LOADER} go together"
+
+    def _orphan_jobs(self) -> Iterator[str]:
+        for job in self.jobs:
+            written, read = self.writes(job), self.reads(job)
+            yield from (f"{job.path}: writes {name}, which no topics.yaml declares" for name in sorted(written - self.topics.keys()))
+            for role, names in (("producer", written), ("consumer", read)):
+                for name in sorted(names & self.topics.keys()):
+                    if job.name not in getattr(self.topics[name], f"{role}s"):
+                        yield f"{job.path}: is a {role} of {name}, and topics.yaml does not say so"
+            if not written and not read:
+                yield f"{job.path}: neither reads nor writes a declared topic"
+
+    def _orphan_queries(self) -> Iterator[str]:
+        known = {*self._landing, *(t.name for t in self.tables)}
+        for asset in (*self.tables, *self.panels):
+            code = STRING.sub("''", asset.code)
+            for name in dict.fromkeys(READ.findall(code)):
+                if name not in known and name not in COMMON.findall(code) and not name.startswith("system."):
+                    yield f"{asset.path}: reads {name}, which is neither a landing table nor declared below sinks/"
 
     def _direct(self, topic: Topic) -> list[Asset]:
         jobs = [job for job in self.jobs if topic.name in self.reads(job) | self.writes(job)]
