@@ -25,7 +25,7 @@ CREATED = re.compile(
 )
 WRITTEN = re.compile(r"\bINSERT\s+INTO\s+`?([\w.]+)`?", re.IGNORECASE)
 MODULE = re.compile(r"\bstreams(?:\.\w+)+")
-READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)`?(?!\s*\()", re.IGNORECASE)
+READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 ALL = re.compile(r"\bSELECT\s+\*", re.IGNORECASE)
