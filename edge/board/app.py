@@ -41,7 +41,8 @@ from sinks.dashboards import Queries
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html"}
+PAGES = {"/": "index.html", "/watch": "watch.html", "/shaper.js": "shaper.js"}
+"""What has an address outside /static: the pages, and the service worker, which may only act below its own address."""
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -85,7 +86,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
 
 
 async def page(request: Request) -> Response:
-    """One of the two pages."""
+    """A page, or the service worker."""
     return FileResponse(STATIC / PAGES[request.url.path], headers={"Cache-Control": "no-cache"})
 
 
@@ -118,7 +119,7 @@ async def boards(request: Request) -> Response:
         }
         for name in BOARDS
     ]
-    return JSONResponse({"boards": shown, "namespace": settings().namespace, "every_s": EVERY_S})
+    return JSONResponse({"boards": shown, "namespace": settings().namespace, "gateway_url": settings().edge.gateway_url})
 
 
 async def panel(request: Request) -> Response:
