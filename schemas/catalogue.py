@@ -126,6 +126,10 @@ class Topic:
             config["message.timestamp.after.max.ms"] = str(2**63 - 1)
         return config
 
+    def door_config(self, replay: bool = False) -> dict[str, str]:
+        """Kafka configuration of the door: the broker's own clock says when a message arrived, whatever its producer's clock says."""
+        return self.config(replay) | {"message.timestamp.type": "LogAppendTime"}
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -51,9 +51,9 @@ def create(topics: Sequence[Topic]) -> None:
     """Create topics and their doors, or bring their configuration up to date. Raises WrongPartitions, KafkaException."""
     replay = bool(settings().namespace)
     wanted = [
-        NewTopic(settings().topic(name), t.partitions, settings().kafka.replication, config=t.config(replay))
+        NewTopic(settings().topic(name), t.partitions, settings().kafka.replication, config=config)
         for t in topics
-        for name in ([t.name, t.door_name] if t.door else [t.name])
+        for name, config in [(t.name, t.config(replay)), (t.door_name, t.door_config(replay))][: 2 if t.door else 1]
     ]
     created = set(kafka.ensure_topics(wanted))
     existing = kafka.admin().list_topics(timeout=30).topics

@@ -115,6 +115,10 @@ class RegistryClient:
         body = {"schema": json.dumps(schema), "schemaType": "AVRO"}
         return bool(self._call("POST", f"/compatibility/subjects/{quote(subject, safe='')}/versions", body)["is_compatible"])
 
+    def subjects_of(self, schema_id: int) -> list[str]:
+        """Every subject that has this id among its versions. Unknown id: RegistryError(code=404)."""
+        return [str(s) for s in self._call("GET", f"/schemas/ids/{schema_id}/subjects")]
+
     def subjects(self) -> list[str]:
         """All registered subjects."""
         return [str(s) for s in self._call("GET", "/subjects")]
