@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import demo, doctor, down, logs, record, replay, schema, settings, setup, status, up
+from infra.cli import demo, doctor, down, logs, new, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schema.app, name="schema")
+app.add_typer(new.app, name="new")
 
 
 def main() -> None:

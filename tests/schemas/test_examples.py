@@ -21,10 +21,31 @@ def event_of(file: Path) -> Event:
 
 
 @pytest.mark.parametrize("event", events(), ids=lambda event: event.full_name)
-@pytest.mark.parametrize("outcome", ["pass", "fail"])
-def test_every_event_has_an_example(event: Event, outcome: str) -> None:
-    name = f"{event.name}.<case>.{outcome}.json"
-    assert [f for f in FILES if event_of(f) == event and f.name.endswith(f".{outcome}.json")], f"write {event.domain}/examples/{name}"
+def test_every_event_has_an_example_that_passes(event: Event) -> None:
+    assert [f for f in FILES if event_of(f) == event and f.name.endswith(".pass.json")], f"write {event.name}.<case>.pass.json"
+
+
+@pytest.mark.parametrize("domain", sorted({event.domain for event in events()}))
+def test_every_domain_has_examples_that_fail(domain: str) -> None:
+    assert [f for f in FILES if f.parts[-3] == domain and f.name.endswith(".fail.json")], f"write {domain}/examples/<case>.fail.json"
+
+
+@pytest.mark.parametrize("event", events(), ids=lambda event: event.full_name)
+def test_what_every_contract_refuses(event: Event) -> None:
+    """What need not be written as a failing example of each event: a field missing, null, unknown, or outside its symbols."""
+    good, encode = example(event, Random(1)), Encoder(event, 1)
+    for item in event.fields:
+        name = item["name"]
+        if "default" not in item:
+            with pytest.raises(InvalidEvent, match=f"{name} is missing"):
+                encode({k: v for k, v in good.items() if k != name})
+            with pytest.raises(InvalidEvent, match=name):
+                encode({**good, name: None})
+        if "symbols" in item:
+            with pytest.raises(InvalidEvent, match=f"{name}: 'no symbol' is none of"):
+                encode({**good, name: "no symbol"})
+    with pytest.raises(InvalidEvent, match="no such field: misspelt"):
+        encode({**good, "misspelt": 1})
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name.endswith(".pass.json")], ids=lambda f: f"{f.parts[-3]}/{f.name}")
