@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -31,12 +30,12 @@ def demo(
 ) -> None:
     """Start everything, let players watch, and print the address of the page; stays until Ctrl-C."""
     from infra.base.settings import settings
-    from infra.cli.words import Refusal, StartLines, err, out
+    from infra.cli.words import Refusal, StartLines, end_on_signals, err, out
     from infra.stack import doctor, jars
     from infra.stack.local import LocalStack
     from infra.stack.supervisor import StartFailed
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_on_signals()
     began = time.monotonic()
     for finding in doctor.refusals():
         raise Refusal(f"{finding.what}: {finding.says}\nDo: {finding.mend}")

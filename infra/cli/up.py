@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Annotated
 
 import typer
@@ -16,11 +15,12 @@ def up(
 ) -> None:
     """Start the local stack and return when every service has answered a real request."""
     from infra.base.settings import settings
-    from infra.cli.words import Refusal, StartLines, out, service_table
+    from infra.cli.words import Refusal, StartLines, end_on_signals, out, service_table
     from infra.stack import doctor, jars
     from infra.stack.local import LocalStack
     from infra.stack.supervisor import StartFailed
 
+    end_on_signals()
     stack = LocalStack(settings().state_dir)
     if stack.locked():
         raise Refusal(
@@ -43,7 +43,6 @@ def up(
     out.print(service_table(status))
     out.print(f"\nready after {status['startup_s']} s, {status['rss_mb']} MB; state, logs: {stack.state_dir}; end it with `headrace down`")
     if foreground:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             stack.wait_end()
         except KeyboardInterrupt:

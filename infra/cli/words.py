@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -14,6 +15,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 class Refusal(Exception):
     """A command cannot do what was asked; the message says what, where, and what to do."""
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM, and SIGINT even where a shell has switched it off for its background jobs, end this command like Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 class StartLines:
