@@ -50,9 +50,8 @@ class Stamp:
 
 def envelope_bytes(event_id: str, event_time_ms: int, producer_id: str, epoch: int, seq: int, correlation_id: str = "") -> bytes:
     """The envelope of an event that is no marker, in Avro: what stands before the own fields on the wire, after the framing."""
-    return b"".join(
-        (_text(event_id), _varint(event_time_ms), _text(producer_id), _varint(epoch), _varint(seq), _text(correlation_id), b"\0")
-    )
+    numbers = _varint(epoch) + _varint(seq)
+    return string_bytes(event_id) + _varint(event_time_ms) + string_bytes(producer_id) + numbers + string_bytes(correlation_id) + b"\0"
 
 
 def own_bytes(encoder: Encoder, record: Mapping[str, Any]) -> bytes:
@@ -61,7 +60,8 @@ def own_bytes(encoder: Encoder, record: Mapping[str, Any]) -> bytes:
     return encoder({**empty, **record})[HEADER.size + len(envelope_bytes("", 0, "", 0, 0)) :]
 
 
-def _text(value: str) -> bytes:
+def string_bytes(value: str) -> bytes:
+    """A string as Avro writes it."""
     data = value.encode()
     return _varint(len(data)) + data
 

@@ -1,0 +1,107 @@
+"""`python -m producers.simulator`: see `--help`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infra.base import log
+from infra.base.clock import WallClock
+from infra.base.settings import settings
+from producers.emit import Emitter
+from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog
+from producers.simulator.schedule import Plan, Schedule
+from producers.simulator.world import BadWorld, load
+from schemas.catalogue import catalogue
+from schemas.publish import publish
+
+CLOSING_MS = 86_400_000
+"""How far ahead of everything the closing marker is: the last windows and sessions of a finite log close."""
+LIVE_AHEAD_MS = 5
+
+
+def main(
+    events: Annotated[int | None, typer.Option(min=1, help="Reports to write at least, duplicates included.")] = None,
+    sessions: Annotated[int | None, typer.Option(min=1, help="Sessions to write, instead of --events.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything drawn follows from it.")] = 1,
+    world: Annotated[Path | None, typer.Option(help="JSON file of the world; default: the one that is installed.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Namespace to write to; default: HEADRACE_NAMESPACE.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Write a recorded log (a directory), or *.jsonl, instead of to Kafka.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write the true figures of each session here, as JSON lines.")] = None,
+    start: Annotated[int | None, typer.Option(help="When the first session starts, ms since 1970; default: 2026-01-01.")] = None,
+    per_second: Annotated[int, typer.Option(min=1, help="Reports per second of simulated time.")] = 2_000,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of reports that come twice.")] = 0.05,
+    out_of_order: Annotated[float, typer.Option(min=0, max=1, help="Share that comes up to 4 s later than it should.")] = 0.10,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share that comes after the watermark.")] = 0.0,
+    pool: Annotated[int, typer.Option(min=0, help="Simulate so many sessions and repeat them; 0: never repeat. Faster.")] = 0,
+    live: Annotated[bool, typer.Option("--live", help="In step with the clock, from now on; no closing marker.")] = False,
+    producer_id: Annotated[str, typer.Option(help="Name of this producer; processes that run at once need different ones.")] = PRODUCER_ID,
+) -> None:
+    """Write simulated playback reports to the topics of a namespace, as fast as it goes, or into a file."""
+    log.configure("simulator")
+    if (events is None) == (sessions is None):
+        raise SystemExit("say how much: either --events or --sessions")
+    if namespace is not None:
+        os.environ["HEADRACE_NAMESPACE"] = namespace
+        settings.cache_clear()
+    if to is None and not settings().namespace:
+        raise SystemExit("simulated sessions do not belong among real ones: name a --namespace, or write to a file by --to")
+    begin_ms = WallClock().now_ms() if live else 1_767_225_600_000 if start is None else start
+    plan = Plan(begin_ms, sessions, events, per_second, duplicates, out_of_order, late, pool)
+    try:
+        schedule = Schedule(load(world), seed, plan)
+    except (BadWorld, OSError) as error:
+        raise SystemExit(str(error)) from None
+    started = time.monotonic()
+    with ExitStack() as stack:
+        output = stack.enter_context(_output(to, begin_ms, producer_id))
+        truths = stack.enter_context(truth.open("w")) if truth else None
+        _pump(schedule, output, truths, live, plan)
+    seconds = time.monotonic() - started
+    rate = schedule.scheduled / seconds
+    sys.stdout.write(f"{schedule.scheduled} reports of {schedule.sessions} sessions in {seconds:.1f} s, {rate:,.0f} a second\n")
+
+
+def _output(to: Path | None, begin_ms: int, producer_id: str) -> Output:
+    if to is not None:
+        return ToLines(to) if to.suffix == ".jsonl" else ToLog(to, settings().namespace)
+    publish([catalogue().topic(TOPIC)])
+    clock = ArrivalClock(begin_ms)
+    return ToKafka(Emitter(producer_id, clock=clock), clock)
+
+
+def _pump(schedule: Schedule, output: Output, truths: TextIO | None, live: bool, plan: Plan) -> None:
+    """Move everything from the schedule to the output, with a marker at each second's end and, unless live, a closing one."""
+    console = Console(stderr=True)
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    clock = WallClock()
+    end_ms = plan.start_ms
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=plan.events or plan.sessions)
+        for second in schedule:
+            for arrival in second.arrivals:
+                if live and (ahead_ms := arrival.at_ms - clock.now_ms()) > LIVE_AHEAD_MS:
+                    clock.sleep(ahead_ms / 1000)
+                output.put(arrival)
+            if truths is not None:
+                truths.writelines(json.dumps(true) + "\n" for true in second.truths)
+            if live:
+                clock.sleep((second.end_ms - clock.now_ms()) / 1000)
+            end_ms = second.end_ms
+            output.mark(end_ms, end_ms)
+            bar.advance(task, len(second.arrivals) if plan.events else len(second.truths))
+        if not live:
+            output.mark(end_ms, end_ms + CLOSING_MS)
+
+
+if __name__ == "__main__":
+    typer.run(main)
