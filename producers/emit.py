@@ -174,7 +174,7 @@ class Emitter:
         try:
             self._producer.produce(route.kafka_name, framed, key=key, partition=partition, timestamp=now_ms, on_delivery=delivered)
         except BufferError:
-            raise Backpressure(f"{len(self._producer)} events wait for Kafka") from None
+            raise Backpressure(f"{self.counts.in_flight} events wait for Kafka") from None
         except KafkaException as error:
             raise self._refused(topic, framed, error.args[0]) from None
         self._stamp.used(topic)
