@@ -5,7 +5,9 @@
     GET  /api/panel/<board>/<name>?from&to&oca&device&title        one panel's rows
     GET  /api/live/<board>?span_s&oca&device&title                 server-sent events: each panel again whenever it changes
     GET  /api/session/<sid>       everything known of one session
-    GET  /api/status              services and loader, by the supervisor
+    GET  /api/status              services and loader, by their own word
+    GET  /api/audit               the newest audit
+    POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
     GET  /healthz
 
 Every answer is JSON; an error is `{"error": words}`. Nothing that a browser sends becomes SQL: panels are files, values are bound.
@@ -22,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 from starlette.applications import Starlette
@@ -33,7 +36,9 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge.board.audits import Auditor
 from edge.board.panels import BadRequest, PanelRunner, Window
+from edge.board.tour import Tour
 from infra.base import warehouse
 from infra.base.settings import settings
 from sinks import dashboards
@@ -63,8 +68,10 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.panels = PanelRunner(reader)
+        app.state.auditor = Auditor()
         async with httpx.AsyncClient(timeout=5.0) as http:
             app.state.http = http
+            app.state.tour = Tour(app.state.panels, app.state.auditor, http)
             yield
 
     return Starlette(
@@ -77,6 +84,8 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             Route("/api/live/{board}", live),
             Route("/api/session/{sid}", session),
             Route("/api/status", status),
+            Route("/api/audit", audit),
+            Route("/api/tour/{step}", tour, methods=["POST"]),
             Route("/healthz", healthz),
         ],
         middleware=[Middleware(ContentPolicy), Middleware(GZipMiddleware, minimum_size=1024)],
@@ -176,6 +185,28 @@ async def status(request: Request) -> Response:
     asked = {"supervisor": settings().edge.supervisor_url, "loader": settings().loader.status_url}
     answers = await asyncio.gather(*(_ask(request.app.state.http, name, url) for name, url in asked.items()))
     return JSONResponse(dict(zip(asked, answers, strict=True)))
+
+
+async def audit(request: Request) -> Response:
+    """The newest audit."""
+    return JSONResponse(await request.app.state.auditor.newest())
+
+
+async def tour(request: Request) -> Response:
+    """One step of the tour. Only our own page may ask for it: a step kills a service."""
+    if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
+        raise HTTPException(403, "a step of the tour is asked for by the board's own page")
+    step, sid = request.path_params["step"], request.query_params.get("sid", "")[:200]
+    it: Tour = request.app.state.tour
+    steps = {"play": lambda: it.play(sid), "throttle": lambda: it.throttle(sid), "loader": it.loader, "schema": it.schema}
+    if step not in steps:
+        raise HTTPException(404, f"the tour has no step {step}; it has {', '.join(steps)}")
+
+    async def lines() -> AsyncIterator[str]:
+        async for said in steps[step]():
+            yield json.dumps(asdict(said)) + "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
 
 async def healthz(request: Request) -> Response:

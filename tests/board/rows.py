@@ -141,13 +141,14 @@ def _reports(rng: random.Random, oca: str, at_ms: int, device: str) -> Iterator[
             yield {"after_ms": after, "e": "ps", "sta": "p"}
             buffer_ms = 0
         yield {
-            "after_ms": after, "e": "rr", "ot": "v", "br_kbps": LADDER_KBPS[rung], "mtp_kbps": round(throughput), "bl_ms": max(0, buffer_ms - took_ms),
-            "d_ms": SEGMENT_MS, "rc": 200, "ttfb_ms": max(2, took_ms // 8), "ttlb_ms": max(4, took_ms), "bytes": LADDER_KBPS[rung] * SEGMENT_MS // 8,
+            "after_ms": after, "e": "rr", "ot": "v", "br_kbps": LADDER_KBPS[rung], "mtp_kbps": round(throughput),
+            "bl_ms": max(0, buffer_ms - took_ms), "d_ms": SEGMENT_MS, "rc": 200, "ttfb_ms": max(2, took_ms // 8),
+            "ttlb_ms": max(4, took_ms), "bytes": LADDER_KBPS[rung] * SEGMENT_MS // 8,
         }  # fmt: skip
         buffer_ms = min(12_000, max(0, buffer_ms - took_ms) + SEGMENT_MS)
         after += max(0, SEGMENT_MS - took_ms) if buffer_ms >= 8_000 else 0
         rung = max(i for i, kbps in enumerate(LADDER_KBPS) if i == 0 or kbps < throughput * 0.8)
-    if rng.random() < 0.01:
+    if rng.random() < 0.03:
         yield {"after_ms": after + 900, "e": "ps", "sta": "f", "ec": ["media-decode"]}
     else:
         yield {"after_ms": after + 1_000, "e": "ps", "sta": rng.choice("eeq")}

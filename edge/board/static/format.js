@@ -17,7 +17,7 @@ function scaled(value, base, units) {
 
 /** [figure, unit] of a value; an absent value is a dash. */
 export function parts(value, unit) {
-  if (value === null || value === undefined) return ["–", ""];
+  if (value === null || value === undefined || Number.isNaN(value)) return ["–", ""];
   switch (unit) {
     case "ms": {
       if (Math.abs(value) < 1000) return [round(value, Math.abs(value) < 10 && value % 1 ? 1 : 0), "ms"];

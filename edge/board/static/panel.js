@@ -4,6 +4,15 @@ import { Chart } from "./chart.js";
 import { el } from "./dom.js";
 import { heading, level, parts, show, unitOf } from "./format.js";
 
+let mine = null;
+document.addEventListener("mine", ({ detail }) => {
+  mine = detail;
+  document.querySelectorAll("tr:has([data-opens])").forEach(mark);
+});
+
+/** The viewer's own session stands out. */
+const mark = (row) => row.classList.toggle("mine", Boolean(mine) && row.querySelector("[data-opens]").dataset.opens === mine);
+
 const TEXT = new Set(["sid", "title", "device", "oca", "tier", "status", "reason", "component", "topic", "source", "destination"]);
 
 export class PanelView {
@@ -85,6 +94,7 @@ export class PanelView {
         if (column === "status") cells[c].dataset.status = value;
         if (c === bar) cells[c].style.setProperty("--share", value / most);
       });
+      if (this.panel.opens) mark(this.rows.children[r]);
     }
   }
 

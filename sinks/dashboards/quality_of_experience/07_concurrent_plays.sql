@@ -36,4 +36,4 @@ SELECT
   max(rebuffering) AS rebuffering
 FROM spans LEFT JOIN stalls USING (bucket)
 GROUP BY bucket
-ORDER BY t WITH FILL FROM toDateTime(toStartOfInterval({from:DateTime64(3, 'UTC')}, toIntervalSecond({step_s:UInt32}))) TO toDateTime({to:DateTime64(3, 'UTC')}) STEP toIntervalSecond({step_s:UInt32})
+ORDER BY t WITH FILL STEP toIntervalSecond({step_s:UInt32})

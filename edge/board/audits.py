@@ -1,0 +1,56 @@
+"""The audit as the page shows it: run on a thread, at most every few seconds, the newest result kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+from sinks import audit
+
+EVERY_S = 10.0
+SETTLE_S = 10.0
+"""How long what was acknowledged when the audit began may take to be stored before it counts as lost."""
+
+SHOWN = ("topic", "acknowledged", "stored", "lost", "duplicated")
+
+
+class Auditor:
+    """Keeps the newest audit. An audit reads every row's position, so nobody asks for one by the second."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Any] = {"error": "the first audit is under way"}
+        self._running: asyncio.Task[dict[str, Any]] | None = None
+        self._ended_s = 0.0
+
+    async def newest(self) -> dict[str, Any]:
+        """The newest result, `{"topics": [{topic, acknowledged, stored, lost, duplicated}], "problems": [words]}` or `{"error": words}`;
+        begins another audit when that is some seconds old.
+        """
+        if self._running is None and time.monotonic() - self._ended_s > EVERY_S:
+            self._running = asyncio.create_task(self._run())
+        return self._newest
+
+    async def fresh(self) -> dict[str, Any]:
+        """An audit that begins now, or after the one under way."""
+        while self._running is not None:
+            await asyncio.shield(self._running)
+        self._running = asyncio.create_task(self._run())
+        return await asyncio.shield(self._running)
+
+    async def _run(self) -> dict[str, Any]:
+        try:
+            found = await asyncio.to_thread(partial(audit.run, settle_s=SETTLE_S, content="none"))
+            self._newest = {
+                "topics": [
+                    {name: getattr(one, name) for name in ("topic", "acknowledged", "stored", "lost", "duplicated")} for one in found
+                ],
+                "problems": [f"{one.topic}: {words}" for one in found for words in one.problems],
+            }
+        except audit.CannotAudit as error:
+            self._newest = {"error": str(error)}
+        finally:
+            self._ended_s = time.monotonic()
+            self._running = None
+        return self._newest

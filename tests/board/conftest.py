@@ -1,0 +1,86 @@
+"""A warehouse of our own with an evening's rows in it, and a board that reads it: real processes, so that readers have readers' rights."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from infra.base import warehouse as clients
+from infra.base.settings import settings
+from schemas.catalogue import catalogue
+from sinks import migrate
+from tests.board.rows import Evening, evening
+from tests.kit import eventually
+
+MINUTE_MS = 60_000
+
+
+@pytest.fixture(scope="package")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
+    """A running warehouse with all tables and half an hour of plays that ends now; `settings()` point at it."""
+    state_dir = tmp_path_factory.mktemp("board")
+    url = f"http://127.0.0.1:{free_port()}"
+    env = {
+        "HEADRACE_STATE_DIR": str(state_dir),
+        "HEADRACE_WAREHOUSE__DSN": url,
+        "HEADRACE_WAREHOUSE__LOADER_PASSWORD": "rows",
+        "HEADRACE_EDGE__SUPERVISOR_URL": "",
+    }
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+    settings.cache_clear()
+    try:
+        with running("sinks.warehouse", f"{url}/healthz"):
+            client = clients.writer("default")
+            migrate.migrate(client, catalogue().landed(), migrate.objects())
+            now_ms = time.time_ns() // 1_000_000
+            rows = evening(now_ms - 30 * MINUTE_MS, now_ms)
+            rows.store(clients.writer())
+            yield rows
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        settings.cache_clear()
+
+
+@pytest.fixture(scope="package")
+def board(warehouse: Evening) -> Iterator[str]:
+    """The address of a running board over that warehouse."""
+    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
+        pytest.skip("the page's libraries are not installed: run `headrace setup`")
+    url = f"http://127.0.0.1:{free_port()}"
+    os.environ["HEADRACE_EDGE__BOARD_URL"] = url
+    try:
+        with running("edge.board", f"{url}/healthz"):
+            yield url
+    finally:
+        del os.environ["HEADRACE_EDGE__BOARD_URL"]
+
+
+@contextmanager
+def running(module: str, health: str) -> Iterator[None]:
+    """A module of ours as a process of its own, ready when `health` answers 200, ended by SIGTERM."""
+    process = subprocess.Popen([sys.executable, "-m", module])
+    try:
+        eventually(lambda: httpx.get(health).status_code == 200 or process.poll() is not None, within=60)
+        assert process.poll() is None, f"{module} ended with {process.returncode} instead of serving"
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0, f"{module} did not end cleanly"
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,124 @@
+"""Panels: each one's header is right, its SQL fits the declared tables, and it shows what is in them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from infra.base import warehouse as clients
+from schemas.catalogue import catalogue
+from sinks import dashboards
+from sinks.dashboards import Panel, PanelError, panels, parse
+from tests.board.rows import Evening
+
+HEADER = "-- title: T\n-- question: Q?\n-- show: number\n-- empty: nothing\n"
+
+
+def window(minutes: int = 30) -> dict[str, datetime]:
+    now = datetime.now(UTC)
+    return {"from": now - timedelta(minutes=minutes), "to": now}
+
+
+def params(panel: Panel, sid: str) -> dict[str, object]:
+    return {**window(), **({"sid": sid} if "sid" in panel.params else {})}
+
+
+def a_sid(rows: Evening) -> str:
+    """A session that failed in play, so that it has rows in every part."""
+    return next(str(row["sid"]) for row in rows.rows["playback.qoe_session"] if row["in_play_failure"])
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda p: f"{p.board}/{p.name}")
+def test_shows_rows_of_declared_tables(panel: Panel, warehouse: Evening) -> None:
+    result = dashboards.run(panel, clients.reader(), params(panel, a_sid(warehouse)))
+    if panel.name == "errors":
+        assert {record["codes"] for record in result.records()} == {"media-decode"}
+    assert result.rows > 0
+    if panel.show == "number":
+        assert result.rows == 1
+        assert isinstance(result.values[0][0], int | float)
+    if panel.show in ("line", "bar"):
+        assert result.columns[0] == "t"
+        assert list(result.values[0]) == sorted(result.values[0])
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda p: f"{p.board}/{p.name}")
+def test_is_empty_where_nothing_happened(panel: Panel, warehouse: Evening) -> None:
+    before = {"from": datetime(2020, 1, 1, tzinfo=UTC), "to": datetime(2020, 1, 2, tzinfo=UTC)}
+    extra = {"sid": "nobody"} if "sid" in panel.params else {}
+    assert dashboards.run(panel, clients.reader(), {**before, **extra}).rows == 0
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 AS value FROM playback_reports", "SELECT startup AS value FROM qoe_sessions"])
+def test_unknown_tables_and_columns_are_refused(sql: str, warehouse: Evening) -> None:
+    wrong = parse("b", "01_p.sql", HEADER + sql)
+    with pytest.raises(DatabaseError, match=r"UNKNOWN_TABLE|UNKNOWN_IDENTIFIER"):
+        clients.reader().query(f"EXPLAIN {wrong.sql}")
+
+
+@pytest.mark.parametrize("name", dashboards.FILTERS)
+@pytest.mark.parametrize("text", ["' OR 1=1 --", "'; DROP TABLE playback_report; --", "\\", "{oca:String}", "x') UNION ALL SELECT 1 --"])
+def test_a_filter_is_a_value_never_sql(name: str, text: str, warehouse: Evening) -> None:
+    plays = dashboards.panel("quality_of_experience", "plays")
+    assert dashboards.run(plays, clients.reader(), {**window(), name: text}).rows == 0
+    assert dashboards.run(plays, clients.reader(), window()).rows == 1
+
+
+def test_filters_narrow(warehouse: Evening) -> None:
+    by_title = dashboards.panel("quality_of_experience", "by_title")
+    found = dashboards.run(by_title, clients.reader(), {**window(), "title": "mandelbrot"}).records()
+    assert [row["title"] for row in found] == ["mandelbrot"]
+
+
+def test_figures_are_those_of_the_rows(warehouse: Evening) -> None:
+    closed = warehouse.rows["playback.qoe_session"]
+    result = dashboards.run(dashboards.panel("quality_of_experience", "rebuffer_ratio_now"), clients.reader(), window(120)).records()[0]
+    stalled, played = sum(r["rebuffer_ms"] for r in closed), sum(r["playing_ms"] for r in closed)
+    assert result["value"] == pytest.approx(stalled / (stalled + played))
+    assert result["rebufferings"] == sum(r["rebuffer_count"] for r in closed)
+
+
+def test_every_landed_topic_counts_as_events() -> None:
+    sql = dashboards.panel("pipeline", "events_per_second").sql
+    assert [topic.name for topic in catalogue().landed() if f"'{topic.name}'" not in sql or f"FROM {topic.table}" not in sql] == []
+
+
+def test_a_header_says_everything() -> None:
+    panel = parse("b", "07_p.sql", HEADER + "-- unit: ms\n-- thresholds: warn 2, bad 4.5\nSELECT {from:DateTime64(3, 'UTC')} AS value;\n")
+    assert (panel.name, panel.unit, panel.width) == ("p", "ms", 4)
+    assert [(t.level, t.value) for t in panel.thresholds] == [("warn", 2.0), ("bad", 4.5)]
+    assert panel.sql == "SELECT {from:DateTime64(3, 'UTC')} AS value"
+
+
+@pytest.mark.parametrize(
+    ("file_name", "text", "words"),
+    [
+        ("p.sql", HEADER, "named"),
+        ("01_p.sql", HEADER.replace("-- question: Q?\n", ""), "question"),
+        ("01_p.sql", HEADER.replace("number", "pie"), "show is one of"),
+        ("01_p.sql", HEADER + "-- colour: red\n", "colour"),
+        ("01_p.sql", HEADER + "-- thresholds: hot\n", "thresholds"),
+        ("01_p.sql", HEADER + "SELECT {limit:UInt8}", "limit:UInt8"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(file_name: str, text: str, words: str) -> None:
+    with pytest.raises(PanelError, match=words):
+        parse("b", file_name, text)
+
+
+def test_requests_for_what_is_not_there_are_refused_in_words(warehouse: Evening) -> None:
+    with pytest.raises(PanelError, match="there are: "):
+        dashboards.panel("quality_of_experience", "nonsense")
+    plays = dashboards.panel("quality_of_experience", "plays")
+    with pytest.raises(PanelError, match="needs from, to"):
+        dashboards.run(plays, clients.reader(), {})
+    with pytest.raises(PanelError, match="unknown parameter limit"):
+        dashboards.run(plays, clients.reader(), {**window(), "limit": 3})
+
+
+@pytest.mark.parametrize(("span", "step"), [(timedelta(minutes=2), 1), (timedelta(minutes=15), 10), (timedelta(hours=24), 600)])
+def test_a_line_has_no_more_points_than_a_panel_has_room_for(span: timedelta, step: int) -> None:
+    end = datetime(2026, 1, 1, tzinfo=UTC)
+    assert dashboards.step_s(end - span, end) == step
