@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import httpx2 as httpx
 import yaml
 
+from infra.base.settings import settings
 from infra.stack import jars, jvm
 from infra.stack.site import LOOPBACK, Site
 
@@ -208,7 +209,7 @@ class _Flink(Service):
             "restart-strategy.exponential-delay.initial-backoff": "1 s",
             "restart-strategy.exponential-delay.max-backoff": "15 s",
             **{f"execution.{key}": value for key, value in checkpoints.items()},
-            **{f"taskmanager.memory.{key}": f"{mb}m" for key, mb in TaskManager.memory_mb.items()},
+            **{f"taskmanager.memory.{key}": f"{mb}m" for key, mb in TaskManager.memory_mb().items()},
         }
         folder = self._conf(site)
         folder.mkdir(parents=True, exist_ok=True)
@@ -259,18 +260,22 @@ class TaskManager(_Flink):
     depends_on: tuple[str, ...] = ()
 
     slots: ClassVar[int] = 16
-    memory_mb: ClassVar[dict[str, int]] = {
-        "framework.heap.size": 96,
-        "task.heap.size": 640,
-        "managed.size": 96,
-        "framework.off-heap.size": 96,
-        "task.off-heap.size": 32,
-        "network.min": 96,
-        "network.max": 96,
-        "jvm-metaspace.size": 256,
-        "jvm-overhead.min": 128,
-        "jvm-overhead.max": 128,
-    }
+
+    @staticmethod
+    def memory_mb() -> dict[str, int]:
+        """Each share by the name of its setting below `taskmanager.memory`. What is not used costs nothing: the heap grows on demand."""
+        return {
+            "framework.heap.size": 96,
+            "task.heap.size": settings().flink.task_heap_mb,
+            "managed.size": 96,
+            "framework.off-heap.size": 96,
+            "task.off-heap.size": 32,
+            "network.min": 96,
+            "network.max": 96,
+            "jvm-metaspace.size": 256,
+            "jvm-overhead.min": 128,
+            "jvm-overhead.max": 128,
+        }
 
     def prepare(self, site: Site) -> None:
         super().prepare(site)
@@ -279,7 +284,7 @@ class TaskManager(_Flink):
             config.write(f"taskmanager.resource-id: {self._identity(site).read_text()}\n")
 
     def command(self, site: Site) -> list[str]:
-        memory = self.memory_mb
+        memory = self.memory_mb()
         heap = memory["framework.heap.size"] + memory["task.heap.size"]
         direct = memory["framework.off-heap.size"] + memory["task.off-heap.size"] + memory["network.max"]
         limits = [f"-XX:MaxDirectMemorySize={direct}m", f"-XX:MaxMetaspaceSize={memory['jvm-metaspace.size']}m"]

@@ -28,7 +28,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def headrace(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command on the code of `checkout`, with a registry that does not answer."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "HEADRACE_STATE_DIR": "nowhere", "HEADRACE_REGISTRY__URL": "http://127.0.0.1:1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "HEADRACE_STATE_DIR": "nowhere",
+        "HEADRACE_REGISTRY__URL": "http://127.0.0.1:1",
+    }
     program = [sys.executable, "-c", "from infra.cli import main; main()", "schema", *words]
     return subprocess.run(program, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 

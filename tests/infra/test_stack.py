@@ -1,0 +1,98 @@
+"""The real stack: what `headrace up` starts, and how it comes back after a process was killed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from infra.base.settings import Settings, settings
+from infra.stack import health
+from infra.stack.local import LocalStack
+from infra.stack.processes import bearing
+from infra.stack.services import catalogue
+from tests.kit import eventually
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def local(stack: Settings) -> LocalStack:
+    return LocalStack(stack.state_dir)
+
+
+def running_jobs() -> dict[str, str]:
+    """Job ids by name, of the jobs that run."""
+    return {job["name"]: job["id"] for job in health.jobs() if job["state"] == "RUNNING"}
+
+
+def test_everything_is_ready_and_described(local: LocalStack) -> None:
+    status = local.status()
+    assert {s["name"]: s["state"] for s in status["services"] if s["kind"] == "service"} == {
+        service.name: "ready" for service in catalogue() if service.name not in ("topics", "tables", "jobs")
+    }
+    assert {topic["name"] for topic in health.topics(0.1)} >= {"playback.report", "playback.qoe_session", "observability.dead_letter"}
+    assert {table["name"] for table in health.tables()} >= {"playback_report", "playback_qoe_session"}
+    assert running_jobs()
+
+
+def test_the_idle_stack_is_small(local: LocalStack) -> None:
+    assert local.status()["rss_mb"] < 5_000  # the floor; docs/performance.md has the measured figure
+
+
+def test_nothing_listens_beyond_loopback(local: LocalStack) -> None:
+    inodes = {
+        target.removeprefix("socket:[").removesuffix("]")
+        for pid in bearing(str(local.note()["run"]))
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir()
+        if (target := str(descriptor.readlink())).startswith("socket:[")
+    }
+    beyond = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            address, _, port = fields[1].partition(":")
+            if fields[3] == "0A" and fields[9] in inodes and not _is_loopback(address):
+                beyond.append(f"{address}:{int(port, 16)}")
+    assert beyond == []
+
+
+def _is_loopback(address: str) -> bool:
+    words = [struct.pack("<I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8)]
+    text = socket.inet_ntop(socket.AF_INET6 if len(words) == 4 else socket.AF_INET, b"".join(words))
+    return text == "::1" or text.removeprefix("::ffff:").startswith("127.")
+
+
+def test_a_killed_taskmanager_comes_back_and_the_jobs_go_on(local: LocalStack) -> None:
+    before = running_jobs()
+    _kill(local, "taskmanager")
+    eventually(lambda: running_jobs() == before, within=90)
+
+
+def test_a_killed_jobmanager_gets_its_jobs_back_from_their_newest_checkpoints(local: LocalStack) -> None:
+    before = running_jobs()
+    eventually(lambda: all(_checkpoints(job).get("completed") for job in running_jobs().values()), within=60)
+    _kill(local, "jobmanager")
+    after = eventually(lambda: (jobs := running_jobs()).keys() == before.keys() and jobs, within=180)
+    for name, job in after.items():
+        assert _checkpoints(job)["restored"], f"{name} began from nothing"
+
+
+def _kill(local: LocalStack, name: str) -> None:
+    """Kill a service and wait until it is ready again."""
+    before = _service(local, name)["restarts"]
+    local.act(name, "kill")
+    eventually(lambda: (s := _service(local, name))["restarts"] > before and s["state"] == "ready", within=60)
+
+
+def _service(local: LocalStack, name: str) -> dict[str, Any]:
+    return next(service for service in local.status()["services"] if service["name"] == name)
+
+
+def _checkpoints(job: str) -> dict[str, Any]:
+    url = f"{settings().flink.rest_url}/jobs/{job}/checkpoints"
+    return dict(httpx.get(url).raise_for_status().json()["latest"])
