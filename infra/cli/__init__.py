@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import demo, doctor, down, logs, new, record, replay, schema, settings, setup, status, up
+from infra.cli import audit, demo, doctor, down, logs, new, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -18,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    demo.demo, up.up, down.down, status.status, logs.logs, record.record, replay.replay, doctor.doctor, settings.settings, setup.setup,
+    demo.demo, up.up, down.down, status.status, logs.logs, audit.audit, record.record, replay.replay, doctor.doctor, settings.settings,
+    setup.setup,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schema.app, name="schema")
