@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,9 +30,10 @@ def demo(
     """Start everything, let players watch, and print the address of the page; stays until Ctrl-C."""
     from infra.base.settings import settings
     from infra.cli.words import Refusal, StartLines, end_on_signals, err, out
-    from infra.stack import doctor, jars
+    from infra.stack import doctor, health, jars
     from infra.stack.local import LocalStack
     from infra.stack.supervisor import StartFailed
+    from sinks.audit import CannotAudit
 
     end_on_signals()
     began = time.monotonic()
@@ -58,7 +58,7 @@ def demo(
         err.print(f"ends by itself in {seconds} s")
         sleep_with_progress(seconds)
         found = summary(stack, startup_s)
-    except (StartFailed, jars.JarError) as error:
+    except (StartFailed, jars.JarError, health.Unreachable, CannotAudit) as error:
         raise Refusal(str(error)) from None
     except KeyboardInterrupt:
         err.print("\nending; nothing stays but the state in " + os.path.relpath(stack.state_dir))
@@ -109,7 +109,7 @@ def summary(stack: LocalStack, startup_s: float) -> dict[str, Any]:
     status = stack.status()
     shown = panels()
     stack.act("players", "stop")
-    judged = settled(lambda: audit.summary(), lambda lines: all(line["lost"] == 0 for line in lines))
+    judged = audit.summary(SETTLE_S)
     return {
         "startup_s": startup_s,
         "rss_mb": status["rss_mb"],
@@ -144,20 +144,13 @@ def panels() -> list[dict[str, Any]]:
     return found
 
 
-def settled(read: Callable[[], list[dict[str, Any]]], calm: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-    """Read until the answer is calm, or for SETTLE_S; returns the last answer."""
-    deadline = time.monotonic() + SETTLE_S
-    while not calm(answer := read()) and time.monotonic() < deadline:
-        time.sleep(2)
-    return answer
-
-
 def judge(found: dict[str, Any]) -> list[str]:
     """What is wrong with a run, in words: services that are not up, empty panels, losses and doubles."""
     faults = [f"service {s['name']} is {s['state']}: {s['said']}" for s in found["services"] if s["state"] not in ("ready", "done")]
     faults += [f"job {job['name']} is {job['state']}" for job in found["jobs"] if job["state"] != "RUNNING"]
     faults += [f"panel {panel['name']} is empty" for panel in found["panels"] if not panel["rows"]]
     for line in found["audit"]:
+        faults += [f"audit of {line['topic']}: {problem}" for problem in line["problems"]]
         if line["lost"] or line["duplicated"]:
             faults.append(f"audit of {line['topic']}: {line['lost']} lost, {line['duplicated']} duplicated of {line['acknowledged']}")
     return faults
