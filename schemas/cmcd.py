@@ -422,10 +422,9 @@ def _lift(key: str, value: Any) -> Any:
     convert = LIFTED[key][1]
     if convert is not _whole:
         return _text(value, None)
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise InvalidCmcd([Violation(key, "type", f"{key} is an integer, not {_shown(value)}")]) from None
+    if not (type(value) is int or (isinstance(value, str) and value.isdecimal() and value.isascii())):
+        raise InvalidCmcd([Violation(key, "type", f"{key} is an integer, not {_shown(value)}")])
+    number = int(value)
     if not 0 <= number <= (INT_MAX if key == "com.headrace-asn" else sf.INTEGER_MAX):
         raise InvalidCmcd([Violation(key, "range", f"{key} is {number}; it cannot be negative or that large")])
     return number
@@ -482,5 +481,8 @@ def _rounded(key: str, value: Any) -> Any:
 
 
 def origin(url: str) -> str:
-    """`host:port` of a URL, lower case: how the cache server of a report is recognised."""
-    return urlsplit(url).netloc.lower()
+    """`host:port` of a URL, lower case, empty where it has none: how the cache server of a report is recognised."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
