@@ -28,7 +28,7 @@ MODULE = re.compile(r"\bstreams(?:\.\w+)+")
 READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
-ALL = re.compile(r"\bSELECT\s+\*", re.IGNORECASE)
+ALL = re.compile(r"\bSELECT\s+(?:\*|\$\{contract\})", re.IGNORECASE)
 
 
 LOADER = "sinks.loader"
@@ -249,6 +249,16 @@ class Lineage:
     @staticmethod
     def _mentions(asset: Asset, topic: str) -> bool:
         return re.search(rf"(?<![\w.]){re.escape(topic)}(?![\w.])", asset.code) is not None
+
+
+def exists_below(root: Path) -> Callable[[str], bool]:
+    """Whether a dotted name is a package, a module or a job of the tree at `root`, for `Lineage.orphans`."""
+
+    def exists(name: str) -> bool:
+        path = root.joinpath(*name.split("."))
+        return path.is_dir() or path.with_suffix(".py").is_file() or path.with_suffix(".sql").is_file()
+
+    return exists
 
 
 def of(topics: Mapping[str, Topic], streams: Traversable | Path, sinks: Traversable | Path) -> Lineage:

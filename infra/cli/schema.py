@@ -79,10 +79,10 @@ def show(
 def check(
     against: Annotated[str, typer.Option(help="Git revision to compare the working tree with.")] = "main",
 ) -> None:
-    """Compare the contracts with git and with the registry under each topic's level; say which job, table and panel a break breaks."""
+    """Compare the contracts with git and the registry; say which job, table or panel a change breaks, and what hangs loose."""
     from infra.base.registry import RegistryClient, RegistryUnavailable
     from infra.cli.words import Refusal, out
-    from schemas import evolve
+    from schemas import evolve, lineage
     from schemas.catalogue import ContractError, catalogue
     from schemas.publish import subject_of
 
@@ -107,6 +107,7 @@ def check(
             history.append((f"{against} in git", before.topics[topic.name].event.schema))
         if broken := evolve.violations(topic.event.schema, history, topic.compatibility):
             problems.append(evolve.explain_break(topic.name, topic.compatibility, broken, graph.words))
+    problems += graph.orphans(lineage.exists_below(_root()))
     if problems:
         raise Refusal("\n".join(problems))
     added = sorted(now.topics.keys() - before.topics.keys())
@@ -147,6 +148,13 @@ def _lineage(declared: Catalogue) -> Lineage:
     return lineage.of(declared.topics, files("streams"), files("sinks"))
 
 
+def _root() -> Path:
+    """The folder that the rooms lie in."""
+    import schemas
+
+    return Path(schemas.__path__[0]).parent
+
+
 def _at(revision: str) -> Catalogue:
     """The catalogue as a git revision of this checkout has it. Raises Refusal."""
     import io
@@ -154,12 +162,10 @@ def _at(revision: str) -> Catalogue:
     import tarfile
     import tempfile
 
-    import schemas
     from infra.cli.words import Refusal
     from schemas.catalogue import ContractError, load
 
-    root = Path(schemas.__path__[0]).parent
-    answer = subprocess.run(["git", "-C", str(root), "archive", revision, "schemas"], capture_output=True, check=False)
+    answer = subprocess.run(["git", "-C", str(_root()), "archive", revision, "schemas"], capture_output=True, check=False)
     if answer.returncode:
         words = answer.stderr.decode(errors="replace").strip()
         raise Refusal(f"git has no contracts at {revision!r}: {words}; name a revision that has them with --against")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from schemas.catalogue import catalogue, load
-from schemas.lineage import of
+from schemas.lineage import exists_below, of
 from tests.schemas.contracts import TOPIC, field, record, write
 
 ROOT = Path(__file__).parents[2]
@@ -17,15 +17,9 @@ SOUND = {**TOPIC, "producers": ["edge.door"], "consumers": ["sinks.loader"]}
 JOB = "INSERT INTO `lab.sum` SELECT id FROM `lab.thing`"
 
 
-def exists_below(root: Path, name: str) -> bool:
-    """Whether a dotted name is a package, a module or a job of this tree."""
-    path = root.joinpath(*name.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file() or path.with_suffix(".sql").is_file()
-
-
 def test_nothing_hangs_loose() -> None:
     lineage = of(catalogue().topics, ROOT / "streams", ROOT / "sinks")
-    assert lineage.orphans(lambda name: exists_below(ROOT, name)) == []
+    assert lineage.orphans(exists_below(ROOT)) == []
 
 
 def test_every_event_is_on_a_topic() -> None:
@@ -77,4 +71,4 @@ def orphans(root: Path, entries: dict[str, Any], files: dict[str, str]) -> list[
     for name, text in {"streams/__init__.py": "", "sinks/__init__.py": "", **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    return of(load(root).topics, root / "streams", root / "sinks").orphans(lambda name: exists_below(root, name))
+    return of(load(root).topics, root / "streams", root / "sinks").orphans(exists_below(root))

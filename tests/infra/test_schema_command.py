@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of its own with this tree's contracts, jobs and tables on `main`."""
     root = tmp_path_factory.mktemp("checkout")
-    for room in ("infra", "schemas", "producers", "streams", "sinks"):
+    for room in ("infra", "schemas", "producers", "edge", "streams", "sinks"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "Contracts"]):
