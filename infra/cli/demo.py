@@ -149,6 +149,7 @@ def judge(found: dict[str, Any]) -> list[str]:
     faults = [f"service {s['name']} is {s['state']}: {s['said']}" for s in found["services"] if s["state"] not in ("ready", "done")]
     faults += [f"job {job['name']} is {job['state']}" for job in found["jobs"] if job["state"] != "RUNNING"]
     faults += [f"panel {panel['name']} is empty" for panel in found["panels"] if not panel["rows"]]
+    faults += [f"nothing in {kind}" for kind in ("jobs", "panels", "audit") if not found[kind]]
     for line in found["audit"]:
         faults += [f"audit of {line['topic']}: {problem}" for problem in line["problems"]]
         if line["lost"] or line["duplicated"]:

@@ -259,7 +259,7 @@ class TaskManager(_Flink):
     name: str = "taskmanager"
     depends_on: tuple[str, ...] = ()
 
-    slots: ClassVar[int] = 16
+    slots: ClassVar[int] = 12
 
     @staticmethod
     def memory_mb() -> dict[str, int]:
@@ -267,7 +267,7 @@ class TaskManager(_Flink):
         return {
             "framework.heap.size": 96,
             "task.heap.size": settings().flink.task_heap_mb,
-            "managed.size": 96,
+            "managed.size": 600,  # split among the slots; a job with Python functions needs tens of MiB of it
             "framework.off-heap.size": 96,
             "task.off-heap.size": 32,
             "network.min": 96,
