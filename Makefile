@@ -25,7 +25,7 @@ torture: setup         ## faults at random under load, build/bench/torture.json;
 	$(BIN)/python -m infra.chaos.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:                 ## what commands wrote here; the virtual environment and downloads stay
-	-$(BIN)/headrace down 2>/dev/null
+	@for dir in .headrace .headrace/demo*; do HEADRACE_STATE_DIR=$$dir $(BIN)/headrace down 2>/dev/null || true; done
 	rm -rf build .headrace .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # Set-up: each step runs again only when what it reads has changed.

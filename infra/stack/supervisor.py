@@ -36,6 +36,8 @@ ASK_EVERY_S = 0.25
 WATCH_EVERY_S = 5.0
 STEADY_S = 30.0
 """A service that lived this long is restarted at once; one that dies younger waits, twice as long each time."""
+SILENT_S = 120.0
+"""A service that runs and has not answered for so long is taken for hung."""
 BACKOFF_S = (0.5, 10.0)
 START_ATTEMPTS = 4
 """So many deaths of one service before the stack was ever ready, and the start is given up."""
@@ -278,7 +280,7 @@ class Supervisor:
         return True
 
     async def _watch(self) -> None:
-        """Notice services that run and no longer answer."""
+        """Notice services that run and no longer answer; one that stays silent is killed, and so restarted."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             for unit in self.units.values():
@@ -286,6 +288,9 @@ class Supervisor:
                     answers = await self._answers(unit)
                     if unit.state in (State.READY, State.SILENT):
                         unit.turn(State.READY if answers else State.SILENT)
+                    if unit.state is State.SILENT and time.time() - unit.since > SILENT_S:
+                        self._log.warning("service is silent for too long", service=unit.service.name, said=unit.said)
+                        self._signal(unit, signal.SIGKILL)
 
     def _signal(self, unit: Unit, number: signal.Signals) -> None:
         if unit.process is not None:
@@ -341,6 +346,7 @@ class Supervisor:
                 await warden.wait()
                 raise
             os.close(writing)
+            await asyncio.sleep(1)
 
     async def _bound_logs(self) -> None:
         """Keep each log below LOG_BYTES, and one older file of that size."""
