@@ -166,7 +166,7 @@ class Session {
     const request = response.request.customData.request;
     if (this.closed || !request.startDate) return;
     const kbps = request.representation?.bitrateInKbit ?? null;
-    this.reporter.report("rr", Date.now(), {
+    this.reporter.report("rr", request.startDate.getTime(), {
       ...this.status(), url: response.request.url.split("#")[0].split("?")[0], rc: response.status ?? 0, br: kbps, d: request.duration * 1000 || null,
       ot: OBJECT_TYPES[request.type] ?? MEDIA_TYPES[request.mediaType] ?? "o", ttfb: request.firstByteDate - request.startDate,
       ttlb: request.endDate - request.startDate, [`${CUSTOM}bytes`]: request.bytesLoaded || response.data?.byteLength || null,

@@ -41,8 +41,12 @@ function services(t, answer) {
 
 function loader(t, answer) {
   if (answer.error) return t.say("bad", "–", answer.error);
-  const lag = answer.lag ?? Object.values(answer.topics ?? {}).reduce((sum, topic) => sum + (topic.lag ?? 0), 0);
-  return t.say(lag > 100_000 ? "warn" : "good", show(lag, ""), "events to go");
+  const tables = answer.tables ?? [];
+  const stopped = tables.find((table) => Object.keys(table.stopped ?? {}).length);
+  const lag = tables.reduce((sum, table) => sum + table.lag, 0);
+  const rate = tables.reduce((sum, table) => sum + table.rows_per_s, 0);
+  if (stopped) return t.say("bad", show(lag, ""), `${stopped.topic} is stopped: ${Object.values(stopped.stopped)[0]}`);
+  return t.say(lag > 100_000 ? "warn" : "good", show(lag, ""), `events to go, ${show(rate, "")} rows/s`);
 }
 
 function audits(t, answer) {

@@ -1,0 +1,100 @@
+"""The page in a real browser: it shows the rows, follows them, and keeps what the viewer has set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.board.browser import browser, page, until
+from tests.board.rows import Evening
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(chrome: Any, board: str) -> Iterator[Any]:
+    """The board, with every panel answered."""
+    with page(chrome) as tab:
+        tab.goto(board)
+        until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the warehouse')")
+        yield tab
+
+
+def figure(tab: Any, panel: str) -> str:
+    return str(tab.inner_text(f"#quality_of_experience-{panel} .figure b"))
+
+
+def test_every_panel_shows_rows_and_none_an_error(opened: Any) -> None:
+    assert opened.locator(".panel.failed").count() == 0
+    assert opened.locator(".panel .note:visible").all_inner_texts() == []
+    assert opened.locator(".canvas canvas").count() == opened.locator(".panel.line, .panel.bar").count()
+    assert re.fullmatch(r"\d+(\.\d+)?", figure(opened, "playing_now"))
+
+
+def test_a_filter_narrows_and_stays_in_the_address(opened: Any) -> None:
+    everything = int(figure(opened, "plays"))
+    opened.select_option("[data-filter=title]", "mandelbrot")
+    until(opened, f"document.querySelector('#quality_of_experience-plays .figure b').textContent !== '{everything}'")
+    assert int(figure(opened, "plays")) < everything
+    assert "title=mandelbrot" in opened.url
+    opened.reload()
+    until(opened, "document.querySelector('[data-filter=title]').value === 'mandelbrot'")
+
+
+def test_a_zoom_holds_on_every_chart_while_updates_come(opened: Any) -> None:
+    box = opened.locator("#quality_of_experience-startup_time .u-over").bounding_box()
+    opened.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 50)
+    opened.mouse.down()
+    opened.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 50, steps=5)
+    opened.mouse.up()
+    opened.wait_for_selector("#unzoom:visible")
+    before = opened.inner_text("#range")
+    until(opened, f"document.getElementById('range').textContent !== {before!r}")
+    assert opened.locator("#unzoom").is_visible()
+    opened.click("#unzoom")
+    assert opened.locator("#unzoom").is_hidden()
+
+
+def test_a_session_opens_with_its_timeline(opened: Any, warehouse: Evening) -> None:
+    row = opened.locator("tr:has([data-status=closed]) [data-opens]").first
+    sid = row.inner_text()
+    row.click()
+    opened.wait_for_selector(".lanes rect")
+    assert sid in opened.inner_text("#session header")
+    assert "Startup time" in opened.inner_text("#session .facts")
+    opened.keyboard.press("Escape")
+    assert opened.locator("#session").is_hidden()
+
+
+def test_each_panel_shows_its_sql(opened: Any) -> None:
+    opened.hover("#quality_of_experience-plays")
+    opened.click("#quality_of_experience-plays button")
+    assert "FROM qoe_sessions" in opened.inner_text("#sql pre")
+
+
+def test_dark_and_light(chrome: Any, board: str) -> None:
+    with page(chrome, color_scheme="dark") as tab:
+        tab.goto(board)
+        background = "getComputedStyle(document.documentElement).backgroundColor"
+        dark = tab.evaluate(background)
+        tab.click("#theme")
+        assert tab.evaluate(background) != dark
+        tab.reload()
+        assert tab.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+@pytest.mark.parametrize("width", [390, 820, 1920])
+def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, width: int) -> None:
+    with page(chrome, viewport={"width": width, "height": 900}) as tab:
+        tab.goto(board)
+        tab.wait_for_selector(".panel .figure b")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
