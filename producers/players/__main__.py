@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from infra.base.settings import settings
 from producers.encoders.titles import TITLES
 from producers.players.clock import LoopClock
 from producers.players.crowd import Crowd, Summary
+from producers.players.network import BadTrace
 from producers.players.transport import HttpTransport
 
 DEMO_TITLES = ",".join(title.cid for title in TITLES)
@@ -25,18 +27,22 @@ def main(
     seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: when told to.")] = None,
     inject: Annotated[bool, typer.Option("--inject", help="Make one failed start and one failover happen soon.")] = False,
     titles: Annotated[str, typer.Option(help="Titles by cid, most watched first, separated by commas.")] = DEMO_TITLES,
+    trace: Annotated[list[Path] | None, typer.Option(help="Recorded bandwidth, `time_s Mbps` per line, instead of ISP models.")] = None,
 ) -> None:
     """Watch through the gateway of the running stack until told to stop."""
     log.configure("players")
-    summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(",")))
+    try:
+        summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(","), trace or []))
+    except (BadTrace, OSError) as error:
+        raise SystemExit(f"no such network: {error}") from None
     sys.stdout.write(f"{summary}\n")
 
 
-async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str]) -> Summary:
+async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path]) -> Summary:
     edge = settings().edge
     transport = HttpTransport(connections=8 * count)
     try:
-        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject)
+        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces)
         watching = asyncio.create_task(crowd.run(seconds))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, watching.cancel)

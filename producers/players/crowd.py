@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
+from pathlib import Path
 
 from infra.base import log
 from producers.players.clock import LoopClock
-from producers.players.network import Link
+from producers.players.network import Link, Step, recorded
 from producers.players.player import Action, Outcome, Player, PlayRefused, press_play
 from producers.players.population import Viewer, actions, viewer
 from producers.players.reports import Counts, Outbox
@@ -46,11 +48,15 @@ class Summary:
 
 
 class Crowd:
-    """`count` members who press play, watch, and press play again."""
+    """`count` members who press play, watch, and press play again.
+
+    Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
+    and the best of `oca_urls` refuses for a while, both soon after the begin. Raises BadTrace.
+    """
 
     def __init__(
         self, count: int, seed: int, gateway_url: str, titles: Sequence[str], transport: Transport, clock: LoopClock,
-        oca_urls: Sequence[str] = (), inject: bool = False,
+        oca_urls: Sequence[str] = (), inject: bool = False, traces: Sequence[Path] = (),
     ) -> None:  # fmt: skip
         self.summary = Summary()
         self._viewers = [viewer(number, seed) for number in range(1, count + 1)]
@@ -60,6 +66,7 @@ class Crowd:
         self._clock = clock
         self._oca_urls = oca_urls
         self._inject = inject
+        self._traces = [tuple(recorded(path)) for path in traces]
         self._log = log.get(__name__)
 
     async def run(self, seconds: float | None = None) -> Summary:
@@ -84,7 +91,7 @@ class Crowd:
         """One member's evening."""
         rng = random.Random(who.seed)
         outbox = Outbox(self._transport, self._clock)
-        link = Link(who.network.steps(random.Random(who.seed + 1)), self._clock.now_ms())
+        link = Link(self._steps(who), self._clock.now_ms())
         sending = asyncio.create_task(outbox.run())
         try:
             await self._clock.until(self._clock.now_ms() + rng.uniform(0, 6_000))
@@ -99,6 +106,11 @@ class Crowd:
             await asyncio.gather(sending, return_exceptions=True)
             await outbox.drain()
             self.summary.reports += outbox.counts
+
+    def _steps(self, who: Viewer) -> Iterator[Step]:
+        if self._traces:
+            return cycle(self._traces[self._viewers.index(who) % len(self._traces)])
+        return who.network.steps(random.Random(who.seed + 1))
 
     async def _session(self, who: Viewer, rng: random.Random, link: Link, outbox: Outbox, broken: bool = False) -> None:
         """Press play and watch. `broken`: with links to a version of the title that does not exist, as from a stale page."""

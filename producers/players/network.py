@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 Step = tuple[float, float]
@@ -19,8 +18,8 @@ class BadTrace(ValueError):
     """A trace file that is no trace; the message names the line."""
 
 
-def trace(path: Path) -> Iterator[Step]:
-    """The bandwidth recorded in `path`, over and over. Lines are `time_s Mbps`: from the line before until time_s it was that fast.
+def recorded(path: Path) -> list[Step]:
+    """The bandwidth recorded in `path`, to be repeated by `cycle`. Lines are `time_s Mbps`: since the line before it was that fast.
 
     Raises BadTrace.
     """
@@ -40,7 +39,7 @@ def trace(path: Path) -> Iterator[Step]:
         last_s = time_s
     if not any(kbps for _, kbps in steps):
         raise BadTrace(f"{path}: no bandwidth in it")
-    return cycle(steps)
+    return steps
 
 
 @dataclass(frozen=True)

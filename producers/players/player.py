@@ -326,8 +326,11 @@ class Player:
     async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> _Fetched:
         """Fetch one object, from the server in use or else the next ones. Each attempt is reported. Raises Unplayable."""
         for attempt in range(ROUNDS * len(urls)):
-            if attempt and attempt % len(urls) == 0:
-                await self._clock.until(self._clock.now_ms() + ROUND_PAUSE_MS)
+            if attempt:
+                self._server = (self._server + 1) % len(urls)
+                self.outcome.failovers += len(urls) > 1
+                if attempt % len(urls) == 0:
+                    await self._clock.until(self._clock.now_ms() + ROUND_PAUSE_MS)
             self._catch_up()
             playback = self._playback
             keys = {"ot": ot, "br": br, "d": d, "bl": playback.buffer_ms if playback else None, "mtp": self._measured, "tb": self._top_kbps}
@@ -339,8 +342,6 @@ class Player:
             )  # fmt: skip
             if fetched.rc == 200:
                 return fetched
-            self._server = (self._server + 1) % len(urls)
-            self.outcome.failovers += len(urls) > 1
         raise Unplayable(f"{ot}:{fetched.rc}")
 
     async def _request(self, url: str, keys: Mapping[str, Any], keep: bool) -> _Fetched:
