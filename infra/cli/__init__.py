@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import audit, demo, doctor, down, logs, new, record, replay, schema, settings, setup, status, up
+from infra.cli import audit, demo, doctor, down, logs, new, query, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -17,10 +17,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    demo.demo, up.up, down.down, status.status, logs.logs, audit.audit, record.record, replay.replay, doctor.doctor, settings.settings,
-    setup.setup,
-):  # fmt: skip
+STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
+DATA = (query.query, audit.audit, record.record, replay.replay)
+MACHINE = (doctor.doctor, settings.settings, setup.setup)
+for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
 app.add_typer(schema.app, name="schema")
 app.add_typer(new.app, name="new")
