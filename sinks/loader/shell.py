@@ -191,6 +191,8 @@ class Shell:
             self._release(list(self._tracks.values()))
             self._consumer.close()
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for table in self._tables.values():
+                table.close()
 
     # What comes
 

@@ -82,9 +82,15 @@ class LandingTable:
         self._decode = Decoder(registry.schema)
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._writers: list[BulkWriter] = []
         self._columns: dict[str, str] = {}
         self._views: list[View] | None = None
         self._verdicts: dict[int, Refusal | None] = {}
+
+    def close(self) -> None:
+        """Drop the connections; whatever still runs on them goes on in the store."""
+        for writer in self._writers:
+            writer.close()
 
     def insert(self, partition: int, block: Block, token: str) -> Answer | Refusal:
         """Store `block` under `token`. A refusal is by content and names the first thing that is wrong."""
@@ -181,6 +187,7 @@ class LandingTable:
     def _writer(self) -> BulkWriter:
         if not hasattr(self._local, "writer"):
             self._local.writer = BulkWriter()
+            self._writers.append(self._local.writer)
         writer: BulkWriter = self._local.writer
         return writer
 

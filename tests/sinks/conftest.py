@@ -1,0 +1,120 @@
+"""A real warehouse process, a registry and librdkafka's mock cluster for what the sinks' tests load and ask."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from confluent_kafka import Producer
+
+from infra.base.settings import settings
+from tests.kit import eventually
+from tests.sinks.recorded import registry
+
+PASSWORD = "only-for-tests"
+
+
+def free_port() -> int:
+    """A port nobody has right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class WarehouseProcess:
+    """`python -m sinks.warehouse` on a directory of its own; it can be killed and started again at the same address."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.dsn = f"http://127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process use this warehouse, and nothing of a stack that happens to run here."""
+        return {
+            "HEADRACE_STATE_DIR": str(self.state_dir),
+            "HEADRACE_WAREHOUSE__DSN": self.dsn,
+            "HEADRACE_WAREHOUSE__LOADER_PASSWORD": PASSWORD,
+        }
+
+    @property
+    def pid(self) -> int:
+        """The process that owns the files."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> WarehouseProcess:
+        """Start and wait until it answers."""
+        command = [sys.executable, "-m", "sinks.warehouse"]
+        self._process = subprocess.Popen(command, env={**os.environ, **self.environment}, stderr=subprocess.DEVNULL)
+        eventually(self._answers, within=60)
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End in order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+
+    def _answers(self) -> bool:
+        with urlopen(f"{self.dsn}/healthz", timeout=5) as answer:
+            return bool(answer.status == 200)
+
+
+@pytest.fixture(scope="session")
+def warehouse_process() -> Iterator[WarehouseProcess]:
+    """One warehouse for all tests that leave it as they found it; namespaces keep them apart."""
+    with tempfile.TemporaryDirectory(prefix="headrace-warehouse-") as folder:
+        process = WarehouseProcess(Path(folder)).start()
+        yield process
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def registry_url() -> Iterator[str]:
+    """A registry that gives ids from 100 on."""
+    with registry(100) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def bootstrap() -> Iterator[str]:
+    """A mock cluster inside this process; topics come into being with four partitions."""
+    cluster = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
+    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    cluster.flush(1)
+
+
+@pytest.fixture
+def place(warehouse_process: WarehouseProcess, registry_url: str, bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A namespace of one's own on the warehouse, the registry and the cluster of this run; `settings()` speak of it."""
+    namespace = f"t{secrets.token_hex(4)}"
+    for name, value in {
+        **warehouse_process.environment,
+        "HEADRACE_NAMESPACE": namespace,
+        "HEADRACE_REGISTRY__URL": registry_url,
+        "HEADRACE_KAFKA__BOOTSTRAP": bootstrap,
+        "HEADRACE_LOADER__STATUS_URL": f"http://127.0.0.1:{free_port()}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    yield namespace
+    settings.cache_clear()
