@@ -22,7 +22,7 @@ bench: setup           ## measurements, build/bench/<name>.json; ONLY=loader run
 	$(BIN)/python -m infra.bench $(if $(ONLY),--only $(ONLY))
 
 torture: setup         ## faults at random under load, build/bench/torture.json; SECONDS, SEED
-	$(BIN)/python -m infra.chaos.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m infra.bench.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:                 ## what commands wrote here; the virtual environment and downloads stay
 	@for dir in .headrace .headrace/demo*; do HEADRACE_STATE_DIR=$$dir $(BIN)/headrace down 2>/dev/null || true; done
