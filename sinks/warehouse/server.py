@@ -17,7 +17,7 @@ import json
 import time
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -315,13 +315,25 @@ def decompressed(data: bytes, encoding: str) -> bytes:
         case "" | "identity":
             return data
         case "lz4":
-            plain = bytes(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=MAX_BODY_BYTES + 1))
+            plain = _every_frame(data, lz4.frame.LZ4FrameDecompressor)
         case "zstd":
             plain = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(MAX_BODY_BYTES + 1)
         case "gzip" | "deflate":
-            plain = zlib.decompressobj(wbits=47).decompress(data, MAX_BODY_BYTES + 1)
+            plain = _every_frame(data, lambda: zlib.decompressobj(wbits=47))
         case other:
             raise BadRequest(f"Content-Encoding {other!r} is not understood: use gzip, lz4 or zstd", 415)
     if len(plain) > MAX_BODY_BYTES:
         raise BadRequest(f"more than the {MAX_BODY_BYTES} bytes of one request, decompressed: send smaller blocks", 413)
     return plain
+
+
+def _every_frame(data: bytes, decompressor: Callable[[], Any]) -> bytes:
+    """All frames in `data`, which clickhouse-connect sends one a block, up to the limit and a byte. EOFError where the last is cut off."""
+    plain = bytearray()
+    while data and len(plain) <= MAX_BODY_BYTES:
+        frame = decompressor()
+        plain += frame.decompress(data, MAX_BODY_BYTES + 1 - len(plain))
+        if not frame.eof and len(plain) <= MAX_BODY_BYTES:
+            raise EOFError("the compressed body is cut off")
+        data = frame.unused_data or b""
+    return bytes(plain)
