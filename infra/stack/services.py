@@ -328,13 +328,12 @@ class PythonService(Service):
 class Task(Service):
     """A module of ours that runs to its end before its dependants start.
 
-    `again_after` names services whose restart undoes its work: it is then run again, with `again_arguments` instead.
+    `again_after` names services whose restart undoes its work: it is then run again.
     """
 
     module: str = ""
     arguments: tuple[str, ...] = ()
     again_after: tuple[str, ...] = ()
-    again_arguments: tuple[str, ...] = ()
 
     def command(self, site: Site) -> list[str]:
         return [sys.executable, "-m", self.module, *self.arguments]
@@ -359,7 +358,7 @@ def catalogue() -> list[Service]:
         Task("tables", ("warehouse", "registry"), module="sinks.migrate"),
         Task(
             "jobs", ("jobmanager", "taskmanager", "topics"), module="streams.deploy", arguments=("--all",),
-            again_after=("jobmanager",), again_arguments=("--resume",), start_timeout_s=300,
+            again_after=("jobmanager",), start_timeout_s=300,
         ),
         PythonService("loader", (*ready, "tables"), module="sinks.loader", address=("loader", "status_url")),
         PythonService("guard", ready, module="streams.guard", address=("guard", "status_url")),

@@ -221,14 +221,11 @@ class Supervisor:
     async def _live(self, unit: Unit) -> int | None:
         """One life of a service; returns its exit code, None when it was killed because it never answered."""
         service, site = unit.service, self.site
-        arguments_again = isinstance(service, Task) and unit.again.is_set()
         unit.again.clear()
         unit.turn(State.STARTING)
         unit.restarts += 1
         await asyncio.to_thread(service.prepare, site)
         command = service.command(site)
-        if isinstance(service, Task) and arguments_again and service.again_arguments:
-            command = [*command[: len(command) - len(service.arguments)], *service.again_arguments]
         environment = {**os.environ, **site.env, **service.env(site), RUN_MARK: site.run}
         with site.log(service.name).open("ab") as out:
             out.write(f"\n--- {time.strftime('%F %T')} {' '.join(command)[:2000]}\n".encode())

@@ -49,18 +49,17 @@ class Toy(Service):
 
 @dataclass(frozen=True)
 class ToyTask(Task):
-    """Appends a line to a file: "first" in its first run, "again" when it is repeated."""
+    """Appends a line to a file each time it runs."""
 
     def command(self, site: Site) -> list[str]:
-        write = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + chr(10))"
-        return [sys.executable, "-c", write, str(site.state_dir / f"{self.name}.ran"), *self.arguments]
+        return [sys.executable, "-c", "import sys; print('ran', file=open(sys.argv[1], 'a'))", str(site.state_dir / f"{self.name}.ran")]
 
 
 def toy(definition: str) -> Service:
     """A service from `name:behaviour[:dependency]`."""
     name, behaviour, *needs = definition.split(":")
     if behaviour == "once":
-        return ToyTask(name, tuple(needs), arguments=("first",), again_after=tuple(needs), again_arguments=("again",))
+        return ToyTask(name, tuple(needs), again_after=tuple(needs))
     return Toy(name, tuple(needs), start_timeout_s=2.0, behaviour=behaviour)
 
 
