@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 
 from infra.base import kafka, log
-from infra.base.registry import RegistryClient, RegistryError
+from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
-from schemas import evolve
+from schemas import evolve, lineage
 from schemas.catalogue import Topic, catalogue
 
 
@@ -81,9 +83,15 @@ def register(topic: Topic, registry: RegistryClient, users: evolve.Users | None 
 
 
 def main() -> None:
-    """Publish the whole catalogue and print what was published."""
+    """Publish the whole catalogue and print what was published; a refusal is words and exit code 1."""
     log.configure("publish")
-    for name, schema_id in publish(catalogue().topics.values()).items():
+    root = Path(__file__).parents[1]
+    users = lineage.of(catalogue().topics, root / "streams", root / "sinks").words
+    try:
+        ids = publish(catalogue().topics.values(), users=users)
+    except (IncompatibleContract, WrongPartitions, RegistryError, RegistryUnavailable, KafkaException) as error:
+        sys.exit(f"publish: {error}")
+    for name, schema_id in ids.items():
         sys.stdout.write(f"{settings().topic(name):40} schema {schema_id}\n")
 
 
