@@ -136,4 +136,7 @@ class RegistryClient:
             except ValueError:
                 words = response.text[:300]
             raise RegistryError(words, response.status_code)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            raise RegistryUnavailable(f"what answers at {self.url} is no schema registry: {response.text[:300]}") from None
