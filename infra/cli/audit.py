@@ -53,10 +53,8 @@ def audit(
         raise typer.Exit(1)
 
 
-COLUMNS = (
-    "acknowledged", "stored", "lost", "duplicated", "altered", "forged", "unattempted", "unacknowledged", "unknown", "failed",
-    "dead_lettered",
-)  # fmt: skip
+ALWAYS = ("acknowledged", "stored", "lost", "duplicated")
+WHERE_ANY = ("altered", "forged", "unattempted", "unacknowledged", "unknown", "failed", "dead_lettered", "unledgered")
 
 
 def _table(results: list[TopicAudit]) -> Table:
@@ -64,9 +62,10 @@ def _table(results: list[TopicAudit]) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("topic")
-    for column in COLUMNS:
-        table.add_column(column.replace("_", " "), justify="right")
+    columns = [*ALWAYS, *(column for column in WHERE_ANY if any(getattr(result, column) for result in results))]
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     for result in results:
         bad = "green" if result.clean else "red"
-        table.add_row(f"[{bad}]{result.topic}[/]", *(f"{getattr(result, column):,}" for column in COLUMNS))
+        table.add_row(f"[{bad}]{result.topic}[/]", *(f"{getattr(result, column):,}" for column in columns))
     return table

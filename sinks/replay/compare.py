@@ -89,9 +89,10 @@ def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> 
     if until_ms is not None and "event_time" in columns_a:
         condition += f" AND event_time <= fromUnixTimestamp64Milli({int(until_ms)})"
     row = ", ".join(f"`{name}`" for name in wanted)
+    row_hash = f"sipHash128(tuple({row}))"  # of a tuple: the hash of several columns is NULL as soon as one of them is
 
     def hashes(database: str, sign: int) -> str:
-        return f"SELECT sipHash128({row}) AS hash, {sign} AS sign FROM `{database}`.`{table}` WHERE {condition}"
+        return f"SELECT {row_hash} AS hash, {sign} AS sign FROM `{database}`.`{table}` WHERE {condition}"
 
     both = f"{hashes(a, 1)} UNION ALL {hashes(b, -1)}"
     balance = f"SELECT hash, sum(sign) AS surplus FROM ({both}) GROUP BY hash HAVING surplus != 0"
@@ -101,7 +102,7 @@ def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> 
     if different:
         for database, comparison in ((a, ">"), (b, "<")):
             answer = client.query(
-                f"SELECT {row} FROM `{database}`.`{table}` WHERE {condition} AND sipHash128({row}) IN "
+                f"SELECT DISTINCT {row} FROM `{database}`.`{table}` WHERE {condition} AND {row_hash} IN "
                 f"(SELECT hash FROM ({balance}) WHERE surplus {comparison} 0) ORDER BY {row} LIMIT {FIRST_DIFFERENCES}"
             )
             differences += [{"only_in": database, **dict(zip(wanted, found, strict=True))} for found in answer.result_rows]

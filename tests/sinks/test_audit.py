@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,41 +21,23 @@ from schemas.envelope import Stamp, fingerprint, marker
 from schemas.project import landing_columns, landing_table
 from sinks.audit import CannotAudit, TopicAudit, run
 from sinks.audit.ledgers import Incarnation, Ledgers
-from tests.kit import eventually
 
 TOPIC = catalogue().topic("playback.report")
+LETTERS = catalogue().topic("observability.dead_letter")
 TABLE = TOPIC.table
 PARTITIONS = 3
 NOW_MS = 1_700_000_000_000
 
 
-@pytest.fixture(scope="module")
-def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A real warehouse process with every landing table, and a client with write rights; settings point there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        "HEADRACE_STATE_DIR": str(tmp_path_factory.mktemp("warehouse")),
-        "HEADRACE_WAREHOUSE__DSN": f"http://127.0.0.1:{port}",
-        "HEADRACE_WAREHOUSE__LOADER_PASSWORD": "only here",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "sinks.warehouse"], env={**os.environ, **environment})
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        settings.cache_clear()
-        try:
-            client = eventually(lambda: warehouse.writer("default"))
-            client.command(f"CREATE DATABASE {settings().database}")
-            for topic in catalogue().landed():
-                client.command(landing_table(topic, settings().database, 0))
-            yield client
-            client.close()
-        finally:
-            process.terminate()
-            process.wait(20)
-    settings.cache_clear()
+@pytest.fixture
+def writer(place: str) -> Iterator[Client]:
+    """A client with write rights on a database of one's own that has the tables an audit of the topic reads."""
+    client = warehouse.writer("default")
+    client.command(f"CREATE DATABASE {settings().database}")
+    for topic in (TOPIC, LETTERS):
+        client.command(landing_table(topic, settings().database, 0))
+    yield client
+    client.close()
 
 
 class World:
@@ -72,8 +50,6 @@ class World:
         self._stamps: dict[str, Stamp] = {}
         self._rows: list[tuple[int, int, dict[str, Any]]] = []
         self._encode = Encoder(TOPIC.event, 1)
-        for topic in catalogue().landed():
-            writer.command(f"TRUNCATE TABLE {settings().database}.{topic.table}")
 
     def ledger(self, producer: str) -> Ledger:
         if producer not in self.ledgers:
@@ -300,9 +276,8 @@ def test_a_row_that_was_never_announced_is_named(world: World) -> None:
 
 def test_what_the_loader_set_aside_is_accounted_for(world: World) -> None:
     world.change("ALTER TABLE {table} DELETE WHERE producer_id = 'a' AND seq = 31")
-    letters = f"{settings().database}.{catalogue().topic('observability.dead_letter').table}"
     world.writer.command(
-        f"INSERT INTO {letters} (component, topic, source_partition, source_offset, reason) "
+        f"INSERT INTO {settings().database}.{LETTERS.table} (component, topic, source_partition, source_offset, reason) "
         "VALUES ('loader', 'playback.report', 1, 10, 'decode')"
     )
     result = world.audit()
