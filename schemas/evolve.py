@@ -237,10 +237,10 @@ def _words(kind: Any) -> str:
 
 
 def explain_break(topic: str, level: str, broken: Sequence[Violation], users: Users | None = None) -> str:
-    """A refusal in words: each violation, and below it who uses the field where `users` is given (see lineage.Lineage.words)."""
+    """A refusal in words: the violations of each field, and below them who uses it where `users` is given (see lineage.Lineage.words)."""
     lines = [f"{topic} would break its level {level}:"]
-    for violation in broken:
-        lines.append(f"  {violation}")
+    for field in dict.fromkeys(violation.field for violation in broken):
+        lines += [f"  {violation}" for violation in broken if violation.field == field]
         if users is not None:
-            lines += [f"    breaks {user}" for user in users(topic, violation.field)] or ["    no job, table or panel uses it"]
+            lines += [f"    breaks {user}" for user in users(topic, field)] or ["    no job, table or panel uses it"]
     return "\n".join(lines)

@@ -28,7 +28,8 @@ MODULE = re.compile(r"\bstreams(?:\.\w+)+")
 READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
-ALL = re.compile(r"\bSELECT\s+(?:\*|\$\{contract\})", re.IGNORECASE)
+ALL = re.compile(r"\bSELECT\s+\*[^;]*?\bFROM\s+`?([\w.]+)", re.IGNORECASE)
+"""`SELECT *`, and what it is selected from."""
 
 
 LOADER = "sinks.loader"
@@ -159,7 +160,7 @@ class Lineage:
         return [
             Use(asset, tuple(self._behind(asset)))
             for asset in self._direct(declared)
-            if not field or asset.name == declared.table or ALL.search(asset.code) or field in self._words(asset)
+            if not field or asset.name == declared.table or field in self._words(asset) or self._takes_all(asset, declared)
         ]
 
     def words(self, topic: str, field: str = "") -> list[str]:
@@ -245,6 +246,10 @@ class Lineage:
             dotted |= {package, *(f"{package}.{name.strip().split(' ')[0]}" for name in names.split(","))}
         parts = {".".join(name.split(".")[:n]) for name in dotted for n in range(2, name.count(".") + 2)}
         return {name for name in parts if name in self._modules}
+
+    @staticmethod
+    def _takes_all(asset: Asset, topic: Topic) -> bool:
+        return not {topic.name, topic.table}.isdisjoint(ALL.findall(asset.code))
 
     @staticmethod
     def _mentions(asset: Asset, topic: str) -> bool:
