@@ -21,7 +21,7 @@ import logging.handlers
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -168,7 +168,7 @@ class Oca:
 
     def _noted(self, access: Access, response: Response) -> ASGIApp:
         """`response`, with the access told when it has been sent."""
-        access.rc = response.status_code
+        access.rc, access.bytes = response.status_code, len(response.body)
         return _Noted(response, access, self._tell)
 
     def _tell(self, access: Access) -> None:
@@ -221,11 +221,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def access_log(path: Path) -> Callable[[str], None]:
-    """A function that appends a line to `path`, which is rotated at `LOG_BYTES` and kept `LOG_FILES` times."""
+@contextlib.contextmanager
+def access_log(path: Path) -> Iterator[Callable[[str], None]]:
+    """A function that appends a line to `path`, which is rotated at `LOG_BYTES`; `LOG_FILES` older ones are kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
-    return lambda line: handler.emit(logging.LogRecord("access", logging.INFO, "", 0, line, None, None))
+    with contextlib.closing(logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)) as handler:
+        yield lambda line: handler.emit(logging.LogRecord("access", logging.INFO, "", 0, line, None, None))
 
 
 def app(oca: Oca) -> Starlette:
@@ -259,9 +260,8 @@ def main() -> None:
     if not 0 <= arguments.index < len(config.edge.oca_urls):
         raise SystemExit(f"--index {arguments.index}: edge.oca_urls has {len(config.edge.oca_urls)} addresses")
     oca_id = f"oca-{arguments.index + 1}"
-    write_line = access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl")
     arguments.root.mkdir(parents=True, exist_ok=True)
-    with Emitter(oca_id, background=True) as emitter:
+    with access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line, Emitter(oca_id, background=True) as emitter:
         outbox = Outbox(emitter, TOPIC)
         oca = Oca(oca_id, arguments.site, arguments.tier, Store(arguments.root), outbox, emitter.clock.now_ms, write_line)
         serve(app(oca), config.edge.oca_urls[arguments.index])

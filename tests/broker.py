@@ -14,6 +14,7 @@ from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailab
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder
+from tests.kit import eventually
 
 
 class FakeRegistry(RegistryClient):
@@ -68,7 +69,9 @@ class MockCluster:
         """The first `count` wanted messages of all partitions of `topic`; fails when fewer come in time."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "auto.offset.reset": "earliest", "log_level": 0})
         try:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            partitions = eventually(
+                lambda: consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            )  # none on a topic's first mention
             consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
             found: list[Message] = []
             deadline = time.monotonic() + within_s
