@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -10,11 +11,13 @@ import pytest
 
 from infra.base.registry import RegistryClient, RegistryError
 from infra.base.settings import Settings
-from schemas.catalogue import Topic
+from schemas import lineage
+from schemas.catalogue import Topic, catalogue
 from schemas.publish import IncompatibleContract, WrongPartitions, create, publish, register, subject_of
 from tests.schemas.contracts import field, topic
 
 pytestmark = pytest.mark.stack
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -54,6 +57,19 @@ def test_an_incompatible_version_is_refused_with_409_and_names_field_job_and_pan
     ):
         assert words in str(refusal.value)
     assert len(client.versions(subject_of(thing))) == 1
+
+
+def test_breaking_the_report_names_its_job_and_its_panels(stack: Settings) -> None:
+    """The tour's step, against the contracts, jobs and panels of this tree."""
+    client, report = RegistryClient(), catalogue().topic("playback.report")
+    register(report, client)
+    schema = copy.deepcopy(report.event.schema)
+    next(f for f in schema["fields"] if f["name"] == "br_kbps")["type"] = ["null", "string"]
+    users = lineage.of(catalogue().topics, ROOT / "streams", ROOT / "sinks").words
+    with pytest.raises(IncompatibleContract) as refusal:
+        register(replace(report, event=replace(report.event, schema=schema)), client, users)
+    for words in ("br_kbps: int cannot be read as string", "breaks job streams.playback.qoe_sessions", "quality_of_experience/bitrate"):
+        assert words in str(refusal.value)
 
 
 def test_nothing_is_enforced_before_a_level_is_set(thing: Topic, tmp_path: Path) -> None:
