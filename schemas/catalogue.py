@@ -41,8 +41,8 @@ FORBIDDEN = {
     "uuid": "use a plain string",
 }
 ATTRIBUTES = frozenset({"name", "type", "doc", "default", "aliases", "unit", "symbols", "low_cardinality", "pii"})
-RESERVED = frozenset({"topic_partition", "topic_offset", "topic_time", "ingested_at"})
-"""Columns that every landing table has beside the contract's fields (see project.POSITION_COLUMNS)."""
+RESERVED = frozenset({"topic_partition", "topic_offset", "topic_time", "ingested_at", "arrived_at"})
+"""Columns that landing tables and Flink tables have beside the contract's fields (see project.POSITION_COLUMNS and flink_table)."""
 
 
 class ContractError(Exception):
