@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.catalogue import ContractError, catalogue, load
+from schemas.catalogue import ContractError, Event, catalogue, load
 from tests.schemas.contracts import TOPIC, every_type, field, record, topic, write
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
@@ -124,3 +124,14 @@ def test_broken_yaml_is_refused(tmp_path: Path) -> None:
 
 def test_an_instant_may_be_the_key(tmp_path: Path) -> None:
     assert topic(tmp_path, field("at", MILLIS), key="at", order_by=TOPIC["order_by"]).key == "at"
+
+
+UNITS = {"_ms": "ms", "_us": "us", "_s": "s", "_kbps": "kbit/s", "_bps": "bit/s", "bytes": "byte"}
+
+
+@pytest.mark.parametrize("event", catalogue().events.values(), ids=lambda event: event.full_name)
+def test_a_unit_in_a_name_is_the_unit(event: Event) -> None:
+    for item in event.fields:
+        unit = next((unit for suffix, unit in UNITS.items() if item["name"].endswith(suffix)), None)
+        if unit and "bytes" not in str(item["type"]):
+            assert item.get("unit") == unit, item["name"]
