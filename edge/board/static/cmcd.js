@@ -82,8 +82,10 @@ export class Reporter {
 }
 
 async function post(url, lines, keepalive = false) {
+  // A page that goes away cannot wait for a preflight, which text/plain does without; the collector takes both.
+  const headers = { "Content-Type": keepalive ? "text/plain" : "application/cmcd" };
   try {
-    const answer = await fetch(url, { method: "POST", body: lines.join("\n"), headers: { "Content-Type": "application/cmcd" }, keepalive });
+    const answer = await fetch(url, { method: "POST", body: lines.join("\n"), headers, keepalive });
     return { status: answer.status, retryAfter: Number(answer.headers.get("Retry-After")) || 0 };
   } catch {
     return { status: 0, retryAfter: 0 };

@@ -4,6 +4,8 @@ import { MediaPlayer } from "/vendor/dash.js";
 import { Reporter } from "/static/cmcd.js";
 
 const HEARTBEAT_MS = 10_000;
+const GIVE_UP_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 60_000; // a slow answer is no error: dash.js's own 20 s would make one of a narrow network
 const BUFFER_S = 8; // short, so that a narrow network is felt within seconds
 const MEMBER = "headrace.member";
 const CUSTOM = "com.headrace-";
@@ -102,7 +104,7 @@ class Session {
     dash.updateSettings({
       streaming: {
         buffer: { bufferTimeDefault: BUFFER_S, bufferTimeAtTopQuality: BUFFER_S, bufferTimeAtTopQualityLongForm: BUFFER_S },
-        abr: { limitBitrateByPortal: false },
+        fragmentRequestTimeout: REQUEST_TIMEOUT_MS,
         cmcd: { enabled: true, version: 1, mode: "query", sid: this.sid, cid: this.cid },
       },
     });
@@ -182,14 +184,19 @@ class Session {
     this.player.changed();
   }
 
-  /** dash.js gave something up: try the next cache server from here, and fail where there is none left. */
+  /** dash.js gave something up: try the next cache server from here. Where none is left, dash.js may still jump over what it could not
+      get and play on; only if the picture does not move again has the session failed. */
   failed(error) {
     if (this.closed) return;
     this.reporter.report("e", Date.now(), { ...this.status(), ec: [`dash-${error.code}`] });
     if (this.server + 1 < this.servers.length) {
       this.server += 1;
       this.dash.attachSource(this.servers[this.server], this.video.currentTime);
-    } else this.fatal(Date.now(), `dash-${error.code}`);
+    } else if (this.startup === null) this.turn("f", Date.now());
+    else {
+      const { since } = this;
+      setTimeout(() => this.state === "r" && this.since === since && this.turn("f", Date.now()), GIVE_UP_MS);
+    }
   }
 
   fatal(at, code) {

@@ -4,7 +4,11 @@
 const SLICE_MS = 50;
 let free = 0; // when the link is free again, ms: requests of one page share it
 
-self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("install", (event) => {
+  // Reports go past this worker: a page that goes away could not hand its last ones over to it any more.
+  event.addRoutes?.({ condition: { requestMethod: "POST" }, source: "network" });
+  self.skipWaiting();
+});
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
 self.addEventListener("fetch", (event) => {

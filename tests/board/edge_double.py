@@ -1,0 +1,72 @@
+"""Gateway, cache server and collector in one small process, for the player's tests: `python -m tests.board.edge_double PORT FOLDER`.
+
+It judges reports by the collector's own rules (`schemas.cmcd`) and keeps them; GET /sessions/<sid> answers with the quality that the jobs
+would compute of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from edge.serve import CORS, serve
+from schemas import cmcd
+from streams.playback import qoe
+
+
+def double(url: str, folder: Path) -> Starlette:
+    """The application; it serves the titles below `folder`."""
+    reports: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    refused: list[str] = []
+
+    async def titles(request: Request) -> Response:
+        return JSONResponse({"titles": [{"cid": f.name, "title": f.name} for f in sorted(folder.iterdir()) if (f / "v1").exists()]})
+
+    async def play(request: Request) -> Response:
+        cid = (await request.json())["title"]
+        sid = str(uuid.uuid4())
+        manifests = [f"{url}/media/{cid}/v1/manifest.mpd"]
+        return JSONResponse(
+            {"sid": sid, "correlation_id": f"c-{sid}", "cid": cid, "manifest_urls": manifests, "collector_url": f"{url}/cmcd"}
+        )
+
+    async def collect(request: Request) -> Response:
+        for line in (await request.body()).decode().splitlines():
+            try:
+                report = cmcd.to_report(cmcd.parse(line))
+            except cmcd.InvalidCmcd as error:
+                refused.append(f"{error}: {line}")
+                continue
+            known = {name: value for name, value in report.fields.items() if value is not None}
+            reports[known["sid"]].append({**known, "event_id": report.event_id, "event_time": report.event_time_ms})
+        return JSONResponse({}, 202)
+
+    async def session(request: Request) -> Response:
+        known = reports[request.path_params["sid"]]
+        return JSONResponse({"quality": qoe.session(known), "reports": known, "refused": refused})
+
+    return Starlette(
+        routes=[
+            Route("/healthz", lambda request: Response("ok")),
+            Route("/titles", titles),
+            Route("/play", play, methods=["POST"]),
+            Route("/cmcd", collect, methods=["POST"]),
+            Route("/sessions/{sid}", session),
+            Mount("/media", StaticFiles(directory=folder)),
+        ],
+        middleware=[CORS],
+    )
+
+
+if __name__ == "__main__":
+    address = f"http://127.0.0.1:{sys.argv[1]}"
+    serve(double(address, Path(sys.argv[2])), address)

@@ -1,0 +1,72 @@
+"""Watching in a browser, with a witness: listeners of our own on the video element, which know nothing of the player's reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.board.browser import until
+
+WITNESS = """() => {
+  window.witness = [];
+  const note = (name) => (event) => witness.push([name, performance.timeOrigin + event.timeStamp]);
+  const video = document.querySelector("video");
+  for (const name of ["playing", "waiting", "ended", "pause", "seeking"]) video.addEventListener(name, note(name));
+  document.querySelector("button.primary").addEventListener("click", note("click"), true);
+}"""
+TOLERANCE_MS = 100
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the witness saw of one session; times in ms since 1970."""
+
+    startup_ms: float
+    rebuffer_count: int
+    rebuffer_ms: float
+    ended_at: float | None
+
+    @classmethod
+    def of(cls, events: list[tuple[str, float]]) -> Seen:
+        """From the element's own events: a rebuffering is from `waiting` to `playing` after the first frame, unless a pause came before."""
+        pressed = next(at for name, at in events if name == "click")
+        first = next(at for name, at in events if name == "playing")
+        count, total, since = 0, 0.0, None
+        for name, at in events:
+            if name == "waiting" and at > first and since is None:
+                count, since = count + 1, at
+            elif name in ("playing", "ended") and since is not None:
+                total, since = total + at - since, None
+        return cls(first - pressed, count, total, next((at for name, at in events if name == "ended"), None))
+
+
+def press_play(tab: Any, board: str, title: str) -> str:
+    """Open the player's page, press play, wait for the first frame; returns the session's sid."""
+    tab.goto(f"{board}/watch")
+    tab.wait_for_selector("button.primary:enabled")
+    tab.evaluate(WITNESS)
+    tab.select_option("select[aria-label=Title]", title)
+    tab.click("button.primary")
+    until(tab, "witness.some(([name]) => name === 'playing')")
+    return str(tab.get_attribute("#session-link", "href")).partition("sid=")[2]
+
+
+def network(tab: Any, kbps: int) -> None:
+    """Choose a network on the page."""
+    tab.check(f"input[name=kbps][value='{kbps}']", force=True)
+
+
+def seen(tab: Any) -> Seen:
+    """What the witness has seen so far."""
+    return Seen.of([(name, at) for name, at in tab.evaluate("witness")])
+
+
+def assert_agree(quality: dict[str, Any], witness: Seen) -> None:
+    """The session's quality is what the video element went through, to 100 ms."""
+    told = {name: quality[name] for name in ("startup_ms", "rebuffer_count", "rebuffer_ms", "end_reason")}
+    assert abs(quality["startup_ms"] - witness.startup_ms) <= TOLERANCE_MS, f"{told}, {witness}"
+    assert quality["rebuffer_count"] == witness.rebuffer_count, f"{told}, {witness}"
+    assert abs(quality["rebuffer_ms"] - witness.rebuffer_ms) <= TOLERANCE_MS, f"{told}, {witness}"
+    if witness.ended_at is not None:
+        assert quality["end_reason"] == "ended"
+        assert abs(quality["ended_at"] - witness.ended_at) <= TOLERANCE_MS
