@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from infra.base.settings import settings
 from infra.base.warehouse import BulkWriter, WarehouseError
 from schemas import project
 from schemas.catalogue import Event, Topic
-from schemas.codec import BadFraming, BadPayload, Decoder, Encoder
+from schemas.codec import BadFraming, BadPayload, Decoder, Encoder, schema_id_of
 from schemas.envelope import marker
 from sinks import migrate
 from sinks.loader import frames
@@ -28,6 +29,9 @@ REFUSED_BY_CONTENT = frozenset(
     {6, 25, 26, 27, 32, 33, 38, 41, 43, 53, 69, 70, 72, 117, 128, 131, 321, 349, 395, 407, 441, 467, 474, 524, 634, 691}
 )
 """ClickHouse's codes for data that cannot be parsed, converted or told apart. Every other code is an outage: it is tried again."""
+
+SCHEMA_ASKED_FOR = re.compile(r"while fetching schema id = (\d+)")
+"""A schema that no message of the block names: the store has read a frame where none begins, whatever the registry made of it."""
 
 
 @dataclass(frozen=True)
@@ -119,31 +123,25 @@ class LandingTable:
                 max_threads=1,  # rows keep the order of the messages, by which they get their offsets
             )
         except WarehouseError as error:
-            if error.code in REFUSED_BY_CONTENT:
+            asked = SCHEMA_ASKED_FOR.search(str(error))
+            if error.code in REFUSED_BY_CONTENT or (asked and int(asked[1]) not in schema_ids):
                 return Refusal("rejected_by_store", str(error)[:500])
             raise
         return Answer.STORED if reply.written_rows >= len(block.offsets) else Answer.UNKNOWN
 
     def screen(self, block: Block) -> dict[int, Refusal]:
-        """Which messages nobody can read, by offset: framing, schema id, schema of something else, bytes that do not fit."""
+        """Which messages nobody can read, by offset: bad framing, an unknown schema or that of something else, bytes that do not fit."""
         unread: dict[int, Refusal] = {}
         for offset, message in zip(block.offsets, block.messages, strict=True):
             try:
-                if not message:
-                    raise BadFraming("there are no bytes")
-                self._decode(message)
+                if (refusal := self._judge(schema_id_of(message))) is not None:
+                    unread[offset] = refusal
+                else:
+                    self._decode(message)
             except BadFraming as error:
                 unread[offset] = Refusal("framing", str(error))
             except BadPayload as error:
                 unread[offset] = Refusal("decode", str(error))
-            except RegistryError as error:
-                if error.code != 404:
-                    raise
-                unread[offset] = Refusal("unknown_schema", str(error))
-            else:
-                refusal = self._judge(int.from_bytes(message[1:5], "big"))
-                if refusal is not None:
-                    unread[offset] = refusal
         return unread
 
     def highest(self, partition: int) -> int | None:
@@ -252,9 +250,8 @@ class LandingTable:
         if (schema.get("namespace"), schema.get("name")) != (own.get("namespace"), own["name"]):
             return Refusal("schema_mismatch", f"id {schema_id} is {schema.get('namespace')}.{schema.get('name')}")
         try:
-            client = warehouse.writer()
             wanted = {f["name"]: project.clickhouse_type(f) for f in schema["fields"]}
-            migrate.add_columns(client, self.topic.table, migrate.columns(client, self.topic.table), wanted)
+            migrate.add_columns(warehouse.writer(), self.topic.table, self._landing_columns(), wanted)
         except migrate.MigrationError as error:
             return Refusal("schema_mismatch", str(error))
         self._columns = self._landing_columns()

@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sinks.loader.lane import (
-    Answer, Bury, Done, Effect, Fetch, Highest, Insert, Intend, Lane, Limits, Mend, Protocol, Refusal, Screen, Stored,
+    Answer,
+    Bury,
+    Done,
+    Effect,
+    Fetch,
+    Highest,
+    Insert,
+    Intend,
+    Lane,
+    Limits,
+    Mend,
+    Protocol,
+    Refusal,
+    Screen,
+    Stored,
 )  # fmt: skip
 from sinks.loader.ranges import Committed, Range, intent_text, read_intent
 from sinks.loader.recovery import Found

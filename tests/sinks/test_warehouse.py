@@ -35,7 +35,9 @@ def table(place: str) -> str:
 def ask(sql: str = "", body: bytes | None = None, headers: dict[str, str] | None = None, **parameters: str) -> httpx.Response:
     """One request, as curl would send it."""
     url = f"{settings().warehouse.dsn}/?{urlencode({**({'query': sql} if sql else {}), **parameters})}"
-    return httpx.get(url, headers=headers) if body is None else httpx.post(url, content=body, headers=headers)
+    if body is None:
+        return httpx.get(url, headers=headers, timeout=60)
+    return httpx.post(url, content=body, headers=headers, timeout=60)
 
 
 def code(response: httpx.Response) -> int:
