@@ -187,8 +187,6 @@ class Supervisor:
         for unit in self.units.values():
             await unit.ready.wait()
 
-    # -- one service ------------------------------------------------------------------------------------------------
-
     async def _keep(self, unit: Unit) -> None:
         young_deaths = 0
         while True:
@@ -219,12 +217,18 @@ class Supervisor:
                 await asyncio.sleep(min(BACKOFF_S[0] * 2 ** (young_deaths - 2), BACKOFF_S[1]))
 
     async def _live(self, unit: Unit) -> int | None:
-        """One life of a service; returns its exit code, None when it was killed because it never answered."""
+        """One life of a service; returns its exit code, or None where `said` tells why it had none or never answered."""
         service, site = unit.service, self.site
         unit.again.clear()
         unit.turn(State.STARTING)
         unit.restarts += 1
-        await asyncio.to_thread(service.prepare, site)
+        try:
+            await asyncio.to_thread(service.prepare, site)
+        except (OSError, RuntimeError) as error:
+            unit.said = f"cannot be prepared: {error}"
+            return None
+        if not unit.wanted.is_set():
+            return None
         command = service.command(site)
         environment = {**os.environ, **site.env, **service.env(site), RUN_MARK: site.run}
         with site.log(service.name).open("ab") as out:
@@ -238,7 +242,8 @@ class Supervisor:
         asking = asyncio.create_task(self._until_ready(unit))
         code = await unit.process.wait()
         unit.ready.clear()
-        self._signal(unit, signal.SIGKILL)  # what it left of its process group
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(unit.process.pid, signal.SIGKILL)  # what it left of its process group
         asking.cancel()
         try:
             return code if await asking else None
@@ -290,7 +295,7 @@ class Supervisor:
                         self._signal(unit, signal.SIGKILL)
 
     def _signal(self, unit: Unit, number: signal.Signals) -> None:
-        if unit.process is not None:
+        if unit.process is not None and unit.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(unit.process.pid, number)
 
@@ -324,8 +329,6 @@ class Supervisor:
             name = unit.service.name
             words = f"{name} {unit.said} ({START_ATTEMPTS} attempts). The end of {self.site.log(name)}:\n{tail(self.site.log(name), 15)}"
             self._failure.set_exception(StartFailed(words))
-
-    # -- around them ------------------------------------------------------------------------------------------------
 
     async def _keep_warden(self, stack_file: Path) -> None:
         """A process that outlives this one just long enough to kill what is left."""
