@@ -259,7 +259,7 @@ class TaskManager(_Flink):
     name: str = "taskmanager"
     depends_on: tuple[str, ...] = ()
 
-    slots: ClassVar[int] = 12
+    slots: ClassVar[int] = 24
 
     @staticmethod
     def memory_mb() -> dict[str, int]:
@@ -267,11 +267,11 @@ class TaskManager(_Flink):
         return {
             "framework.heap.size": 96,
             "task.heap.size": settings().flink.task_heap_mb,
-            "managed.size": 600,  # split among the slots; a job with Python functions needs tens of MiB of it
+            "managed.size": 1_200,  # a budget, split among the slots, of which jobs with Python functions need tens of MiB
             "framework.off-heap.size": 96,
             "task.off-heap.size": 32,
-            "network.min": 96,
-            "network.max": 96,
+            "network.min": 128,
+            "network.max": 128,
             "jvm-metaspace.size": 256,
             "jvm-overhead.min": 128,
             "jvm-overhead.max": 128,
