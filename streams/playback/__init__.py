@@ -1,0 +1,1 @@
+"""Playback: quality of experience per session, and the sessions playing now."""

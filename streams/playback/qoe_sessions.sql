@@ -1,0 +1,69 @@
+-- How good was each playback session? Startup, rebuffering, bitrate and failures in the terms of CTA-2066, one row when it closes.
+--
+-- Reads     playback.report
+-- Writes    playback.qoe_session       a row per closed session, and again when more of its reports arrive: the row with the most reports is the newest
+--           playback.session_timeline  the packed reports that the row was computed from; qoe_corrections puts them together
+--           playback.report_late       reports that took more than a minute to arrive, and those beyond the first 20,000 of a session
+-- Key       sid
+-- Time      event_time, watermark 5 s behind. A closing report (sta e, f or q) lets the row out with the next checkpoint; silence does once a
+--           whole minute without a report, two at most, has passed the watermark.
+-- Lateness  No report is dropped: the metrics are a function of the set of reports, and one behind the watermark lets the row out (again).
+-- State     Packed reports, about 100 bytes each and 20,000 a session, of sessions with a report in the last hour by the wall clock. One that comes later makes a row
+--           and a timeline of its own, which qoe_corrections joins to the earlier ones. Duplicates fall out when the session is
+--           computed: to look every event up by its id costs more than all the rest.
+
+SET 'table.exec.state.ttl' = '1 h';
+
+CREATE TEMPORARY FUNCTION quality AS 'streams.playback.quality.quality' LANGUAGE PYTHON;
+
+CREATE TEMPORARY VIEW packed AS
+SELECT
+  sid, event_time, ${streams.playback.timeline.PACKED} AS report,
+  IF((e = 'ps' AND sta IN ('e', 'f', 'q')) OR FLOOR(event_time TO MINUTE) + INTERVAL '1' MINUTE <= CURRENT_WATERMARK(event_time), 1, 0) AS closes
+FROM `playback.report`
+WHERE NOT marker AND sn < ${streams.playback.qoe.MOST_REPORTS};
+
+-- Minutes in which a session gave a sign of life, then sessions of such minutes: a fraction of the work of a session window over every report.
+CREATE TEMPORARY VIEW active_minutes AS
+SELECT sid, window_time AS minute_end, MAX(closes) AS closes
+FROM TUMBLE(TABLE packed, DESCRIPTOR(event_time), INTERVAL '1' MINUTE)
+GROUP BY sid, window_start, window_end, window_time;
+
+CREATE TEMPORARY VIEW silences AS
+SELECT sid
+FROM SESSION(TABLE active_minutes PARTITION BY sid, DESCRIPTOR(minute_end), INTERVAL '61' SECOND)
+GROUP BY sid, window_start, window_end
+HAVING MAX(closes) = 0;
+
+CREATE TEMPORARY VIEW closed AS
+SELECT sid, timeline, first_report_at, last_report_at
+FROM (
+  SELECT
+    sid, MAX(closes) AS closes, MIN(event_time) AS first_report_at, MAX(event_time) AS last_report_at,
+    LISTAGG(report, ${streams.playback.timeline.SQL_BETWEEN_REPORTS}) AS timeline
+  FROM (
+    SELECT sid, report, closes, CAST(event_time AS TIMESTAMP(3)) AS event_time FROM packed
+    UNION ALL
+    SELECT sid, CAST(NULL AS STRING), 1, CAST(NULL AS TIMESTAMP(3)) FROM silences
+  )
+  GROUP BY sid
+)
+WHERE closes = 1 AND CHAR_LENGTH(timeline) <= ${streams.playback.timeline.LONGEST};
+
+CREATE TEMPORARY VIEW timelines AS
+SELECT sid, timeline, first_report_at, last_report_at FROM TO_CHANGELOG(input => TABLE closed) WHERE op IN ('INSERT', 'UPDATE_AFTER');
+
+INSERT INTO `playback.qoe_session`
+SELECT
+  sid || '/' || CAST(reports AS STRING), ended_at, 'qoe_sessions', 0, CAST(-1 AS BIGINT), '', FALSE,
+  sid, ${streams.playback.quality.COLUMNS}
+FROM timelines, LATERAL TABLE(quality(timeline)) AS quality(${streams.playback.quality.COLUMNS});
+
+INSERT INTO `playback.session_timeline`
+SELECT sid || '/' || MD5(timeline), last_report_at, 'qoe_sessions', 0, CAST(-1 AS BIGINT), '', FALSE, sid, first_report_at, timeline
+FROM timelines;
+
+INSERT INTO `playback.report_late`
+SELECT ${playback.report}
+FROM `playback.report`
+WHERE NOT marker AND (arrived_at > event_time + INTERVAL '1' MINUTE OR sn >= ${streams.playback.qoe.MOST_REPORTS});

@@ -1,0 +1,66 @@
+"""A session's reports as one compact string: what `qoe.session` needs of each report, packed in SQL, unpacked here.
+
+A Flink job carries a session's reports in its state and gives them to Python once per session, so what is carried must be small and
+cheap to add to. `PACKED` is the SQL expression that packs one report, `unpack` reads many of them; both follow `FIELDS`.
+
+The separators are control characters. CMCD strings are printable ASCII and the collector refuses anything else, so they cannot occur in
+a value; a piece that has another number of fields nevertheless is skipped, because a row that raises would stop the job for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+BETWEEN_FIELDS = "\x1f"
+BETWEEN_REPORTS = "\x1e"
+BETWEEN_TIMELINES = "\x1d"
+
+FIELDS = (
+    "event_id", "event_time", "sn", "e", "sta", "br_kbps", "ot", "d_ms", "oca_id", "rc", "msd_ms", "bsa", "bsda_ms",
+    "cid", "member_id", "device_type", "player", "region", "isp_asn",
+)  # fmt: skip
+"""Fields of playback.report in the order in which they are packed; the last six only where the report is no segment."""
+
+REQUIRED = frozenset({"event_id", "event_time", "sn", "e"})
+INTEGERS = frozenset({"event_time", "sn", "br_kbps", "d_ms", "rc", "msd_ms", "bsa", "bsda_ms", "isp_asn"})
+ABOUT_THE_SESSION = frozenset({"cid", "member_id", "device_type", "player", "region", "isp_asn"})
+
+
+def _sql(name: str) -> str:
+    if name == "event_time":  # Flink has no cast from TIMESTAMP to milliseconds
+        since = "TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', event_time)"
+        return f"CAST({since} * CAST(1000 AS BIGINT) + EXTRACT(MILLISECOND FROM event_time) AS STRING)"
+    text = f"CAST({name} AS STRING)" if name in INTEGERS else name
+    if name in REQUIRED:
+        return text
+    return f"COALESCE({text}, '')"
+
+
+def _packed() -> str:
+    separator = f"U&'\\{ord(BETWEEN_FIELDS):04X}'"
+    always = ", ".join(_sql(name) for name in FIELDS if name not in ABOUT_THE_SESSION)
+    seldom = ", ".join(_sql(name) for name in FIELDS if name in ABOUT_THE_SESSION)
+    nothing = BETWEEN_FIELDS * (len(ABOUT_THE_SESSION) - 1)
+    empty = "U&'" + "".join(f"\\{ord(c):04X}" for c in nothing) + "'"
+    return f"CONCAT_WS({separator}, {always}, CASE WHEN e <> 'rr' THEN CONCAT_WS({separator}, {seldom}) ELSE {empty} END)"
+
+
+PACKED = _packed()
+"""SQL expression over the columns of playback.report: one report, packed."""
+
+
+SQL_BETWEEN_REPORTS = "U&'\\001E'"
+SQL_BETWEEN_TIMELINES = "U&'\\001D'"
+"""The separators as Flink SQL writes them."""
+
+LONGEST = 8_000_000
+"""Characters of the longest timeline that is passed on. Only a session with a flood of duplicates gets there; Kafka takes 10 MB."""
+
+
+def unpack(timeline: str) -> Iterator[dict[str, Any]]:
+    """The reports in `timeline` (packed reports joined by BETWEEN_REPORTS), as mappings that lack what was null."""
+    for piece in timeline.split(BETWEEN_REPORTS):
+        values = piece.split(BETWEEN_FIELDS)
+        if len(values) == len(FIELDS):
+            yield {name: int(value) if name in INTEGERS else value for name, value in zip(FIELDS, values, strict=True) if value}
