@@ -40,6 +40,7 @@ LINGER_S = 0.2
 TRANSACTION_TIMEOUT_MS = 30_000
 """How long the transaction of a killed guard may block readers, if no successor ends it sooner."""
 RETRY_S = 1.0
+TAKEN_OVER = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)
 UNKNOWN_FOR_S = 5.0
 """An id that the registry did not know is asked for again after this long, not for each message."""
 
@@ -171,7 +172,8 @@ class Guard:
         self._start(producer)
         dead_letters = self._dead_letter_encoder()
         while not self._stopping.is_set() and dead_letters is not None:
-            consumer = kafka.consumer(NAME)
+            # A static member: the next incarnation gets our share at once instead of after our session's end.
+            consumer = kafka.consumer(NAME, group_instance_id=self._transactional_id)
             # With a callback of ours a rebalance waits for the next consume(): no partition changes hands within a batch.
             consumer.subscribe(list(self._doors), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
             try:
@@ -222,7 +224,7 @@ class Guard:
             return
         for message in messages:
             if message.error() is not None:
-                raise Aborted(str(message.error()))
+                raise KafkaException(message.error()) if message.error().fatal() else Aborted(str(message.error()))
         refusals = self._inspect(messages)
         if refusals is None:
             return
@@ -343,7 +345,7 @@ def main() -> None:
         try:
             guard.run()
         except KafkaException as error:
-            if error.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+            if error.args[0].code() in TAKEN_OVER:
                 raise SystemExit(f"another guard has taken over: {error}") from None
             raise
 

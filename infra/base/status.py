@@ -49,7 +49,7 @@ def serving(url: str, status: Callable[[], tuple[bool, dict[str, Any]]]) -> Iter
     """
     address = urlsplit(url)
     try:
-        server = _Server((address.hostname or "127.0.0.1", address.port or 80), status)
+        server = _Server((address.hostname or "127.0.0.1", 80 if address.port is None else address.port), status)
     except OSError as error:
         raise SystemExit(f"{url} cannot be served: {error}; `headrace doctor` says what is in the way") from None
     thread = threading.Thread(target=server.serve_forever, name="status", daemon=True)
