@@ -291,8 +291,7 @@ class Shell:
             return
         try:
             for found in self._consumer.committed([TopicPartition(*key) for key in new], timeout=10):
-                offset = found.offset if found.offset >= 0 else self._consumer.get_watermark_offsets(found, timeout=10)[0]
-                self._begin(new[found.topic, found.partition], offset, found.metadata)
+                self._begin(new[found.topic, found.partition], max(found.offset, 0), found.metadata)
         except KafkaException as error:
             self._noticed(error.args[0])
             self._commit_again_at = time.monotonic() + 1.0

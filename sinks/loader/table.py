@@ -33,6 +33,9 @@ REFUSED_BY_CONTENT = frozenset(
 SCHEMA_ASKED_FOR = re.compile(r"while fetching schema id = (\d+)")
 """A schema that no message of the block names: the store has read a frame where none begins, whatever the registry made of it."""
 
+LOW_CARDINALITY = re.compile(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)")
+"""Messages are read into plain columns and cast by block: filling dictionaries row by row takes three times as long as all the rest."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -203,7 +206,9 @@ class LandingTable:
     def _statement(self, partition: int, first: int, rows: int, where: str) -> str:
         columns = self._known_columns()
         fields = ", ".join(f"`{name}`" for name in columns)
-        structure = ", ".join(f"`{name}` {kind}" for name, kind in columns.items()).replace("\\", "\\\\").replace("'", "\\'")
+        plain = {name: LOW_CARDINALITY.sub(r"\1", kind) for name, kind in columns.items()}
+        structure = ", ".join(f"`{name}` {kind}" for name, kind in plain.items())
+        structure = structure.replace("\\", "\\\\").replace("'", "\\'")
         width = frames.POSITION.itemsize
 
         def part(name: str, kind: str) -> str:
