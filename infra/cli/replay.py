@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sinks.replay import Replayed
 
 
 def replay(
@@ -17,7 +22,12 @@ def replay(
     from_: Annotated[str | None, typer.Option("--from", help="Leave out records stamped earlier, e.g. 2026-01-31T18:00.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Leave out records stamped then or later.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted replay.")] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Then compare the derived tables of both namespaces, row for row.")] = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Run the jobs and a loader on the replayed topics, and compare the tables with the recorded world's."
+        ),
+    ] = False,
 ) -> None:
     """Put a recorded log back onto topics: same keys, partitions and timestamps."""
     from infra.base.registry import RegistryUnavailable
@@ -32,45 +42,64 @@ def replay(
         factor = None if speed == "max" else float(speed)
     except ValueError:
         raise typer.BadParameter(f"--speed {speed}: a number, or max") from None
-    with until_interrupted() as interrupted:
-        try:
-            done = put_back(
-                log,
-                namespace=None if same_topics else namespace,
-                speed=factor,
-                topics=[t for t in topics.split(",") if t],
-                from_ms=instant_ms(from_),
-                to_ms=instant_ms(to),
-                resume=resume,
-                stop=interrupted,
-                progress=Progress("replayed"),
+    if compare and (same_topics or resume or topics or from_ or to):
+        raise typer.BadParameter(
+            "--compare needs the whole log in a namespace of its own: leave out --same-topics, --resume and selections"
+        )
+
+    def carry_out() -> Replayed:
+        with until_interrupted() as interrupted:
+            try:
+                done = put_back(
+                    log,
+                    namespace=None if same_topics else namespace,
+                    speed=factor,
+                    topics=[t for t in topics.split(",") if t],
+                    from_ms=instant_ms(from_),
+                    to_ms=instant_ms(to),
+                    resume=resume,
+                    stop=interrupted,
+                    progress=Progress("replayed"),
+                )
+            except (CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable) as error:
+                raise Refusal(str(error)) from None
+        where = f"namespace {done.namespace}" if done.namespace else "the topics themselves"
+        before = f", after {done.skipped:,} that were there" if done.skipped else ""
+        out.print(f"{done.records:,} records into {where} in {done.seconds:.1f} s ({done.events_per_s:,.0f} events/s){before}")
+        if done.unknown_schema:
+            out.print(
+                f"{done.unknown_schema:,} of them carry a schema id that the recording's registry did not know; they went on unchanged"
             )
-        except (CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable) as error:
-            raise Refusal(str(error)) from None
-    where = f"namespace {done.namespace}" if done.namespace else "the topics themselves"
-    before = f", after {done.skipped:,} that were there" if done.skipped else ""
-    out.print(f"{done.records:,} records into {where} in {done.seconds:.1f} s ({done.events_per_s:,.0f} events/s){before}")
-    if done.unknown_schema:
-        out.print(f"{done.unknown_schema:,} of them carry a schema id that the recording's registry did not know; they went on unchanged")
-    if not done.complete:
-        raise Refusal("interrupted: the same command with --resume goes on where it stopped")
+        if not done.complete:
+            raise Refusal("interrupted: the same command with --resume goes on where it stopped")
+        return done
+
     if compare:
-        _compare(done.namespace)
+        _compared(log, namespace, carry_out)
+    else:
+        carry_out()
 
 
-def _compare(namespace: str) -> None:
-    """Print whether the derived tables came out equal."""
+def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> None:
+    """Replay into a world that derives its own tables, and print whether they came out equal to the recorded one's."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
+    from confluent_kafka import KafkaException
 
     from infra.base.settings import settings
-    from infra.cli.words import Refusal, out
-    from sinks.replay import CannotCompare
-    from sinks.replay import compare as compared
+    from infra.cli.words import Refusal, err, out
+    from infra.stack import beside
+    from sinks.archive import Damaged, RecordedLog
+    from sinks.replay import CannotCompare, compare, settled_before_ms
 
-    target = settings().model_copy(update={"namespace": namespace})
     try:
-        result = compared(settings().database, target.database)
-    except (CannotCompare, ClickHouseError) as error:
+        recorded = RecordedLog.open(log)
+        with beside.world(namespace, lambda words: err.print(f"starting {words}", style="dim")) as world:
+            carry_out()
+            err.print("waiting until its tables stand still", style="dim")
+            world.wait_until_still()
+        databases = [settings().model_copy(update={"namespace": name}).database for name in (recorded.namespace, namespace)]
+        result = compare(*databases, until_ms=settled_before_ms(recorded))
+    except (beside.WorldFailed, CannotCompare, ClickHouseError, KafkaException, Damaged, FileNotFoundError) as error:
         raise Refusal(str(error)) from None
     if not result.equal:
         raise Refusal(str(result))

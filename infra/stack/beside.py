@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,8 +57,8 @@ class World:
 
 
 @contextmanager
-def world(namespace: str, say: Say = lambda words: None) -> Iterator[World]:
-    """Topics, subjects, tables, jobs and a loader of `namespace`, until the block ends. Raises WorldFailed."""
+def world(namespace: str, say: Say = lambda words: None, jobs: Sequence[str] = ()) -> Iterator[World]:
+    """Topics, subjects, tables, `jobs` (default: all) and a loader of `namespace`, until the block ends. Raises WorldFailed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,7 +66,7 @@ def world(namespace: str, say: Say = lambda words: None) -> Iterator[World]:
     for words, module, *arguments in (
         (f"contracts of namespace {namespace}", "schemas.publish"),
         ("tables", "sinks.migrate"),
-        ("jobs, some 20 s", "streams.deploy", "--all"),
+        ("jobs, some 20 s", "streams.deploy", *(jobs or ["--all"])),
     ):
         say(words)
         done = subprocess.run([sys.executable, "-m", module, *arguments], env=environment, capture_output=True, text=True, check=False)

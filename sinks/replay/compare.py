@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
+from confluent_kafka import TopicPartition
 
-from infra.base import warehouse
+from infra.base import kafka, warehouse
+from infra.base.settings import settings
 from schemas.project import POSITION_COLUMNS
+from sinks.archive.layout import RecordedLog
 
 FINAL_VIEWS = ("qoe_sessions",)
 """What a replay is judged by: views that hold the newest row of each session, however often it was written."""
 FIRST_DIFFERENCES = 5
+SETTLING_MS = 150_000
+"""A session that falls silent is known to have ended two minutes later; with the watermark's delay and some room."""
 
 
 class CannotCompare(Exception):
@@ -77,6 +82,24 @@ def compare(
     """
     client = client or warehouse.reader()
     return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
+
+
+def settled_before_ms(log: RecordedLog) -> int | None:
+    """Up to which event_time a replay of `log` can know what the recorded world knows: None where that world has stood still since.
+
+    Where it went on, sessions that were open when the recording ended have ended there, and not in the replay.
+    """
+    consumer = kafka.consumer("compare")
+    recorded = settings().model_copy(update={"namespace": log.namespace})
+    try:
+        for topic, read_to in log.read_to.items():
+            for partition, offset in read_to.items():
+                _, end = consumer.get_watermark_offsets(TopicPartition(recorded.topic(topic), partition), timeout=30)
+                if end > offset:
+                    return max((segment.to_ms for segment in log.segments), default=0) - SETTLING_MS
+    finally:
+        consumer.close()
+    return None
 
 
 def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> TableComparison:
