@@ -55,6 +55,7 @@ def demo(
             out.print("Ctrl-C ends it.")
             stack.wait_end()
             raise Refusal(f"the stack ended by itself: see {stack.state_dir / 'logs' / 'supervisor.log'}")
+        send_a_report_to_refuse(settings().edge.collector_url)
         err.print(f"ends by itself in {seconds} s")
         sleep_with_progress(seconds)
         found = summary(stack, startup_s)
@@ -88,6 +89,15 @@ def encode() -> None:
 
     if subprocess.run([sys.executable, "-m", "producers.encoders"], stdout=subprocess.DEVNULL, check=False).returncode:
         raise Refusal("the demo's titles could not be encoded (above)")
+
+
+def send_a_report_to_refuse(collector_url: str) -> None:
+    """Post what is no CMCD report, so that the panel of dead letters has one to show."""
+    import httpx2 as httpx
+
+    answer = httpx.post(f"{collector_url}/cmcd", content=b"e=ps,sta=nonsense\n", headers={"Content-Type": "application/cmcd"})
+    if answer.status_code != 400:
+        raise ValueError(f"{collector_url} answered {answer.status_code} to a report that is none: {answer.text[:200]}")
 
 
 def sleep_with_progress(seconds: int) -> None:
