@@ -45,9 +45,9 @@ class World:
         with warehouse.reader(self._database) as client:
             while time.monotonic() - since < STILL_S or before == 0:
                 if (code := self._loader.poll()) is not None:
-                    raise WorldFailed(f"the loader of namespace {self.namespace} ended with code {code}: {_tail(self._loader_log)}")
+                    raise WorldFailed(f"the loader of {self.namespace} ended with code {code}: {_tail(self._loader_log)}")
                 if time.monotonic() > deadline:
-                    raise WorldFailed(f"the tables of {self._database} change, or are empty, after {within_s:.0f} s: {before} rows")
+                    raise WorldFailed(f"{self._database} still changes, or is empty, after {within_s:.0f} s: {before} rows")
                 rows = int(client.query("SELECT sum(total_rows) FROM system.tables WHERE database = currentDatabase()").result_rows[0][0])
                 if rows != before:
                     before, since = rows, time.monotonic()

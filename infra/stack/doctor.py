@@ -17,6 +17,7 @@ from infra.stack import jars
 from infra.stack.local import LocalStack
 from infra.stack.preflight import machine_problem, python_problem
 from infra.stack.processes import bearing
+from infra.stack.site import holder, is_free, remembered_ports
 
 MEMORY_GB = 6.0
 """The stack idles at under 4 GB; players and a browser come on top."""
@@ -52,6 +53,7 @@ def examine() -> Iterator[Finding]:
     yield java()
     yield archives()
     yield stack()
+    yield ports()
 
 
 def refusals() -> Iterator[Finding]:
@@ -151,6 +153,17 @@ def stack() -> Finding:
     if note and (left := bearing(note["run"])):
         return Finding("stack", False, f"processes {left} are left of a run whose supervisor died", "headrace up (it ends them first)")
     return Finding("stack", True, f"none runs in {local.state_dir}")
+
+
+def ports() -> Finding:
+    """Whether other processes have taken ports that the last start used; the next one then takes others."""
+    local = LocalStack(settings().state_dir)
+    remembered = remembered_ports(local.state_dir)
+    taken = {} if local.locked() else {name: port for name, port in remembered.items() if not is_free(port)}
+    if not taken:
+        return Finding("ports", True, f"{len(remembered)} kept from the last start" if remembered else "free ones are chosen at start")
+    held = ", ".join(f"{port} ({name}) by {holder(port)}" for name, port in taken.items())
+    return Finding("ports", True, f"in use: {held}; the next start chooses others, so the addresses change")
 
 
 def available_memory_gb() -> float:

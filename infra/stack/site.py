@@ -14,6 +14,7 @@ from infra.base.settings import Settings
 from infra.stack import jars
 
 LOOPBACK = "127.0.0.1"
+PORTS_FILE = "ports.json"
 PORTS = (
     "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
     "warehouse", "loader", "guard", "live_sessions", "collector", "gateway", "board", "supervisor",
@@ -56,15 +57,14 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
     state_dir = settings.state_dir.resolve()
     for folder in ("logs", "conf", "checkpoints", "savepoints"):
         (state_dir / folder).mkdir(parents=True, exist_ok=True)
-    remembered = state_dir / "ports.json"
     names = [*PORTS, *(f"oca_{n}" for n in range(ocas))]
     for name, port in (fixed or {}).items():
         if name not in names:
             raise ValueError(f"no port is called {name}; there are {', '.join(names)}")
-        if not _is_free(port):
+        if not is_free(port):
             raise PortTaken(f"port {port} for {name} is in use by {holder(port)}: end that process or choose another port")
-    ports = free_ports(names, (json.loads(remembered.read_text()) if remembered.exists() else {}) | (fixed or {}))
-    remembered.write_text(json.dumps(ports, indent=1))
+    ports = free_ports(names, remembered_ports(state_dir) | (fixed or {}))
+    (state_dir / PORTS_FILE).write_text(json.dumps(ports, indent=1))
 
     def url(port: str) -> str:
         return f"http://{LOOPBACK}:{ports[port]}"
@@ -100,13 +100,20 @@ def free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for name in names:
         for port in chain([preferred[name]] if name in preferred else [], candidates):
-            if port not in chosen.values() and _is_free(port):
+            if port not in chosen.values() and is_free(port):
                 chosen[name] = port
                 break
     return chosen
 
 
-def _is_free(port: int) -> bool:
+def remembered_ports(state_dir: Path) -> dict[str, int]:
+    """Port by name, as the last start in `state_dir` chose them; empty where none was."""
+    path = state_dir / PORTS_FILE
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def is_free(port: int) -> bool:
+    """Whether a service could listen on this loopback port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only lingers in TIME_WAIT is free
         try:

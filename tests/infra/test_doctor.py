@@ -76,6 +76,16 @@ def test_who_holds_a_port_is_named(tmp_path: Path) -> None:
         assert free_ports(["board"], {"board": port})["board"] != port
 
 
+def test_a_port_that_somebody_took_since_the_last_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "state_dir", tmp_path)
+    assert doctor.ports().says == "free ones are chosen at start"
+    site = choose(Settings(state_dir=tmp_path), 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", site.ports["board"]))
+        taken.listen()
+        assert f"{site.ports['board']} (board) by process {os.getpid()}" in doctor.ports().says
+
+
 def test_ports_are_kept_between_starts(tmp_path: Path) -> None:
     first = choose(Settings(state_dir=tmp_path), 3)
     again = choose(Settings(state_dir=tmp_path), 3)
