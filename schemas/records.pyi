@@ -242,3 +242,15 @@ class PlaybackSessionState(TypedDict):
     oca_id: NotRequired[str | None]
     device_type: NotRequired[str | None]
     region: NotRequired[str | None]
+
+class PlaybackSessionTimeline(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: str
+    first_report_at: Instant
+    timeline: str
