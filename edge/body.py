@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 
 MAX_RECEIVED = 1 << 20
 """Bytes of a body as it comes over the wire."""
-MAX_UNPACKED = 8 << 20
+MAX_UNPACKED = 4 << 20
 """Bytes of a body after decompression: what a gzip bomb may cost."""
+MAX_REPORTS = 5_000
+"""Reports of a body: a body of line feeds must not cost more memory than one of reports."""
 
 
 class BodyRefused(Exception):
@@ -59,14 +61,16 @@ def gunzip(packed: bytes) -> bytes:
 
 
 def lines(body: bytes) -> list[tuple[int, bytes]]:
-    """Reports of a text body with their line numbers from 1; blank lines are none."""
+    """Reports of a text body with their line numbers from 1; blank lines are none. Raises BodyRefused: 413 beyond `MAX_REPORTS` lines."""
+    if body.count(b"\n") > MAX_REPORTS:
+        raise _too_many(body)
     return [(number, line) for number, raw in enumerate(body.split(b"\n"), 1) if (line := raw.strip(b" \t\r"))]
 
 
 def json_reports(body: bytes) -> list[tuple[int, bytes]]:
     """Reports of a JSON body — one object, an array of them, or objects one after the other — with their numbers from 1, as they came.
 
-    Raises BodyRefused where the body is not JSON.
+    Raises BodyRefused: 400 where the body is not JSON, 413 beyond `MAX_REPORTS`.
     """
     try:
         text = body.decode("utf-8")
@@ -86,10 +90,16 @@ def json_reports(body: bytes) -> list[tuple[int, bytes]]:
         except (ValueError, RecursionError) as error:
             raise BodyRefused(400, "syntax", f"the body is not JSON: {error}", body) from None
         reports.append((len(reports) + 1, text[position:end].encode()))
+        if len(reports) > MAX_REPORTS:
+            raise _too_many(body)
         position = end
     if in_array:
         raise BodyRefused(400, "syntax", "the array is not closed", body)
     return reports
+
+
+def _too_many(body: bytes) -> BodyRefused:
+    return BodyRefused(413, "size", f"a body has {MAX_REPORTS} reports at most; send fewer at once", body[:MAX_RECEIVED])
 
 
 def _past(text: str, position: int, skipped: str) -> int:

@@ -43,8 +43,8 @@ TOPIC = "playback.report"
 DEAD_LETTERS = "observability.dead_letter"
 MAX_LINE = 16 << 10
 """Bytes of one report."""
-MAX_IN_FLIGHT = 50_000
-"""Reports that may wait for Kafka's acknowledgement at once."""
+MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES = 50_000, 64 << 20
+"""Reports, and their bytes, that may wait for Kafka's acknowledgement at once."""
 ACKNOWLEDGE_WITHIN_S = 10.0
 MARK_EVERY_S = 1.0
 MARKER_FRESH_S = 5.0
@@ -150,6 +150,7 @@ class Collector:
     emitter: Emitter
     judge: Judge
     in_flight: int = 0
+    in_flight_bytes: int = 0
     accepted: int = 0
     rejected: int = 0
     marked_at: float = float("-inf")
@@ -166,15 +167,18 @@ class Collector:
             is_json, reports = await _reports(request)
         except BodyRefused as refusal:
             return await self._refuse_whole(refusal, correlation_id)
-        if self.in_flight + len(reports) > MAX_IN_FLIGHT:
+        size = sum(len(raw) for _, raw in reports)
+        if self.in_flight + len(reports) > MAX_IN_FLIGHT or self.in_flight_bytes + size > MAX_IN_FLIGHT_BYTES:
             return _later(429, f"{self.in_flight} reports wait for Kafka here already")
         self.in_flight += len(reports)
+        self.in_flight_bytes += size
         try:
             return await self._take(reports, is_json, arrival_ms, target, beside, correlation_id)
         except (Backpressure, DeliveryFailed, TimeoutError, ProducerBroken) as error:
             return _later(503, f"Kafka does not keep up: {error or type(error).__name__}")
         finally:
             self.in_flight -= len(reports)
+            self.in_flight_bytes -= size
 
     async def _take(
         self, reports: list[tuple[int, bytes]], is_json: bool, arrival_ms: int, target: str, beside: cmcd.Members, correlation_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import given
@@ -114,6 +114,13 @@ def test_a_body_that_is_not_json_is_refused(text: str) -> None:
 def test_json_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(BodyRefused, match="byte 1 is not UTF-8"):
         json_reports(b"[\xff]")
+
+
+@pytest.mark.parametrize(("split", "text"), [(lines, b"\n" * 4_000_000), (json_reports, b"[" + b"1," * 1_000_000 + b"1]")])
+def test_a_body_of_very_many_reports_is_refused(split: Callable[[bytes], object], text: bytes) -> None:
+    with pytest.raises(BodyRefused) as refused:
+        split(text)
+    assert (refused.value.status, refused.value.rule, len(refused.value.received)) == (413, "size", body.MAX_RECEIVED)
 
 
 @given(st.lists(st.dictionaries(st.text(), st.integers()), max_size=5))
