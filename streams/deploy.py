@@ -79,7 +79,15 @@ def chosen(names: Iterable[str]) -> list[Job]:
 
 
 def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Submit `job` from where it stopped and wait until it runs; returns its job id. Raises JobError, ClusterError, StateLost."""
+    """`submit`, and wait until it runs; returns its job id. Raises JobError, ClusterError, StateLost."""
+    cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    job_id = submit(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+    _wait(job, job_id, cluster, ledger)
+    return job_id
+
+
+def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
+    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
@@ -94,12 +102,15 @@ def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None,
         refuse_unless_fits(job, deployed.plan, plan)
     job_id = flink.submit(inserts)
     ledger.put(job.flink_name, Deployed([job_id, *deployed.job_ids][:KEPT_INCARNATIONS], came_from or "", plan))
+    return job_id
+
+
+def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
+    """Until a submitted job runs."""
     try:
         cluster.wait_until_running(job_id)
     except ClusterError as error:
-        where = f"from {came_from}" if came_from else "from nothing"
-        raise ClusterError(f"{job.name} was submitted {where}: {error}") from None
-    return job_id
+        raise ClusterError(f"{job.name} was submitted from {ledger.get(job.flink_name).savepoint or 'nothing'}: {error}") from None
 
 
 def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
@@ -184,14 +195,18 @@ def main() -> None:
     log.configure("deploy")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
     try:
-        remembered = Ledger().read()
+        ledger = Ledger()
+        remembered = ledger.read()
         names = [name for name, job in jobs().items() if asked.all or (asked.resume and job.flink_name in remembered)]
         wanted = chosen(asked.names or names)
         cluster = Cluster()
         alive = cluster.alive()
+        # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
+        known = {job.name: running.job_id for job in wanted if (running := alive.get(job.flink_name))}
+        job_ids = {job.name: known.get(job.name) or submit(job, cluster=cluster, ledger=ledger) for job in wanted}
         for job in wanted:
-            job_id = alive[job.flink_name].job_id if job.flink_name in alive else start(job, cluster=cluster)
-            sys.stdout.write(f"{job.flink_name:40} {job_id}{' (was running)' if job.flink_name in alive else ''}\n")
+            _wait(job, job_ids[job.name], cluster, ledger)
+            sys.stdout.write(f"{job.flink_name:40} {job_ids[job.name]}{' (was running)' if job.name in known else ''}\n")
             sys.stdout.flush()
     except (JobError, ClusterError, StateLost) as error:
         raise SystemExit(str(error)) from None
