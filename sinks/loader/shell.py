@@ -89,6 +89,7 @@ class Track:
     committed_at: float = 0.0
     tries: int = 0
     again_at: float = 0.0
+    paused: bool = False
 
     @property
     def resting(self) -> bool:
@@ -158,7 +159,6 @@ class Shell:
         self._tracks: dict[Key, Track] = {}
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="store")
         self._crowded_since: float | None = None
-        self._paused = False
         self._commit_again_at = 0.0
         self._ticked_at = time.monotonic()
         self._trouble = ""
@@ -197,28 +197,36 @@ class Shell:
     # What comes
 
     def _read(self) -> None:
-        """Take what has come. Where enough has been read ahead, wait for the store; where that takes long, pause, so that the group
-        still hears of us."""
-        limit = self._limits
-        rows = sum(track.rows for track in self._tracks.values())
-        size = sum(track.size for track in self._tracks.values())
-        if rows < 2 * limit.max_rows * max(2, len(self._tracks)) and size < 4 * limit.max_bytes:
+        """Take what has come. Where a partition has read far ahead of the store, wait for the store; where that takes long, pause the
+        partition, so that the others go on and the group still hears of us. Pausing is dear: what was fetched is fetched again."""
+        for track in self._tracks.values():
+            if track.paused and track.rows < self._limits.max_rows and not track.progress.stopped:
+                self._pause(track, False)
+        crowded = self._crowded()
+        if not crowded:
             self._crowded_since = None
-            self._pause(False)
-            self._sort(self._consumer.consume(CONSUME_ROWS, TICK_S))
+        elif self._crowded_since is None or time.monotonic() - self._crowded_since < CROWDED_S:
+            self._crowded_since = self._crowded_since or time.monotonic()
+            running = [t.future for t in self._tracks.values() if t.future is not None]
+            if running:
+                wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
+            else:
+                self._clock.sleep(TICK_S)
             return
-        self._crowded_since = self._crowded_since or time.monotonic()
-        if time.monotonic() - self._crowded_since < CROWDED_S:
-            wait([t.future for t in self._tracks.values() if t.future is not None], timeout=TICK_S, return_when=FIRST_COMPLETED)
-        else:
-            self._pause(True)
-            self._sort(self._consumer.consume(CONSUME_ROWS, TICK_S))
+        for track in crowded:
+            self._pause(track, True)
+        self._sort(self._consumer.consume(CONSUME_ROWS, TICK_S))
 
-    def _pause(self, paused: bool) -> None:
-        if paused != self._paused:
-            partitions = [TopicPartition(*key) for key in self._tracks]
-            (self._consumer.pause if paused else self._consumer.resume)(partitions)
-            self._paused = paused
+    def _crowded(self) -> list[Track]:
+        """Partitions that have read too far ahead: two blocks, or more than their share where all of them hold too much."""
+        limits = self._limits
+        size = sum(track.size for track in self._tracks.values())
+        share = size / len(self._tracks) if size > 4 * limits.max_bytes else 2 * limits.max_bytes
+        return [t for t in self._tracks.values() if not t.paused and (t.rows > 2 * limits.max_rows or t.size > share)]
+
+    def _pause(self, track: Track, paused: bool) -> None:
+        (self._consumer.pause if paused else self._consumer.resume)([TopicPartition(*_key(track))])
+        track.paused = paused
 
     def _sort(self, messages: Sequence[Message]) -> None:
         """Hand messages to their tracks, run by run: what one fetch brings is of one partition."""
@@ -254,7 +262,6 @@ class Shell:
             topic = self._topics[name.topic]
             progress = Progress(topic.name, topic.table, name.partition)
             self._tracks[name.topic, name.partition] = Track(topic, name.partition, self._tables[name.topic], progress)
-        self._paused = False
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._release([t for name in partitions if (t := self._tracks.get((name.topic, name.partition)))])
@@ -328,8 +335,10 @@ class Shell:
     def _stop(self, track: Track, words: str) -> None:
         track.effect = None
         track.progress.stopped = words
+        track.progress.failed(f"partition {track.partition} has stopped: {words}", self._clock.now_ms())
         track.arrived.clear()
         track.rows = track.size = 0
+        self._pause(track, True)
         self._log.error("partition stopped", topic=track.topic.name, partition=track.partition, reason=words)
 
     def _look(self, track: Track) -> None:

@@ -165,6 +165,56 @@ def test_a_warehouse_that_is_killed_while_loading(place: str, tmp_path: Path, mo
         process.stop()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """A function that gives `tmp_path` a file system of so many MiB, first to last; skipped where we may not mount."""
+    mounted = False
+
+    def resize(mib: int) -> None:
+        nonlocal mounted
+        how = f"remount,size={mib}m" if mounted else f"size={mib}m"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system of a chosen size can be mounted here: {done.stderr.strip()}")
+        mounted = True
+
+    yield resize
+    if mounted:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=False)
+
+
+def test_a_full_disk_is_waited_out_and_nothing_is_lost_or_doubled(
+    place: str, tmp_path: Path, small_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_disk(24)
+    process = WarehouseProcess(tmp_path)
+    for name, value in process.environment.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    process.start()
+    try:
+        migrate.migrate(warehouse.writer("default"), [TOPIC, LETTERS], [])
+        encode = encoder(register())
+        register(LETTERS)
+        produce([], LETTERS.name)
+        noise = random.Random(3)
+        with loading() as shell:
+            count = 0
+            while not any(t["last_error"] for t in shell.report()["tables"]):
+                numbers = range(count, count + 400)
+                produce([(n % PARTITIONS, report(encode, n, url=noise.randbytes(8_000).hex())) for n in numbers])
+                count += 400
+                eventually(lambda count=count: len(seqs()) >= count or any(t["last_error"] for t in shell.report()["tables"]), within=60)
+            words = next(t["last_error"] for t in shell.report()["tables"] if t["last_error"])
+            assert "space" in words.lower()
+            assert count > 400
+            small_disk(400)
+            eventually(loaded(count), within=90)
+        assert warehouse.reader().query(f"SELECT count() FROM {LETTERS.table}").result_rows == [(0,)]
+    finally:
+        process.stop()
+
+
 class LoaderProcess:
     """`python -m sinks.loader` as the stack runs it."""
 
