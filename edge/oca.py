@@ -1,6 +1,7 @@
 """A cache server (OCA): serves CMAF segments and manifests from its own store. `python -m edge.oca --index 0`.
 
     GET, HEAD /<cid>/v<version>/…    the file; single ranges, ETag, 304, 416; open to pages of any origin
+              ?narrow_kbps=100       its body at that rate, for a viewer who wants to feel a narrow network
     GET /healthz                     200 while it serves
     POST /admin/fail?rate=0.5        from loopback only: answer that share of requests with 503
     POST /admin/heal                 and stop doing so
@@ -45,6 +46,9 @@ TOPIC = "delivery.access"
 CHUNK = 256 << 10
 """Bytes that are read and handed over at once."""
 LOG_BYTES, LOG_FILES = 16 << 20, 3
+MAX_DIGITS = 7
+SLICE_S = 0.05
+"""On a narrowed network, so much time's bytes are handed over at once."""
 ALWAYS = {"Accept-Ranges": "bytes", "Timing-Allow-Origin": "*"}
 
 
@@ -65,21 +69,27 @@ class Access:
 
 
 class Body(Response):
-    """Sends bytes `first` to `last` of an open file, notes when and how much, and closes the file."""
+    """Sends bytes `first` to `last` of an open file, at `kbps` unless that is 0, notes when and how much, and closes the file."""
 
-    def __init__(self, found: Found, first: int, last: int, access: Access, rc: int, headers: dict[str, str]) -> None:
+    def __init__(self, found: Found, first: int, last: int, access: Access, rc: int, headers: dict[str, str], kbps: int = 0) -> None:
         super().__init__(status_code=rc, headers={**headers, "Content-Length": str(last - first + 1)}, media_type=found.content_type)
         self._fd, self._first, self._last, self._access = found.fd, first, last, access
+        self._bytes_per_s = kbps * 125
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             position = self._first if scope["method"] == "GET" else self._last + 1
+            most = min(CHUNK, round(self._bytes_per_s * SLICE_S)) or CHUNK
+            due = time.perf_counter()
             while position <= self._last:
-                chunk = await asyncio.to_thread(os.pread, self._fd, min(CHUNK, self._last + 1 - position), position)
+                chunk = await asyncio.to_thread(os.pread, self._fd, min(most, self._last + 1 - position), position)
                 if not chunk:
                     raise OSError(f"{self._access.path} became shorter while it was sent")
                 position += len(chunk)
+                if self._bytes_per_s:
+                    due += len(chunk) / self._bytes_per_s
+                    await asyncio.sleep(due - time.perf_counter())
                 await send({"type": "http.response.body", "body": chunk, "more_body": position <= self._last})
                 self._access.first_byte = self._access.first_byte or time.perf_counter()
                 self._access.bytes += len(chunk)
@@ -108,6 +118,9 @@ class Oca:
         """GET or HEAD of a file."""
         access = self._access(request)
         self.requests += 1
+        narrow = request.query_params.get("narrow_kbps", "0")
+        if not (narrow.isascii() and narrow.isdigit() and len(narrow) <= MAX_DIGITS):
+            return self._noted(access, PlainTextResponse("narrow_kbps is a whole number of kbit/s\n", 400, ALWAYS))
         if self.fail_rate and self.chance.random() < self.fail_rate:
             return self._noted(access, PlainTextResponse("this cache server has been told to fail\n", 503, ALWAYS))
         found = await asyncio.to_thread(self.store.open, request.scope["path"])
@@ -130,10 +143,10 @@ class Oca:
             os.close(found.fd)
             return self._noted(access, Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{found.size}"}))
         if wanted is None:
-            return self._noted(access, Body(found, 0, found.size - 1, access, 200, headers))
+            return self._noted(access, Body(found, 0, found.size - 1, access, 200, headers, int(narrow)))
         access.range_first = wanted[0]
         headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
-        return self._noted(access, Body(found, *wanted, access, 206, headers))
+        return self._noted(access, Body(found, *wanted, access, 206, headers, int(narrow)))
 
     def fail(self, request: Request) -> Response:
         """POST /admin/fail."""

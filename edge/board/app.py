@@ -46,8 +46,7 @@ from sinks.dashboards import Queries
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html", "/shaper.js": "shaper.js"}
-"""What has an address outside /static: the pages, and the service worker, which may only act below its own address."""
+PAGES = {"/": "index.html", "/watch": "watch.html"}
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -95,7 +94,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
 
 
 async def page(request: Request) -> Response:
-    """A page, or the service worker."""
+    """One of the two pages."""
     return FileResponse(STATIC / PAGES[request.url.path], headers={"Cache-Control": "no-cache"})
 
 

@@ -25,6 +25,7 @@ class Seen:
     rebuffer_count: int
     rebuffer_ms: float
     ended_at: float | None
+    events: tuple[tuple[str, float], ...]
 
     @classmethod
     def of(cls, events: list[tuple[str, float]]) -> Seen:
@@ -37,7 +38,7 @@ class Seen:
                 count, since = count + 1, at
             elif name in ("playing", "ended") and since is not None:
                 total, since = total + at - since, None
-        return cls(first - pressed, count, total, next((at for name, at in events if name == "ended"), None))
+        return cls(first - pressed, count, total, next((at for name, at in events if name == "ended"), None), tuple(events))
 
 
 def press_play(tab: Any, board: str, title: str) -> str:

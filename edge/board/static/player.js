@@ -4,6 +4,7 @@ import { MediaPlayer } from "/vendor/dash.js";
 import { Reporter } from "/static/cmcd.js";
 
 const HEARTBEAT_MS = 10_000;
+const TOUCH_MS = 1000;
 const GIVE_UP_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000; // a slow answer is no error: dash.js's own 20 s would make one of a narrow network
 const BUFFER_S = 8; // short, so that a narrow network is felt within seconds
@@ -32,6 +33,11 @@ export class Player extends EventTarget {
     for (const name of ["playing", "waiting", "pause", "seeking", "seeked", "ended", "error"]) {
       video.addEventListener(name, (event) => this.session?.on(name, moment(event)));
     }
+    // dash.js seeks too, over gaps; only a seek right after the viewer touched the video is the viewer's.
+    this.touched = -Infinity;
+    for (const name of ["pointerdown", "pointermove", "pointerup", "keydown"]) {
+      video.addEventListener(name, (event) => (event.type !== "pointermove" || event.buttons) && (this.touched = moment(event)));
+    }
     addEventListener("pagehide", (event) => this.session?.quit(moment(event)));
     setInterval(() => this.session?.beat(), HEARTBEAT_MS);
   }
@@ -40,7 +46,6 @@ export class Player extends EventTarget {
   async play(title) {
     const pressed = performance.timeOrigin + performance.now();
     this.stop();
-    await shaperReady();
     const answer = await fetch(`${this.gateway}/play`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title, member: member() }),
     }).catch(() => null);
@@ -86,6 +91,7 @@ class Session {
     this.stalls = 0;
     this.stalled = 0;
     this.shown = null;
+    this.sought = false;
     this.reporter = new Reporter(
       ticket.collector_url,
       {
@@ -108,7 +114,7 @@ class Session {
         cmcd: { enabled: true, version: 1, mode: "query", sid: this.sid, cid: this.cid },
       },
     });
-    dash.addRequestInterceptor((request) => Promise.resolve(this.player.kbps ? { ...request, url: `${request.url}#kbps=${this.player.kbps}` } : request));
+    dash.addRequestInterceptor((request) => Promise.resolve(this.player.kbps ? { ...request, url: narrowed(request.url, this.player.kbps) } : request));
     dash.addResponseInterceptor((response) => {
       this.fetched(response);
       return Promise.resolve(response);
@@ -127,15 +133,19 @@ class Session {
   on(name, at) {
     if (this.closed) return;
     const { video } = this;
-    if (name === "playing") this.turn("p", at);
-    else if (name === "waiting" && this.startup === null) this.turn("s", at);
-    else if (name === "waiting") this.turn(video.seeking ? "k" : "r", at);
-    else if (this.state === "r" && name.startsWith("seek")) return; // dash.js jumps over a gap: the viewer still waits for the network
-    else if (name === "seeking" && this.startup !== null) this.turn("k", at);
-    else if (name === "seeked" && this.startup !== null) this.turn(video.paused ? "a" : video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA ? "p" : "k", at);
-    else if (name === "pause" && !video.ended && !video.seeking && this.startup !== null) this.turn("a", at);
+    if (name === "playing") {
+      this.sought = false;
+      this.turn("p", at);
+    } else if (name === "waiting" && this.startup === null) this.turn("s", at);
+    else if (name === "waiting") this.turn(this.sought ? "k" : "r", at);
+    else if (name === "seeking" && this.startup !== null && at - this.player.touched < TOUCH_MS) {
+      this.sought = true;
+      this.turn("k", at);
+    } else if (name === "seeked" && this.sought && video.paused) this.turn("a", at);
+    else if (name === "seeked" && this.sought && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) this.turn("p", at);
+    else if (name === "pause" && !video.ended && !this.sought && this.startup !== null) this.turn("a", at);
     else if (name === "ended") this.turn("e", at);
-    else if (name === "error") this.fatal(at, `media-${video.error?.code ?? "unknown"}`);
+    else if (name === "error") this.trouble(at, `media-${video.error?.code ?? "unknown"}`);
   }
 
   /** The play state from `at` on; nothing is reported where it stays the same. */
@@ -169,7 +179,7 @@ class Session {
     if (this.closed || !request.startDate) return;
     const kbps = request.representation?.bitrateInKbit ?? null;
     this.reporter.report("rr", request.startDate.getTime(), {
-      ...this.status(), url: response.request.url.split("#")[0].split("?")[0], rc: response.status ?? 0, br: kbps, d: request.duration * 1000 || null,
+      ...this.status(), url: response.request.url.split("?")[0], rc: response.status ?? 0, br: kbps, d: request.duration * 1000 || null,
       ot: OBJECT_TYPES[request.type] ?? MEDIA_TYPES[request.mediaType] ?? "o", ttfb: request.firstByteDate - request.startDate,
       ttlb: request.endDate - request.startDate, [`${CUSTOM}bytes`]: request.bytesLoaded || response.data?.byteLength || null,
     });
@@ -184,24 +194,24 @@ class Session {
     this.player.changed();
   }
 
-  /** dash.js gave something up: try the next cache server from here. Where none is left, dash.js may still jump over what it could not
-      get and play on; only if the picture does not move again has the session failed. */
+  /** dash.js gave something up: try the next cache server from here, where there is one. */
   failed(error) {
-    if (this.closed) return;
-    this.reporter.report("e", Date.now(), { ...this.status(), ec: [`dash-${error.code}`] });
-    if (this.server + 1 < this.servers.length) {
+    this.trouble(Date.now(), `dash-${error.code}`);
+    if (!this.closed && this.server + 1 < this.servers.length) {
       this.server += 1;
       this.dash.attachSource(this.servers[this.server], this.video.currentTime);
-    } else if (this.startup === null) this.turn("f", Date.now());
-    else {
-      const { since } = this;
-      setTimeout(() => this.state === "r" && this.since === since && this.turn("f", Date.now()), GIVE_UP_MS);
     }
   }
 
-  fatal(at, code) {
-    if (!this.closed) this.reporter.report("e", at, { ...this.status(), ec: [code] });
-    this.turn("f", at);
+  /** An error. dash.js mends many by itself (it resets the decoder, jumps over what it could not get); only if no picture moves for a
+      while, or none ever did and no server is left to try, has the session failed. */
+  trouble(at, code) {
+    if (this.closed) return;
+    this.reporter.report("e", at, { ...this.status(), ec: [code] });
+    const last = this.server + 1 >= this.servers.length;
+    if (this.startup === null && last) this.turn("f", at);
+    const stuckAt = this.video.currentTime;
+    setTimeout(() => this.state !== "a" && this.video.currentTime === stuckAt && this.turn("f", Date.now()), GIVE_UP_MS);
   }
 
   beat() {
@@ -214,13 +224,9 @@ class Session {
   }
 }
 
-let worker = null;
-
-/** Resolves when the shaper stands between this page and the network; without service workers the network is simply not shaped. */
-function shaperReady() {
-  if (!navigator.serviceWorker) return Promise.resolve();
-  worker ??= navigator.serviceWorker.register("/shaper.js").then(() =>
-    navigator.serviceWorker.controller ? null : new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true })),
-  );
-  return worker;
+/** The address that asks a cache server to answer as if the network in between let only this much through. */
+function narrowed(url, kbps) {
+  const narrow = new URL(url);
+  narrow.searchParams.set("narrow_kbps", kbps);
+  return narrow.href;
 }
