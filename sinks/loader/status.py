@@ -130,7 +130,7 @@ def serve(url: str, report: Callable[[], dict[str, Any]], ticked_s_ago: Callable
             """Requests are not logged one by one."""
 
     address = urlsplit(url)
-    server = ThreadingHTTPServer((address.hostname or "127.0.0.1", address.port or 8005), Handler)
+    server = ThreadingHTTPServer((address.hostname or "127.0.0.1", 8005 if address.port is None else address.port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     return server
