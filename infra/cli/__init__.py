@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import audit, demo, doctor, down, logs, new, query, record, replay, schema, settings, setup, status, up
+from infra.cli import audit, demo, doctor, down, jobs, logs, new, query, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
 app.add_typer(schema.app, name="schema")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(new.app, name="new")
 
 

@@ -1,0 +1,112 @@
+"""`headrace jobs`: the Flink jobs of this checkout on the cluster that settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List, deploy, stop, upgrade and explain the Flink jobs.", no_args_is_help=True)
+
+Names = Annotated[list[str], typer.Argument(help="Jobs, by name.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List every job: its state on the cluster, what it reads and what it writes."""
+    from infra.cli.words import out
+    from streams.cluster import Cluster
+    from streams.environment import jobs
+
+    with _refusals():
+        running = Cluster().jobs()
+        for job in jobs().values():
+            found = running.get(job.flink_name)
+            out.print(f"[bold]{job.name}[/bold]  {f'{found.state}, {found.job_id}' if found else 'not deployed'}  ({job.where})")
+            out.print(f"    from  {', '.join(job.reads)}")
+            out.print(f"    to    {', '.join(job.writes)}")
+
+
+@app.command()
+def deploy(
+    names: Annotated[list[str] | None, typer.Argument(help="Jobs, by name; none: all.")] = None,
+    lose_state: Annotated[bool, typer.Option("--lose-state", help="Start from nothing what does not run.")] = False,
+) -> None:
+    """Submit the jobs that do not run, each from where it stopped; those that run are left alone."""
+    from infra.cli.words import out
+    from streams.cluster import Cluster
+    from streams.deploy import chosen, start
+    from streams.environment import jobs
+
+    with _refusals():
+        cluster = Cluster()
+        alive = cluster.alive()
+        for job in chosen(names or jobs()):
+            if job.flink_name in alive:
+                out.print(f"{job.name}  runs already, {alive[job.flink_name].job_id}")
+            else:
+                out.print(f"{job.name}  starting …")
+                out.print(f"{job.name}  runs, {start(job, lose_state=lose_state, cluster=cluster)}")
+
+
+@app.command()
+def stop(names: Names) -> None:
+    """Stop jobs with a savepoint, from which `deploy` starts them again."""
+    from infra.cli.words import out
+    from streams import deploy
+    from streams.deploy import chosen
+
+    with _refusals():
+        for job in chosen(names):
+            out.print(f"{job.name}  stopping …")
+            out.print(f"{job.name}  stopped at {deploy.stop(job)}")
+
+
+@app.command()
+def upgrade(
+    names: Names,
+    lose_state: Annotated[bool, typer.Option("--lose-state", help="Go on where the new version cannot read the state of the old.")] = False,
+) -> None:
+    """Stop jobs with a savepoint and start today's version of each from it; refused, with nothing stopped, where state would be lost."""
+    from infra.cli.words import out
+    from streams import deploy
+    from streams.deploy import chosen
+
+    with _refusals():
+        for job in chosen(names):
+            out.print(f"{job.name}  upgrading …")
+            out.print(f"{job.name}  runs, {deploy.upgrade(job, lose_state=lose_state)}")
+
+
+@app.command()
+def explain(names: Names) -> None:
+    """Print what jobs read and write, their SQL as Flink gets it, and the optimised plan."""
+    from infra.cli.words import out
+    from streams.deploy import chosen
+    from streams.environment import Flink
+
+    with _refusals():
+        for job in chosen(names):
+            out.print(f"[bold]{job.name}[/bold]  ({job.where})\n    from  {', '.join(job.reads)}\n    to    {', '.join(job.writes)}\n")
+            print(";\n\n".join(job.statements) + ";\n")
+            print(Flink(job).plan())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a job or the cluster says goes to the user in words."""
+    import logging
+
+    from infra.cli.words import Refusal
+    from schemas.catalogue import ContractError
+    from streams.cluster import ClusterError
+    from streams.deploy import StateLost
+    from streams.environment import JobError
+
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
+    try:
+        yield
+    except (JobError, ClusterError, StateLost, ContractError) as error:
+        raise Refusal(str(error)) from None
