@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,12 @@ class Options:
     seconds: float | None = None
     world: Path | None = None
 
+    def command(self, name: str) -> str:
+        """What to type to run benchmark `name` with these options."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) != field.default}
+        words = [word for option, value in given.items() for word in (f"--{option}", str(value))]
+        return " ".join([".venv/bin/python -m infra.bench --only", name, *words]) if words else f"make bench ONLY={name}"
+
 
 @contextmanager
 def ground(only: str, state_dir: Path | None = None, keep: bool = False) -> Iterator[LocalStack]:
@@ -108,6 +114,19 @@ def namespace(name: str) -> Iterator[None]:
         settings.cache_clear()
 
 
+def record(path: Path, events: int, options: Options, *more: str) -> Path:
+    """A recorded log of at least `events` playback reports in a new directory `path`; `more` options go to the simulator.
+
+    Sessions are a few hundred, repeated under other names and times: their events are as wide as any, and made much faster.
+    """
+    say(f"recording {events:,} events")
+    world = ("--world", str(options.world)) if options.world else ()
+    simulator = [sys.executable, "-m", "producers.simulator", "--events", str(events), "--seed", str(options.seed), "--pool", "300"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*simulator, "--to", str(path), *world, *more], check=True)
+    return path
+
+
 def cpu_seconds(pids: Sequence[int]) -> float:
     """User and system seconds that processes and the children they have waited for have used so far."""
     ticks = os.sysconf("SC_CLK_TCK")
@@ -133,7 +152,7 @@ def report(name: str, figures: Mapping[str, Figure], runs: list[dict[str, Any]],
         "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **{part: version(part) for part in PARTS}},
-        "command": " ".join(["make bench", f"ONLY={name}"]),
+        "command": options.command(name),
         "seed": options.seed,
         "runs": runs,
         "figures": {

@@ -28,13 +28,14 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from infra.base import kafka, warehouse
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
-from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say
+from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, record, say
 from infra.stack.local import LocalStack
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder
 from sinks import migrate
 from sinks.loader.ranges import Range, token
 from sinks.loader.table import Block, LandingTable
+from sinks.replay import replay
 
 FIGURES = {
     "rows_per_s": Figure("rows/s"),
@@ -63,17 +64,14 @@ def run(options: Options) -> list[dict[str, float]]:
     events = options.events or EVENTS
     runs = []
     with ground("kafka,registry,warehouse") as stack, namespace("bench"):
-        say(f"recording {events:,} events")
-        simulator = [sys.executable, "-m", "producers.simulator", "--events", str(events), "--seed", str(options.seed), "--pool", "2000"]
-        subprocess.run([*simulator, *(("--world", str(options.world)) if options.world else ())], check=True)
-        stored = sum(_ends().values())
+        stored = replay(record(stack.state_dir / "log", events, options), namespace=settings().namespace).records
         for number in range(options.runs):
             figures: dict[str, float] = {}
             figures["consume_only_per_s"] = _consume_only(stored)
             figures["insert_only_per_s"] = _insert_only(stored)
             figures["rows_per_s"], figures["cpu_s_per_million"] = _loader(stack, stored)
             for peer, make in (("row_insert", _row_insert), ("arrow_insert", _arrow_insert)):
-                best = max((_peer(stack, make(), batch), batch) for batch in BATCHES)
+                best = max((_peer(stack, make(), batch, stored), batch) for batch in BATCHES)
                 (figures[f"{peer}_per_s"], figures[f"{peer}_cpu_s_per_million"]), figures[f"{peer}_batch"] = best
             figures["x_row_insert"] = figures["rows_per_s"] / figures["row_insert_per_s"]
             figures["x_arrow_insert"] = figures["rows_per_s"] / figures["arrow_insert_per_s"]
@@ -82,16 +80,6 @@ def run(options: Options) -> list[dict[str, float]]:
             say(f"run {number + 1} of {options.runs}: " + ", ".join(f"{name} {value:,.4g}" for name, value in figures.items()))
             runs.append(figures)
     return runs
-
-
-def _ends() -> dict[int, int]:
-    """Number of messages per partition; the topic is not transactional, so offsets have no holes."""
-    name = settings().topic(TOPIC.name)
-    reader = kafka.consumer("bench-ends")
-    try:
-        return {p: reader.get_watermark_offsets(TopicPartition(name, p), timeout=10)[1] for p in range(TOPIC.partitions)}
-    finally:
-        reader.close()
 
 
 def _consumer() -> Consumer:
@@ -199,10 +187,10 @@ def _status() -> dict[str, Any]:
         return {}
 
 
-def _peer(stack: LocalStack, insert: Insert, batch: int) -> tuple[float, float]:
+def _peer(stack: LocalStack, insert: Insert, batch: int, stored: int) -> tuple[float, float]:
     """Rows/s and CPU-seconds per million rows of a peer in this process."""
     _fresh_table()
-    events = min(PEER_EVENTS, sum(_ends().values()))
+    events = min(PEER_EVENTS, stored)
     reader = _consumer()
     started, used = time.monotonic(), cpu_seconds(_pids(stack)) + _own_cpu()
     for messages in _batches(reader, events, batch):

@@ -194,6 +194,7 @@ class _Flink(Service):
             "rest.bind-port": str(site.ports["flink_rest"]),
             "web.timeout": 60_000,
             "pekko.ask.timeout": "60 s",  # a laptop that starts six JVMs at once is slower than the default 10 s
+            "metrics.fetcher.update-interval": 500,  # ms between looks at the TaskManagers, while somebody asks; 10 s by default
             "heartbeat.interval": "2 s",
             "heartbeat.timeout": "20 s",
             "io.tmp.dirs": str(site.state_dir / "flink"),
