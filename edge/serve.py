@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 import socket
 from urllib.parse import urlsplit
 
@@ -26,8 +27,10 @@ CORS = Middleware(
 """Browsers on any page may use the edge: no cookie or credential is involved."""
 
 
-def serve(app: ASGIApp, url: str) -> None:
+def serve(app: ASGIApp, url: str, ending: Callable[[], None] = lambda: None) -> None:
     """Serve `app` at the host and port of `url`; returns after requests under way were answered and the app's lifespan has ended.
+
+    `ending` is called first when the end is asked for: an app with answers that never end by themselves ends them there.
 
     Raises SystemExit in words when the address cannot be used.
     """
@@ -43,7 +46,7 @@ def serve(app: ASGIApp, url: str) -> None:
         backlog=1024,
         backpressure=1024,
     )
-    asyncio.run(_until_asked_to_end(server))
+    asyncio.run(_until_asked_to_end(server, ending))
 
 
 def _free(url: str) -> tuple[str, int]:
@@ -60,9 +63,14 @@ def _free(url: str) -> tuple[str, int]:
     return address.hostname, address.port
 
 
-async def _until_asked_to_end(server: Server) -> None:
+async def _until_asked_to_end(server: Server, ending: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        ending()
+        server.stop()  # type: ignore[no-untyped-call]
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, end)
     log.get(__name__).info("serving", address=f"{server.bind_addr}:{server.bind_port}")
     await server.serve()

@@ -11,7 +11,8 @@ from infra.base.settings import settings
 def main() -> None:
     """Entry point."""
     log.configure("board")
-    serve(create_app(), settings().edge.board_url)
+    app = create_app()
+    serve(app, settings().edge.board_url, ending=app.state.ending.set)
 
 
 if __name__ == "__main__":

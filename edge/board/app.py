@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -62,7 +62,11 @@ HISTORY = timedelta(days=7)
 
 
 def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
-    """The application. `reader` makes a read-only warehouse client; it is called when the first panel is asked for."""
+    """The application. `reader` makes a read-only warehouse client; it is called when the first panel is asked for.
+
+    Live updates end when `app.state.ending` is set: a server that stops would wait for them for ever.
+    """
+    ending = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -70,10 +74,10 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
         app.state.auditor = Auditor()
         async with httpx.AsyncClient(timeout=5.0) as http:
             app.state.http = http
-            app.state.tour = Tour(app.state.panels, app.state.auditor, http)
+            app.state.tour = Tour(app.state.panels, app.state.auditor, http, ending)
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, page) for path in PAGES),
             Route("/static/{name}", static),
@@ -91,6 +95,8 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
         exception_handlers={BadRequest: refuse, HTTPException: not_found},
         lifespan=lifespan,
     )
+    app.state.ending = ending
+    return app
 
 
 async def page(request: Request) -> Response:
@@ -149,10 +155,11 @@ async def live(request: Request) -> Response:
         raise BadRequest("`span_s` is a whole number of seconds") from None
     Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)  # refuse before the stream begins
     runner: PanelRunner = request.app.state.panels
+    ending: asyncio.Event = request.app.state.ending
 
     async def events() -> AsyncIterator[str]:
         sent: dict[str, bytes] = {}
-        while True:
+        while not ending.is_set():
             window = Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)
             for one in chosen:
                 answer = await runner.answer(one, window.params())
@@ -162,7 +169,8 @@ async def live(request: Request) -> Response:
                     sent[one.name] = digest
                     yield _event("panel", {"name": one.name, **answer})
             yield _event("tick", {"from": _ms(window.from_), "to": _ms(window.to)})
-            await asyncio.sleep(EVERY_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), EVERY_S)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
@@ -197,7 +205,13 @@ async def tour(request: Request) -> Response:
         raise HTTPException(403, "a step of the tour is asked for by the board's own page")
     step, sid = request.path_params["step"], request.query_params.get("sid", "")[:200]
     it: Tour = request.app.state.tour
-    steps = {"play": lambda: it.play(sid), "throttle": lambda: it.throttle(sid), "loader": it.loader, "schema": it.schema}
+    steps = {
+        "play": lambda: it.play(sid),
+        "throttle": lambda: it.throttle(sid),
+        "loader": it.loader,
+        "schema": it.schema,
+        "replay": it.replay,
+    }
     if step not in steps:
         raise HTTPException(404, f"the tour has no step {step}; it has {', '.join(steps)}")
 

@@ -89,6 +89,7 @@ class PanelRunner:
         self._reader = reader
         self._client: Queries | None = None
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
+        self._complaint = ""
         self._answers: dict[Any, asyncio.Future[dict[str, Any]]] = {}
 
     async def answer(self, chosen: Panel, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,8 +113,12 @@ class PanelRunner:
                 return {"error": str(error)}
             except ClickHouseError as error:
                 self._client = None
-                logger.warning("a panel was not answered", board=chosen.board, panel=chosen.name, error=str(error)[:500])
-                return {"error": in_words(error)}
+                words = in_words(error)
+                if words != self._complaint:  # once, not for every panel every two seconds
+                    self._complaint = words
+                    logger.warning("a panel was not answered", board=chosen.board, panel=chosen.name, words=words, error=str(error)[:500])
+                return {"error": words}
+        self._complaint = ""
         step = dashboards.step_s(params["from"], params["to"]) if "step_s" in chosen.params else None
         took_ms = round((time.perf_counter() - began) * 1000)
         return {"columns": result.columns, "values": result.values, "rows": result.rows, "step_s": step, "took_ms": took_ms}

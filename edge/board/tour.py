@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import httpx2 as httpx
@@ -54,6 +56,7 @@ class Tour:
     panels: PanelRunner
     auditor: Auditor
     http: httpx.AsyncClient
+    ending: asyncio.Event
 
     async def play(self, sid: str) -> AsyncIterator[Said]:
         """Wait until the session's first report can be queried."""
@@ -133,6 +136,46 @@ class Tour:
         else:
             yield Said(f"the registry took it as schema {schema_id}: its compatibility level is not enforced", "failed")
 
+    async def replay(self) -> AsyncIterator[Said]:
+        """Record what is on the topics, replay it into a world of its own, compare the derived tables, by the commands that anyone runs."""
+        name = f"tour_{datetime.now(UTC):%H%M%S}"
+        folder = settings().state_dir / "recordings" / name
+        for arguments in (["record", str(folder)], ["replay", str(folder), "--namespace", name, "--compare"]):
+            yield Said(f"$ headrace {' '.join(arguments)}")
+            code, last = None, ""
+            async for line in self._command(arguments):
+                if isinstance(line, int):
+                    code = line
+                elif line != last:
+                    last = line
+                    yield Said(line)
+            if code:
+                yield Said(last or f"the command ended with {code}", "failed")
+                return
+        yield Said(last, "done" if "rows equal" in last else "failed")
+
+    async def _command(self, arguments: list[str]) -> AsyncIterator[str | int]:
+        """Run `headrace <arguments>`: its lines as they come, then its exit code. It is ended when the board ends."""
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("headrace"), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        watch = asyncio.create_task(self._end(process))
+        try:
+            async for raw in process.stdout:
+                if line := raw.decode(errors="replace").strip():
+                    yield line
+            yield await process.wait()
+        finally:
+            watch.cancel()
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        await self.ending.wait()
+        process.terminate()
+
     async def _states(self, sid: str) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
         panel = dashboards.panel("session", "states")
@@ -143,7 +186,7 @@ class Tour:
 
     async def _until(self, probe: Callable[[], Awaitable[T]], within_s: float) -> T:
         deadline = time.monotonic() + within_s
-        while not (found := await probe()) and time.monotonic() < deadline:
+        while not (found := await probe()) and time.monotonic() < deadline and not self.ending.is_set():
             await asyncio.sleep(ASK_EVERY_S)
         return found
 

@@ -102,7 +102,7 @@ def test_another_site_cannot_take_the_tour(board: str) -> None:
         assert httpx.post(f"{board}/api/tour/loader", headers=headers).status_code == 403
     answer = httpx.post(f"{board}/api/tour/nonsense", headers={"Origin": board})
     assert answer.status_code == 404
-    assert "play, throttle, loader, schema" in answer.json()["error"]
+    assert "play, throttle, loader, schema, replay" in answer.json()["error"]
 
 
 def test_a_step_that_cannot_come_true_says_so(board: str) -> None:
