@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
 import socket
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from granian.constants import HTTPModes, Interfaces
