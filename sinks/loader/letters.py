@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from infra.base import kafka
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
-from schemas.codec import HEADER, Encoder
+from schemas.codec import INT, BadFraming, Encoder, schema_id_of
 from sinks.loader.lane import Refusal
 from sinks.loader.table import Block
 
@@ -54,10 +53,6 @@ class DeadLetters:
             raise KafkaException(failures[0]) if failures else TimeoutError(f"{left} dead letters were not acknowledged within 30 s")
 
     def _letter(self, topic: str, partition: int, offset: int, time_ms: int, payload: bytes, refusal: Refusal) -> dict[str, Any]:
-        try:
-            schema_id = HEADER.unpack_from(payload)[1]
-        except struct.error:
-            schema_id = None
         return {
             "event_id": f"{settings().topic(topic)}:{partition}:{offset}",
             "event_time": time_ms,
@@ -70,6 +65,15 @@ class DeadLetters:
             "source_offset": offset,
             "reason": refusal.reason,
             "detail": refusal.detail[:DETAIL_CHARS],
-            "schema_id": schema_id,
+            "schema_id": named_schema(payload),
             "payload": payload[:ROOM_BYTES],
         }
+
+
+def named_schema(payload: bytes) -> int | None:
+    """The schema id in the framing, where there is one that a letter can hold."""
+    try:
+        schema_id = schema_id_of(payload)
+    except BadFraming:
+        return None
+    return schema_id if schema_id <= INT[1] else None

@@ -56,6 +56,7 @@ PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 Key = tuple[str, int]
 TICK_S = 0.05
+IDLE_TICK_S = 0.5
 CONSUME_ROWS = 50_000
 WORKERS = 4
 CROWDED_S = 3.0
@@ -90,6 +91,11 @@ class Track:
     tries: int = 0
     again_at: float = 0.0
     paused: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether this partition needs looking after even if no message comes."""
+        return self.rows > 0 or self.done_to > self.committed_to or not (isinstance(self.effect, Fetch) or self.progress.stopped)
 
     @property
     def resting(self) -> bool:
@@ -151,7 +157,7 @@ class Shell:
         self._consumer: Consumer = kafka.consumer(
             "loader",
             queued_min_messages=1_000_000,
-            queued_max_messages_kbytes=128 << 10,
+            queued_max_messages_kbytes=64 << 10,
             fetch_wait_max_ms=100,
             topic_metadata_refresh_interval_ms=10_000,
             enable_partition_eof=True,
@@ -200,7 +206,7 @@ class Shell:
         """Take what has come. Where a partition has read far ahead of the store, wait for the store; where that takes long, pause the
         partition, so that the others go on and the group still hears of us. Pausing is dear: what was fetched is fetched again."""
         for track in self._tracks.values():
-            if track.paused and track.rows < self._limits.max_rows and not track.progress.stopped:
+            if track.paused and track.rows < self._limits.max_rows // 2 and not track.progress.stopped:
                 self._pause(track, False)
         crowded = self._crowded()
         if not crowded:
@@ -215,14 +221,21 @@ class Shell:
             return
         for track in crowded:
             self._pause(track, True)
-        self._sort(self._consumer.consume(CONSUME_ROWS, TICK_S))
+        self._sort(self._next())
+
+    def _next(self) -> list[Message]:
+        """What has come. `consume` waits out its time, so where nothing is under way wait for one message instead."""
+        if any(track.busy for track in self._tracks.values()):
+            return list(self._consumer.consume(CONSUME_ROWS, TICK_S))
+        first = self._consumer.poll(IDLE_TICK_S)
+        return [] if first is None else [first, *self._consumer.consume(CONSUME_ROWS, 0)]
 
     def _crowded(self) -> list[Track]:
-        """Partitions that have read too far ahead: two blocks, or more than their share where all of them hold too much."""
+        """Partitions that have read too far ahead: more than a block, or than their share where all of them together hold too much."""
         limits = self._limits
         size = sum(track.size for track in self._tracks.values())
-        share = size / len(self._tracks) if size > 4 * limits.max_bytes else 2 * limits.max_bytes
-        return [t for t in self._tracks.values() if not t.paused and (t.rows > 2 * limits.max_rows or t.size > share)]
+        share = size / len(self._tracks) if size > 4 * limits.max_bytes else limits.max_bytes
+        return [t for t in self._tracks.values() if not t.paused and (t.rows > limits.max_rows or t.size > share)]
 
     def _pause(self, track: Track, paused: bool) -> None:
         (self._consumer.pause if paused else self._consumer.resume)([TopicPartition(*_key(track))])
@@ -438,6 +451,7 @@ class Shell:
             self._noticed(error.args[0])
             self._commit_again_at = now + PAUSES_S[0]
             return
+        self._trouble = ""
         failed = {(a.topic, a.partition): a.error for a in answers if a.error is not None}
         for reason in failed.values():
             self._noticed(reason)

@@ -93,6 +93,7 @@ class LandingTable:
         self._columns: dict[str, str] = {}
         self._views: list[View] | None = None
         self._verdicts: dict[int, Refusal | None] = {}
+        self._encoders: dict[int, Encoder] = {}
 
     def close(self) -> None:
         """Drop the connections; whatever still runs on them goes on in the store."""
@@ -123,6 +124,7 @@ class LandingTable:
                 input_format_avro_allow_missing_fields=1,
                 max_query_size=64 << 20,
                 max_block_size=1 << 20,
+                wait_end_of_query=1,
                 max_threads=1,  # rows keep the order of the messages, by which they get their offsets
             )
         except WarehouseError as error:
@@ -265,12 +267,15 @@ class LandingTable:
 
     def _sentinel(self, schema_id: int) -> tuple[bytes, int]:
         """A message of random length to put behind a block, and its tail."""
-        event = Event(self.topic.domain, self.topic.short_name, self._registry.schema(schema_id))
+        encode = self._encoders.get(schema_id)
+        if encode is None:
+            event = Event(self.topic.domain, self.topic.short_name, self._registry.schema(schema_id))
+            encode = self._encoders[schema_id] = Encoder(event, schema_id)
         envelope = {
             "event_id": secrets.token_hex(16) + "." * secrets.randbelow(64),
             "event_time": 0, "producer_id": "loader", "epoch": 0, "seq": -1,
         }  # fmt: skip
-        sentinel = Encoder(event, schema_id)({**envelope, **marker(event)})
+        sentinel = encode({**envelope, **marker(encode.event)})
         return sentinel, int(frames.join([sentinel]).tails[0])
 
     def _fed_views(self) -> list[View]:

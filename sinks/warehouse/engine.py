@@ -29,6 +29,7 @@ READER_MAY_SET = re.compile(
 """Settings that change how a result looks or tighten its limits; nothing that names a file, a host or a schema."""
 
 QUERY_SLOTS_WAIT_S = 10.0
+CLOSE_WAIT_S = 2.0
 SYNTAX_ERROR, UNKNOWN_EXCEPTION, READONLY, TOO_MANY_QUERIES, SAME_QUERY_ID = 62, 1002, 164, 202, 216
 
 
@@ -85,7 +86,8 @@ class Engine:
 
     def __init__(self, path: Path, roles: Mapping[str, Role], memory_bytes: int) -> None:
         self._address = f"{path}?max_server_memory_usage={memory_bytes}"
-        self._slots = {role.name: threading.BoundedSemaphore(role.slots) for role in roles.values()}
+        self._roles = tuple(roles.values())
+        self._slots = {role.name: threading.BoundedSemaphore(role.slots) for role in self._roles}
         self._running: set[str] = set()
         self._lock = threading.Lock()
         path.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,10 @@ class Engine:
         self._table_functions = frozenset(names.lower().split())
 
     def close(self) -> None:
-        """Close the engine; running requests fail."""
+        """Let running requests end for a few seconds, then close the engine."""
+        for role in self._roles:
+            for _ in range(role.slots):
+                self._slots[role.name].acquire(timeout=CLOSE_WAIT_S)
         self._anchor.close()
 
     def run(self, request: Request, role: Role) -> Answer:

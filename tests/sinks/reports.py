@@ -45,6 +45,8 @@ def poison(good: bytes) -> dict[str, tuple[bytes, str]]:
         "wrong magic byte": (b"\x01" + good[1:], "framing"),
         "text": (b'{"sid": "x"}', "framing"),
         "unknown schema": (HEADER.pack(0, 9_999_999) + good[5:], "unknown_schema"),
+        "schema id beyond an int": (HEADER.pack(0, 2**32 - 1) + good[5:], "unknown_schema"),
+        "garbage": (b"\xa9\xa9\xa9\xa9\xa9\xa9", "framing"),
         "schema of something else": (HEADER.pack(0, register(catalogue().topic("delivery.access"))) + good[5:], "schema_mismatch"),
         "cut off": (good[:-3], "decode"),
         "cut off after the frame": (good[:5], "decode"),
