@@ -16,6 +16,7 @@ from typing import Any
 import fastavro
 
 from schemas.catalogue import Event
+from schemas.compiled import Unsure, compile_writer
 
 HEADER = struct.Struct(">bI")
 INT = (-(2**31), 2**31 - 1)
@@ -50,9 +51,19 @@ class Encoder:
         self.header = HEADER.pack(0, schema_id)
         self._names = frozenset(f["name"] for f in event.fields)
         self._checks = [(f["name"], c) for f in event.fields if (c := check(f["type"], f.get("symbols"))) is not None]
+        self._quick = compile_writer(event.schema, self.header, {"int": INT, "long": LONG, "timestamp-millis": INSTANT_MS})
 
     def __call__(self, record: Mapping[str, Any]) -> bytes:
         """Framed bytes of `record`, a mapping of field names; absent fields take their defaults. Raises InvalidEvent."""
+        if self._quick is None:
+            return self._careful(record)
+        try:
+            return self._quick(record)
+        except Unsure:
+            return self._careful(record)
+
+    def _careful(self, record: Mapping[str, Any]) -> bytes:
+        """As fastavro writes it, after everything that fastavro would let pass has been checked."""
         for name, wrong in self._checks:
             if name in record and (words := wrong(record[name])):
                 raise InvalidEvent(f"{self.event.full_name}.{name}: {words}")

@@ -19,7 +19,8 @@ from producers.simulator.reports import Made, event_id
 from producers.simulator.schedule import Arrival
 from schemas.catalogue import Topic, catalogue
 from schemas.codec import Encoder
-from schemas.envelope import Stamp, envelope_bytes, marker, own_bytes, string_bytes
+from schemas.envelope import Stamp, envelope_bytes, marker, own_bytes
+from schemas.wire import string_bytes
 
 TOPIC = "playback.report"
 PRODUCER_ID = "simulator"

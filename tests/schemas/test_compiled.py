@@ -1,0 +1,94 @@
+"""The compiled writer writes what fastavro writes, or says that it is not sure."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.catalogue import Event
+from schemas.codec import INSTANT_MS, INT, LONG
+from schemas.compiled import Unsure, Writer, compile_writer
+from schemas.examples import example
+from schemas.wire import long_bytes, string_bytes
+from tests.schemas.contracts import events, every_type, topic
+
+LIMITS = {"int": INT, "long": LONG, "timestamp-millis": INSTANT_MS}
+EVENTS = {event.full_name: event for event in events()}
+WRITERS = {name: compile_writer(event.schema, b"", LIMITS) for name, event in EVENTS.items()}
+REPORT = {"event_id": "e", "event_time": 0, "producer_id": "p", "epoch": 1, "seq": 0, "sid": "s", "sn": 1, "e": "t"}
+
+
+def by_fastavro(event: Event, record: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, event.parsed, record)
+    return out.getvalue()
+
+
+def of(name: str) -> Writer:
+    writer = WRITERS[name]
+    assert writer is not None
+    return writer
+
+
+def plain(value: Any) -> Any:
+    """Times as the numbers they are on the wire."""
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
+
+
+def test_every_contract_of_ours_has_one() -> None:
+    assert [name for name, writer in WRITERS.items() if writer is None] == []
+
+
+@given(random=st.randoms(use_true_random=False), name=st.sampled_from(sorted(EVENTS)))
+def test_it_writes_what_fastavro_writes(random: Random, name: str) -> None:
+    record = {field: plain(value) for field, value in example(EVENTS[name], random).items()}
+    for _ in range(random.randrange(5)):  # absent fields take their defaults
+        field = random.choice(EVENTS[name].fields)
+        if "default" in field:
+            record.pop(field["name"], None)
+    assert of(name)(record) == by_fastavro(EVENTS[name], record)
+
+
+@given(sn=st.integers(*LONG), br=st.integers(*INT), time=st.integers(*INSTANT_MS), pr=st.floats(allow_nan=False), text=st.text())
+def test_numbers_and_texts_of_every_size(sn: int, br: int, time: int, pr: float, text: str) -> None:
+    record = {**REPORT, "event_time": time, "sn": sn, "br_kbps": br, "pr": pr, "sid": text, "ec": [text] * 3, "custom": {text: text}}
+    assert of("playback.report")(record) == by_fastavro(EVENTS["playback.report"], record)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"br_kbps": 2**31}, {"br_kbps": True}, {"br_kbps": 1.0}, {"br_kbps": "1"}, {"sn": 2**63}, {"sn": None}, {"sid": None},
+        {"sid": b"s"}, {"sid": "\ud800"}, {"e": "zz"}, {"e": ["t"]}, {"e": None}, {"bs": 1}, {"bs": None}, {"ec": "abc"}, {"ec": [1]},
+        {"ec": None}, {"custom": []}, {"custom": {"a": 1}}, {"custom": {1: "a"}}, {"pr": 1}, {"event_time": 2**60},
+        {"event_time": datetime(2026, 1, 1, tzinfo=UTC)}, {"zz": 1},
+    ],
+)  # fmt: skip
+def test_of_everything_else_it_is_not_sure(changes: dict[str, Any]) -> None:
+    with pytest.raises(Unsure):
+        of("playback.report")({**REPORT, **changes})
+
+
+def test_a_missing_field_is_not_written_as_anything() -> None:
+    for name in REPORT:
+        with pytest.raises(Unsure):
+            of("playback.report")({field: value for field, value in REPORT.items() if field != name})
+
+
+def test_a_contract_with_other_types_has_none(tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert compile_writer(topic(tmp_path_factory.mktemp("lab"), *every_type()).event.schema, b"", LIMITS) is None
+
+
+@given(st.integers(*LONG), st.text())
+def test_numbers_and_strings_are_avros(number: int, text: str) -> None:
+    for kind, value, ours in (("long", number, long_bytes(number)), ("string", text, string_bytes(text))):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, kind, value)
+        assert ours == out.getvalue()
