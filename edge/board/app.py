@@ -56,7 +56,10 @@ VENDOR = {
 
 BOARDS = ("quality_of_experience", "pipeline")
 """What the page shows; the other folders of sinks/dashboards serve the session view and the filters."""
-EVERY_S = 2.0
+EVERY_S = (2.0, 30.0)
+"""How often live panels are asked again: the first over short ranges, up to the second over long ones, where little changes."""
+UPDATES = 1800
+"""A panel is asked again about this many times before its whole range has passed."""
 HISTORY = timedelta(days=7)
 """How far back a session is looked for."""
 
@@ -153,14 +156,15 @@ async def live(request: Request) -> Response:
         span_s = int(request.query_params.get("span_s", "900"))
     except ValueError:
         raise BadRequest("`span_s` is a whole number of seconds") from None
-    Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)  # refuse before the stream begins
+    every_s = min(max(EVERY_S[0], span_s / UPDATES), EVERY_S[1])
+    Window.last(span_s, request.query_params, datetime.now(UTC), every_s)  # refuse before the stream begins
     runner: PanelRunner = request.app.state.panels
     ending: asyncio.Event = request.app.state.ending
 
     async def events() -> AsyncIterator[str]:
         sent: dict[str, bytes] = {}
         while not ending.is_set():
-            window = Window.last(span_s, request.query_params, datetime.now(UTC), EVERY_S)
+            window = Window.last(span_s, request.query_params, datetime.now(UTC), every_s)
             for one in chosen:
                 answer = await runner.answer(one, window.params())
                 content = {k: v for k, v in answer.items() if k != "took_ms"}
@@ -170,7 +174,7 @@ async def live(request: Request) -> Response:
                     yield _event("panel", {"name": one.name, **answer})
             yield _event("tick", {"from": _ms(window.from_), "to": _ms(window.to)})
             with suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), EVERY_S)
+                await asyncio.wait_for(ending.wait(), every_s)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 

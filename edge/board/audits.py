@@ -9,7 +9,9 @@ from typing import Any
 
 from sinks import audit
 
-EVERY_S = 10.0
+REST_S = 10.0
+REST_FOR_WORK = 10
+"""Between audits there is a pause: so long at least, and so many times what the last one took."""
 SETTLE_S = 10.0
 """How long what was acknowledged when the audit began may take to be stored before it counts as lost."""
 
@@ -22,13 +24,13 @@ class Auditor:
     def __init__(self) -> None:
         self._newest: dict[str, Any] = {"error": "the first audit is under way"}
         self._running: asyncio.Task[dict[str, Any]] | None = None
-        self._ended_s = 0.0
+        self._due_s = 0.0
 
     async def newest(self) -> dict[str, Any]:
         """The newest result, `{"topics": [{topic, acknowledged, stored, lost, duplicated}], "problems": [words]}` or `{"error": words}`;
-        begins another audit when that is some seconds old.
+        begins another audit when it is time for one.
         """
-        if self._running is None and time.monotonic() - self._ended_s > EVERY_S:
+        if self._running is None and time.monotonic() >= self._due_s:
             self._running = asyncio.create_task(self._run())
         return self._newest
 
@@ -40,6 +42,7 @@ class Auditor:
         return await asyncio.shield(self._running)
 
     async def _run(self) -> dict[str, Any]:
+        began = time.monotonic()
         try:
             found = await asyncio.to_thread(partial(audit.run, settle_s=SETTLE_S, content="none"))
             self._newest = {
@@ -51,6 +54,7 @@ class Auditor:
         except audit.CannotAudit as error:
             self._newest = {"error": str(error)}
         finally:
-            self._ended_s = time.monotonic()
+            ended = time.monotonic()
+            self._due_s = ended + max(REST_S, REST_FOR_WORK * (ended - began))
             self._running = None
         return self._newest

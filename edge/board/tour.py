@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -157,7 +158,11 @@ class Tour:
     async def _command(self, arguments: list[str]) -> AsyncIterator[str | int]:
         """Run `headrace <arguments>`: its lines as they come, then its exit code. It is ended when the board ends."""
         process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("headrace"), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            Path(sys.executable).with_name("headrace"),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "COLUMNS": "400"},  # or its lines would be broken for a narrow terminal
         )
         assert process.stdout is not None
         watch = asyncio.create_task(self._end(process))

@@ -1,0 +1,89 @@
+"""On the whole stack: the tour comes true, and twenty sessions in a browser are in ClickHouse what the video element went through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.base import warehouse as clients
+from infra.base.settings import Settings
+from producers.emit import Emitter
+from producers.encoders import encode, events
+from tests.board import touring
+from tests.board.browser import browser, page, until
+from tests.board.watching import Seen, assert_agree, network, press_play, seen
+from tests.kit import eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
+
+SESSIONS = 20
+TABS = 4
+NETWORKS_KBPS = (0, 3000, 800, 100)
+NARROW_MS = 20_000
+QUALITY = """
+SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at
+FROM qoe_sessions WHERE sid = {sid:String}
+"""
+
+
+@pytest.fixture(scope="module")
+def board(stack: Settings) -> str:
+    """The board of the running stack, with the demo's titles published."""
+    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
+        pytest.skip("the page's libraries are not installed: run `headrace setup`")
+    with Emitter("encoder") as emitter:
+        events.emit(encode.prepare(), emitter)
+    return stack.edge.board_url
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    with browser() as launched:
+        yield launched
+
+
+def quality(sid: str) -> dict[str, Any]:
+    """The session's row, once it has closed."""
+    answer = eventually(lambda: (found := clients.reader().query(QUALITY, parameters={"sid": sid})).result_rows and found, within=120)
+    return dict(zip(answer.column_names, answer.result_rows[0], strict=True))
+
+
+def test_the_tour_comes_true(chrome: Any, board: str) -> None:
+    with page(chrome, viewport={"width": 1600, "height": 1200}) as tab:
+        touring.start(tab, board)
+        said = {}
+        for step in touring.STEPS:
+            verdict, said[step] = touring.take(tab, step)
+            assert verdict == "done", said[step]
+        assert tab.locator("tr.mine").count() == 1
+    assert re.search(r", 0 lost, 0 doubled", said["loader"][-1])
+    refusal = " ".join(said["schema"])
+    assert "job streams.playback.qoe_sessions" in refusal
+    assert "panel quality_of_experience/startup_time" in refusal
+    assert re.search(r"[1-9][0-9,]* rows equal", said["replay"][-1])
+
+
+def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -> None:
+    witnessed: dict[str, Seen] = {}
+    for round_ in range(SESSIONS // TABS):
+        with ExitStack() as open_pages:
+            tabs = [open_pages.enter_context(page(chrome)) for _ in range(TABS)]
+            sids = [press_play(tab, board, "bbb") for tab in tabs]
+            for number, tab in enumerate(tabs):
+                network(tab, NETWORKS_KBPS[(round_ + number) % len(NETWORKS_KBPS)])
+            until(tabs[0], f"performance.timeOrigin + performance.now() > {tabs[0].evaluate('witness.at(-1)[1]')} + {NARROW_MS}")
+            for tab in tabs:
+                network(tab, 0)
+                tab.evaluate("document.querySelector('video').playbackRate = 4")
+            for sid, tab in zip(sids, tabs, strict=True):
+                until(tab, "witness.some(([name]) => name === 'ended')", within=120)
+                witnessed[sid] = seen(tab)
+    assert len(witnessed) == SESSIONS
+    assert sum(one.rebuffer_count for one in witnessed.values()) > 0, "the narrow networks provoked no rebuffering"
+    for sid, one in witnessed.items():
+        assert_agree(quality(sid), one)
