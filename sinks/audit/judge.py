@@ -6,8 +6,9 @@ Everything is arrays, sorted and searched by (incarnation, seq) and by (partitio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,118 +136,118 @@ def evidence(sends: Mapping[Incarnation, Sends], rows: NDArray[Any], producers: 
 
 
 def judge(topic: str, case: Evidence, dead: NDArray[Any], *, ledger_expected: bool, whole: bool, window_ms: int) -> TopicAudit:
-    """The verdict. `dead` holds (partition, offset) of dead letters; `ledger_expected`: every producer of this topic keeps a ledger;
-    `whole`: all of the topic was looked at, so that seqs that are missing everywhere can be told from seqs outside the window."""
-    acks, rows = case.acks, case.rows
-    row_at, ack_at = _positions(rows["partition"], rows["offset"]), _positions(acks["partition"], acks["offset"])
-    ledgered = case.row_keys != UNKNOWN
-    problems: list[str] = []
-    counts: Counter[str] = Counter()
+    """The verdict on a topic.
 
-    def report(kind: str, sentences: Iterator[str], total: int) -> None:
-        counts[kind] += total
-        problems.extend(f"{kind}: {sentence}" for sentence, _ in zip(sentences, range(NAMED), strict=False))
-        if total > NAMED:
-            problems.append(f"{kind}: and {total - NAMED} more")
+    `dead` holds (partition, offset) of dead letters. `ledger_expected`: every producer of this topic keeps a ledger. `whole`: all of the
+    topic was looked at, so that seqs that are nowhere can be told from seqs outside the window.
+    """
+    return _Court(case).verdict(topic, dead, ledger_expected, whole, window_ms)
 
-    # A ledger that contradicts itself, or the table, was not written by its producer.
-    repeated = np.flatnonzero(case.ack_keys[1:] == case.ack_keys[:-1]) + 1
-    bounds = np.array([s.attempted for s in case.sends], np.int64)
-    beyond = np.flatnonzero(acks["seq"] >= bounds[case.ack_keys >> KEY_BITS]) if len(acks) else np.empty(0, np.int64)
-    given_up = _in_failed(case, case.ack_keys)
-    report(
-        "forged",
-        (
-            f"{case.name(case.ack_keys[i])}: acknowledged twice by the ledger, at {_place(acks[i - 1])} and {_place(acks[i])}"
-            for i in repeated
-        ),
-        len(repeated),
-    )
-    report(
-        "forged",
-        (f"{case.name(case.ack_keys[i])}: acknowledged at {_place(acks[i])} by the ledger, which never announced this seq" for i in beyond),
-        len(beyond),
-    )
-    report("forged", (f"{case.name(case.ack_keys[i])}: acknowledged and given up by the same ledger" for i in given_up), len(given_up))
 
-    # Acknowledged ⊆ stored.
-    stored_keys = np.unique(case.row_keys[ledgered])
-    missing = np.flatnonzero(acks["first_read"] & ~np.isin(case.ack_keys, stored_keys, assume_unique=False))
-    set_aside = np.isin(ack_at[missing], _positions(dead[:, 0], dead[:, 1]))
-    lost = np.setdiff1d(missing[~set_aside], np.concatenate([repeated, beyond]))
-    by_place = np.argsort(row_at, kind="stable")
-    places = row_at[by_place]
-    taken = np.searchsorted(places, ack_at[lost])
-    held = (
-        (taken < len(places)) & (places[np.minimum(taken, max(0, len(places) - 1))] == ack_at[lost])
-        if len(places)
-        else np.zeros(len(lost), bool)
-    )
-    report("forged", (
-        f"{case.name(case.ack_keys[i])}: acknowledged at {_place(acks[i])} by the ledger, where {case.who(by_place[taken[n]])} lies"
-        for n, i in enumerate(lost) if held[n]
-    ), int(held.sum()))  # fmt: skip
-    lost = lost[~held]
-    report("lost", (f"{case.name(case.ack_keys[i])}: acknowledged at {_place(acks[i])} and not stored" for i in lost), len(lost))
+class _Court:
+    """One topic's case. Each method charges what it finds; indices are those of `case.acks` or `case.rows`."""
 
-    # At most once: by producer, epoch and seq; and by place for rows of whatever producer.
-    for keys, words in ((np.where(ledgered, case.row_keys, UNKNOWN), case.name), (np.where(ledgered, UNKNOWN, row_at), _named_place)):
-        order = np.argsort(keys, kind="stable")
-        again = np.flatnonzero((keys[order][1:] == keys[order][:-1]) & (keys[order][1:] != UNKNOWN)) + 1
-        report("duplicated", (
-            f"{words(int(keys[order[i]]))}: stored at {_place(rows[order[i - 1]])} and again at {_place(rows[order[i]])}" for i in again
-        ), len(again))  # fmt: skip
-    doubled = _repeated(case.row_keys[ledgered])
+    def __init__(self, case: Evidence) -> None:
+        self.case, self.acks, self.rows = case, case.acks, case.rows
+        self.row_at = _positions(self.rows["partition"], self.rows["offset"])
+        self.ack_at = _positions(self.acks["partition"], self.acks["offset"])
+        self.ledgered = case.row_keys != UNKNOWN
+        self.stored_keys = np.unique(case.row_keys[self.ledgered])
+        self.attempted = np.array([s.attempted for s in case.sends], np.int64)
+        self.repeated = np.flatnonzero(case.ack_keys[1:] == case.ack_keys[:-1]) + 1
+        self.never_announced = self._beyond(self.acks["seq"], case.ack_keys)
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
 
-    # Unchanged: where it was acknowledged, and byte for byte.
-    altered = case.altered()
-    report("altered", (
-        f"{case.name(case.row_keys[i])}: the row at {_place(rows[i])} has fingerprint {rows['digest'][i]:016x}, "
-        f"the ledger {acks['digest'][case.row_acks[i]]:016x}" for i in altered
-    ), len(altered))  # fmt: skip
-    with_ack = np.flatnonzero(case.row_acks != UNKNOWN)
-    moved = with_ack[row_at[with_ack] != ack_at[case.row_acks[with_ack]]]
-    moved = moved[
-        ~np.isin(case.row_keys[moved], doubled) & ~np.isin(case.row_acks[moved], repeated) & ~np.isin(case.row_acks[moved], repeated - 1)
-    ]
-    report("altered", (
-        f"{case.name(case.row_keys[i])}: stored as {_place(rows[i])}, acknowledged at {_place(acks[case.row_acks[i]])}" for i in moved
-    ), len(moved))  # fmt: skip
+    def verdict(self, topic: str, dead: NDArray[Any], ledger_expected: bool, whole: bool, window_ms: int) -> TopicAudit:
+        """Hear everything and say what it comes to."""
+        self._ledgers_agree_with_themselves()
+        missing = np.flatnonzero(self.acks["first_read"] & ~np.isin(self.case.ack_keys, self.stored_keys))
+        set_aside = np.isin(self.ack_at[missing], _positions(dead[:, 0], dead[:, 1]))
+        self._nothing_is_lost(missing[~set_aside])
+        self._nothing_is_stored_twice()
+        self._nothing_has_changed()
+        in_flight = self._everything_was_announced(ledger_expected)
+        return TopicAudit(
+            topic=topic,
+            acknowledged=int(self.acks["first_read"].sum()),
+            stored=int(self.ledgered.sum()),
+            **{kind: self.counts[kind] for kind in ("lost", "duplicated", "altered", "forged", "unattempted")},
+            unacknowledged=in_flight,
+            unknown=_unknown(self.case, self.stored_keys) if whole else 0,
+            failed=sum(len(s.failed) for s in self.case.sends),
+            dead_lettered=int(set_aside.sum()),
+            unledgered=int((~self.ledgered).sum()),
+            content_checked=int(self.rows["checked"].sum()),
+            windows=_windows(self.case, self.row_at, self.ack_at, window_ms),
+            problems=self.problems,
+        )
 
-    # Stored ⊆ attempted.
-    without_ack = np.flatnonzero(ledgered & (case.row_acks == UNKNOWN))
-    never = rows["seq"][without_ack] >= bounds[case.row_keys[without_ack] >> KEY_BITS] if len(without_ack) else np.zeros(0, bool)
-    report(
-        "unattempted",
-        (f"{case.name(case.row_keys[i])}: stored at {_place(rows[i])}, never announced by its ledger" for i in without_ack[never]),
-        int(never.sum()),
-    )
-    strangers = np.flatnonzero(~ledgered & (rows["seq"] >= 0)) if ledger_expected else np.empty(0, np.int64)
-    report(
-        "unattempted",
-        (f"{case.who(i)}: stored at {_place(rows[i])}, and no ledger knows this producer and epoch" for i in strangers),
-        len(strangers),
-    )
+    def _charge(self, kind: str, found: NDArray[Any], words: Callable[[int], str]) -> None:
+        self.counts[kind] += len(found)
+        self.problems += [f"{kind}: {words(index)}" for index in found[:NAMED].tolist()]
+        if len(found) > NAMED:
+            self.problems.append(f"{kind}: and {len(found) - NAMED} more")
 
-    judged = acks["first_read"]
-    return TopicAudit(
-        topic=topic,
-        acknowledged=int(judged.sum()),
-        stored=int(ledgered.sum()),
-        lost=counts["lost"],
-        duplicated=counts["duplicated"],
-        altered=counts["altered"],
-        forged=counts["forged"],
-        unattempted=counts["unattempted"],
-        unacknowledged=len(np.unique(case.row_keys[without_ack[~never]])),
-        unknown=_unknown(case, stored_keys) if whole else 0,
-        failed=sum(len(s.failed) for s in case.sends),
-        dead_lettered=int(set_aside.sum()),
-        unledgered=int((~ledgered).sum()),
-        content_checked=int(rows["checked"].sum()),
-        windows=_windows(case, row_at, ack_at, window_ms),
-        problems=problems,
-    )
+    def _ledgers_agree_with_themselves(self) -> None:
+        """A ledger that contradicts itself was not written by its producer alone."""
+        self._charge("forged", self.repeated, lambda i: f"{self._acked(i)} by the ledger, and at {_place(self.acks[i - 1])} too")
+        self._charge("forged", self.never_announced, lambda i: f"{self._acked(i)} by the ledger, which never announced this seq")
+        given_up = _in_failed(self.case, self.case.ack_keys)
+        self._charge("forged", given_up, lambda i: f"{self._acked(i)} by the ledger, and given up by it")
+
+    def _nothing_is_lost(self, missing: NDArray[Any]) -> None:
+        """Acknowledged ⊆ stored. Where another event lies in the place of a missing one, no broker can have acknowledged it."""
+        missing = np.setdiff1d(missing, np.concatenate([self.repeated, self.never_announced]))
+        taken = np.isin(self.ack_at[missing], self.row_at)
+        self._charge("forged", missing[taken], lambda i: f"{self._acked(i)} by the ledger, where {self._who_lies_at(self.ack_at[i])} lies")
+        self._charge("lost", missing[~taken], lambda i: f"{self._acked(i)} and not stored")
+
+    def _nothing_is_stored_twice(self) -> None:
+        """At most once: by producer, epoch and seq, and rows without a ledger by their place."""
+        for keys in (self.case.row_keys, np.where(self.ledgered, UNKNOWN, self.row_at)):
+            order = np.argsort(keys, kind="stable")
+            again = np.flatnonzero((keys[order][1:] == keys[order][:-1]) & (keys[order][1:] != UNKNOWN)) + 1
+            before = dict(zip(order[again].tolist(), order[again - 1].tolist(), strict=True))
+            self._charge("duplicated", order[again], partial(self._twice, before))
+
+    def _nothing_has_changed(self) -> None:
+        """Byte for byte, and where it was acknowledged. Doubled rows are charged already."""
+        acks, rows, row_acks = self.acks, self.rows, self.case.row_acks
+        self._charge("altered", self.case.altered(), lambda i: (
+            f"{self.case.who(i)}: the row at {_place(rows[i])} has fingerprint {rows['digest'][i]:016x}, "
+            f"the ledger {acks['digest'][row_acks[i]]:016x}"
+        ))  # fmt: skip
+        with_ack = np.flatnonzero(row_acks != UNKNOWN)
+        moved = with_ack[self.row_at[with_ack] != self.ack_at[row_acks[with_ack]]]
+        ambiguous = np.concatenate([_repeated(self.case.row_keys[self.ledgered]), self.case.ack_keys[self.repeated]])
+        moved = moved[~np.isin(self.case.row_keys[moved], ambiguous)]
+        self._charge("altered", moved, lambda i: f"{self._stored(i)}, acknowledged at {_place(acks[row_acks[i]])}")
+
+    def _everything_was_announced(self, ledger_expected: bool) -> int:
+        """Stored ⊆ attempted; returns how many sends are stored whose acknowledgement never reached their ledger."""
+        without_ack = np.flatnonzero(self.ledgered & (self.case.row_acks == UNKNOWN))
+        never = self._beyond(self.rows["seq"][without_ack], self.case.row_keys[without_ack])
+        self._charge("unattempted", without_ack[never], lambda i: f"{self._stored(i)}, never announced by its ledger")
+        strangers = np.flatnonzero(~self.ledgered & (self.rows["seq"] >= 0)) if ledger_expected else np.empty(0, np.int64)
+        self._charge("unattempted", strangers, lambda i: f"{self._stored(i)}, and no ledger knows this producer and epoch")
+        return len(np.unique(np.delete(self.case.row_keys[without_ack], never)))
+
+    def _beyond(self, seqs: NDArray[Any], keys: NDArray[Any]) -> NDArray[Any]:
+        """Indices of seqs above everything that their incarnation announced."""
+        return np.flatnonzero(seqs >= self.attempted[keys >> KEY_BITS]) if len(seqs) else np.empty(0, np.int64)
+
+    def _acked(self, ack: int) -> str:
+        return f"{self.case.name(int(self.case.ack_keys[ack]))}: acknowledged at {_place(self.acks[ack])}"
+
+    def _stored(self, row: int) -> str:
+        return f"{self.case.who(row)}: stored at {_place(self.rows[row])}"
+
+    def _twice(self, before: Mapping[int, int], row: int) -> str:
+        return f"{self._stored(before[row])} and again at {_place(self.rows[row])}"
+
+    def _who_lies_at(self, place: int) -> str:
+        return self.case.who(int(np.flatnonzero(self.row_at == place)[0]))
 
 
 def _windows(case: Evidence, row_at: NDArray[Any], ack_at: NDArray[Any], window_ms: int) -> list[Window]:
@@ -311,7 +312,3 @@ def _positions(partitions: NDArray[Any], offsets: NDArray[Any]) -> NDArray[Any]:
 
 def _place(record: np.void) -> str:
     return f"partition {record['partition']}, offset {record['offset']}"
-
-
-def _named_place(at: int) -> str:
-    return f"partition {at >> OFFSET_BITS}, offset {at & ((1 << OFFSET_BITS) - 1)}"

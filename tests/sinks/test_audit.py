@@ -209,7 +209,7 @@ def test_a_row_that_moved_is_named(world: World) -> None:
     world.change("INSERT INTO {table} SELECT * REPLACE (901 AS topic_offset) FROM {table} WHERE producer_id = 'a' AND seq = 3")
     world.change("ALTER TABLE {table} DELETE WHERE producer_id = 'a' AND seq = 3 AND topic_offset != 901")
     assert world.audit().problems == [
-        "altered: producer a, epoch 1, seq 3: stored as partition 0, offset 901, acknowledged at partition 0, offset 1"
+        "altered: producer a, epoch 1, seq 3: stored at partition 0, offset 901, acknowledged at partition 0, offset 1"
     ]
 
 
@@ -217,9 +217,9 @@ def test_a_row_that_moved_is_named(world: World) -> None:
     ("producer", "line", "words"),
     [
         ("b", "A playback.report 1 400 60 0123456789abcdef", "b, epoch 1, seq 60: acknowledged at partition 1, offset 400"),
-        ("a", "A playback.report 1 400 7 0123456789abcdef", "a, epoch 1, seq 7: acknowledged twice"),
+        ("a", "A playback.report 1 400 7 0123456789abcdef", "a, epoch 1, seq 7: acknowledged at partition 1, offset 400 by the ledger, and at"),
         ("a", "A playback.report 0 0 60 0123456789abcdef", "a, epoch 1, seq 60: acknowledged at partition 0, offset 0"),
-        ("a", "F playback.report 7 not so", "a, epoch 1, seq 7: acknowledged and given up by the same ledger"),
+        ("a", "F playback.report 7 not so", "a, epoch 1, seq 7: acknowledged at partition 1, offset 2 by the ledger, and given up by it"),
     ],
 )  # fmt: skip
 def test_a_forged_ledger_line_is_named(world: World, producer: str, line: str, words: str) -> None:
