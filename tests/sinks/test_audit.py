@@ -217,7 +217,7 @@ def test_a_row_that_moved_is_named(world: World) -> None:
     ("producer", "line", "words"),
     [
         ("b", "A playback.report 1 400 60 0123456789abcdef", "b, epoch 1, seq 60: acknowledged at partition 1, offset 400"),
-        ("a", "A playback.report 1 400 7 0123456789abcdef", "a, epoch 1, seq 7: acknowledged at partition 1, offset 400 by the ledger, and at"),
+        ("a", "A playback.report 1 400 7 0123456789abcdef", "a, epoch 1, seq 7: acknowledged at partition 1, offset 400"),
         ("a", "A playback.report 0 0 60 0123456789abcdef", "a, epoch 1, seq 60: acknowledged at partition 0, offset 0"),
         ("a", "F playback.report 7 not so", "a, epoch 1, seq 7: acknowledged at partition 1, offset 2 by the ledger, and given up by it"),
     ],
