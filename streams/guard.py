@@ -31,7 +31,7 @@ from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailab
 from infra.base.settings import settings
 from infra.base.status import serving
 from schemas.catalogue import Event, Topic, catalogue
-from schemas.codec import BadFraming, BadPayload, Decoder, Encoder, schema_id_of
+from schemas.codec import INT, BadFraming, BadPayload, Decoder, Encoder, schema_id_of
 
 NAME = "guard"
 DEAD_LETTERS = "observability.dead_letter"
@@ -43,6 +43,7 @@ RETRY_S = 1.0
 TAKEN_OVER = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)
 UNKNOWN_FOR_S = 5.0
 """An id that the registry did not know is asked for again after this long, not for each message."""
+REMEMBERED_IDS = 10_000
 
 
 class Refused(Exception):
@@ -98,6 +99,8 @@ class Inspector:
     def _check_id(self, schema_id: int) -> None:
         if schema_id in self._ours:
             return
+        if schema_id > INT[1]:
+            raise Refused("unknown_schema", f"no registry gives out {schema_id}: ids are int")
         asked_at, refusal = self._refused_ids.get(schema_id, (float("-inf"), None))
         if refusal is not None and time.monotonic() - asked_at < UNKNOWN_FOR_S:
             raise refusal
@@ -113,6 +116,8 @@ class Inspector:
                 return
             words = f"schema {schema_id} belongs to {', '.join(subjects) or 'no subject'}, not to {self._subject}"
             refusal = Refused("schema_mismatch", words, schema_id)
+        if len(self._refused_ids) >= REMEMBERED_IDS:
+            self._refused_ids.clear()
         self._refused_ids[schema_id] = (time.monotonic(), refusal)
         raise refusal
 

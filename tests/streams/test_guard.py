@@ -58,6 +58,7 @@ def bad(registry: FakeRegistry) -> dict[str, bytes | None]:
         "framing: 0 bytes are too short": b"",
         "framing: magic byte is 0x01": b"\x01" + good[1:],
         "unknown_schema: the registry knows no schema 99999": with_id(good, 99_999),
+        "unknown_schema: no registry gives out 4294967295": with_id(good, 2**32 - 1),
         "schema_mismatch: schema 1 belongs to": with_id(good, 1),
         "decode: EOFError": good[:-3],
         "decode: 1 bytes are left over": good + b"x",
