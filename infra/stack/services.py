@@ -50,11 +50,11 @@ class Service:
         return ""
 
     def ask(self, site: Site) -> None:
-        """Ask the service something it can answer only when it works; raises NotReady otherwise. Returns within a few seconds."""
+        """Ask the service something it can answer only when it works; raises NotReady otherwise. Returns within some ten seconds."""
         raise NotImplementedError
 
 
-def get(url: str, timeout_s: float = 3.0) -> Any:
+def get(url: str, timeout_s: float = 10.0) -> Any:
     """GET, JSON decoded where there is some. Raises NotReady on anything but a 200."""
     try:
         answer = httpx.get(url, timeout=timeout_s)
@@ -123,9 +123,9 @@ class Kafka(Service):
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        quiet = {"bootstrap.servers": self.url(site), "log_level": 0, "socket.timeout.ms": 3_000}
+        quiet = {"bootstrap.servers": self.url(site), "log_level": 0, "socket.timeout.ms": 10_000}
         try:
-            if not AdminClient(quiet).list_topics(timeout=3).brokers:
+            if not AdminClient(quiet).list_topics(timeout=10).brokers:
                 raise NotReady("no broker has registered with the controller yet")
         except KafkaException as error:
             raise NotReady(str(error)) from error
