@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +103,7 @@ class Supervisor:
     async def run(self) -> None:
         """Bring everything up, hold it until `stop` or a signal, take it down. StartFailed when it cannot come up."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(len(self.units) + 4))  # each may be waiting for an answer at once
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
         stack_file = self.site.state_dir / "stack.json"
