@@ -54,8 +54,8 @@ VENDOR = {
 }
 """The npm files that pages may load, each by its exact path below node_modules."""
 
-BOARDS = ("quality_of_experience", "pipeline")
-"""What the page shows; the other folders of sinks/dashboards serve the session view and the filters."""
+PARTS = ("filters", "session")
+"""Folders of sinks/dashboards that are no boards: what the filters offer, and what a session's view is made of."""
 EVERY_S = (2.0, 30.0)
 """How often live panels are asked again: the first over short ranges, up to the second over long ones, where little changes."""
 UPDATES = 1800
@@ -129,12 +129,8 @@ async def vendor(request: Request) -> Response:
 async def boards(request: Request) -> Response:
     """The boards and their panels."""
     shown = [
-        {
-            "name": name,
-            "title": name.replace("_", " ").capitalize(),
-            "panels": [asdict(p) for p in dashboards.panels() if p.board == name],
-        }
-        for name in BOARDS
+        {"name": name, "title": name.replace("_", " ").capitalize(), "panels": [asdict(p) for p in dashboards.panels() if p.board == name]}
+        for name in board_names()
     ]
     return JSONResponse({"boards": shown, "namespace": settings().namespace, "gateway_url": settings().edge.gateway_url})
 
@@ -150,8 +146,8 @@ async def live(request: Request) -> Response:
     """The panels of a board over the last `span_s` seconds, each sent when it first is known and whenever it changes."""
     name = request.path_params["board"]
     chosen = [p for p in dashboards.panels() if p.board == name]
-    if name not in BOARDS:
-        raise HTTPException(404, f"there is no board {name}; there are {', '.join(BOARDS)}")
+    if name not in board_names():
+        raise HTTPException(404, f"there is no board {name}; there are {', '.join(board_names())}")
     try:
         span_s = int(request.query_params.get("span_s", "900"))
     except ValueError:
@@ -255,6 +251,12 @@ async def _ask(http: httpx.AsyncClient, name: str, url: str) -> dict[str, Any]:
         return dict(answer.json())
     except (httpx.HTTPError, ValueError) as error:
         return {"error": f"the {name} at {url} does not answer: {error or type(error).__name__}"}
+
+
+def board_names() -> list[str]:
+    """The boards in the order of the page: quality first, the pipeline's own health last, whatever there is between."""
+    found = {panel.board for panel in dashboards.panels()} - set(PARTS)
+    return sorted(found, key=lambda name: (name != "quality_of_experience", name == "pipeline", name))
 
 
 def _panel(request: Request) -> dashboards.Panel:

@@ -133,7 +133,7 @@ def in_words(error: ClickHouseError) -> str:
     """What a warehouse's refusal means for whoever looks at the panel, and what to do."""
     text = str(error)
     if "UNKNOWN_TABLE" in text or "UNKNOWN_DATABASE" in text:
-        return "the tables are not there yet: `headrace up` makes them, `python -m sinks.migrate` makes them again"
+        return "no tables yet: the stack is starting, or `headrace status` says what holds it up"
     if "TIMEOUT_EXCEEDED" in text or "MEMORY_LIMIT_EXCEEDED" in text:
         return "this range is too much for one panel: choose a shorter one, or a filter"
     if isinstance(error, OperationalError):

@@ -41,7 +41,7 @@ export class PanelView {
   /** Show an answer of the API: rows, or an error in words. */
   update(answer, window) {
     const words = answer.error ?? (answer.rows === 0 ? this.panel.empty : null);
-    this.root.classList.toggle("failed", Boolean(answer.error));
+    this.root.classList.toggle("failed", Boolean(answer.error) && !answer.error.startsWith("no tables yet"));
     this.note.hidden = words === null;
     this.body.hidden = words !== null;
     if (words !== null) {
