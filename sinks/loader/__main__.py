@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import sys
 import threading
@@ -32,6 +33,8 @@ def main() -> None:
         server = status.serve(settings().loader.status_url, shell.report, shell.ticked_s_ago)
     except OSError as error:
         sys.exit(f"loader: {settings().loader.status_url} cannot be bound: {error}")
+    gc.freeze()
+    gc.set_threshold(1_000_000)  # messages come and go by the ten thousand, in no cycles: looking for some costs half of reading them
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

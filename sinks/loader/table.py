@@ -114,7 +114,7 @@ class LandingTable:
         where = frames.positions(block.offsets, block.times_ms, np.append(framed.tails, tail))
         try:
             reply = self._writer.run(
-                self._statement(partition, block.offsets[0], len(block.offsets), where),
+                self._statement(partition, block.offsets, where),
                 [framed.data, sentinel],
                 query_id=self._query_id(partition),
                 insert_deduplicate=1,
@@ -205,7 +205,8 @@ class LandingTable:
         offsets: list[int] = np.frombuffer(self._ask(sql, partition), dtype="<i8").tolist()
         return offsets
 
-    def _statement(self, partition: int, first: int, rows: int, where: str) -> str:
+    def _statement(self, partition: int, offsets: Sequence[int], where: str) -> str:
+        first, rows = offsets[0], len(offsets)
         columns = self._known_columns()
         fields = ", ".join(f"`{name}`" for name in columns)
         plain = {name: LOW_CARDINALITY.sub(r"\1", kind) for name, kind in columns.items()}
@@ -220,7 +221,7 @@ class LandingTable:
         return (
             f"INSERT INTO {self._name} (topic_partition, topic_offset, topic_time, ingested_at, {fields}) "
             f"WITH base64Decode('{where}') AS _positions "
-            f"SELECT {partition}, {first} + {part('offset', 'UInt32')}, "
+            f"SELECT {partition}, {first} + {'_row' if offsets[-1] - first + 1 == rows else part('offset', 'UInt32')}, "
             f"fromUnixTimestamp64Milli({part('time_ms', 'Int64')}, 'UTC'), now64(3, 'UTC'), {fields} "
             f"FROM (SELECT *, rowNumberInAllBlocks() AS _row FROM input('{structure}')) "
             f"WHERE NOT throwIf({part('tail', 'UInt32')} != reinterpretAsUInt32(right(event_id, 4)), "
