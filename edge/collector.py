@@ -47,7 +47,7 @@ MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES = 50_000, 64 << 20
 """Reports, and their bytes, that may wait for Kafka's acknowledgement at once."""
 ACKNOWLEDGE_WITHIN_S = 10.0
 MARK_EVERY_S = 1.0
-MARKER_FRESH_S = 5.0
+MARKER_FRESH_S = 15.0
 """Without an acknowledged marker for so long, Kafka is not there for reports either."""
 STEP = 250
 """Reports that are judged and queued in one go before other requests get their turn."""
