@@ -68,9 +68,7 @@ class Tour:
             yield Said(f"no report of {sid} was stored within {APPEARS_WITHIN_S:.0f} s: look at the pipeline strip", "failed")
             return
         waited_ms = (time.monotonic() - began) * 1000
-        yield Said(
-            f"your session is in ClickHouse: {len(states)} changes of play state, seen {waited_ms:.0f} ms after we began to look", "done"
-        )
+        yield Said(f"your session is in ClickHouse, {waited_ms:.0f} ms after we began to look for it", "done")
 
     async def throttle(self, sid: str) -> AsyncIterator[Said]:
         """Wait until a rebuffering of the session can be queried."""
