@@ -99,5 +99,5 @@ SELECT
   '{route.view}/' || CAST(counted_minute AS STRING) || '/' || CAST(events AS STRING), counted_minute,
   'route', 0, CAST(-1 AS BIGINT), '', FALSE,
   '{route.source.name}', '{route.to}', counted_minute, events, duplicates
-FROM TO_CHANGELOG(input => TABLE {route.view}_counts) WHERE op IN ('INSERT', 'UPDATE_AFTER');
+FROM TO_CHANGELOG(input => TABLE {route.view}_counts, uid => '{route.view}') WHERE op IN ('INSERT', 'UPDATE_AFTER');
 """

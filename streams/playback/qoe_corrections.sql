@@ -36,5 +36,5 @@ SELECT
   sid || '/' || CAST(reports AS STRING), ended_at, 'qoe_corrections', 0, CAST(-1 AS BIGINT), '', FALSE,
   sid, ${streams.playback.quality.COLUMNS}
 FROM
-  (SELECT sid, timelines FROM TO_CHANGELOG(input => TABLE scattered) WHERE op IN ('INSERT', 'UPDATE_AFTER')),
+  (SELECT sid, timelines FROM TO_CHANGELOG(input => TABLE scattered, uid => 'scattered') WHERE op IN ('INSERT', 'UPDATE_AFTER')),
   LATERAL TABLE(corrected(timelines)) AS quality(${streams.playback.quality.COLUMNS});

@@ -51,7 +51,7 @@ FROM (
 WHERE closes = 1 AND CHAR_LENGTH(timeline) <= ${streams.playback.timeline.LONGEST};
 
 CREATE TEMPORARY VIEW timelines AS
-SELECT sid, timeline, first_report_at, last_report_at FROM TO_CHANGELOG(input => TABLE closed) WHERE op IN ('INSERT', 'UPDATE_AFTER');
+SELECT sid, timeline, first_report_at, last_report_at FROM TO_CHANGELOG(input => TABLE closed, uid => 'timelines') WHERE op IN ('INSERT', 'UPDATE_AFTER');
 
 INSERT INTO `playback.qoe_session`
 SELECT
