@@ -37,6 +37,7 @@ from infra.chaos.plan import Fault, Kind, Menu, plan
 from infra.chaos.poison import Poison, poisons
 from infra.chaos.recompute import Recomputed, recompute
 from infra.chaos.viewers import Viewers
+from infra.stack.processes import die_with_parent
 from producers.emit import Emitter
 from schemas.catalogue import Topic, catalogue
 from schemas.cmcd import report_id
@@ -56,7 +57,7 @@ FIGURES = {
     "sessions": Figure("sessions"),
 }
 NAMESPACE = "torture"
-SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader,guard,live-sessions,collector"
+SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader,guard,collector"
 REPORTS = "playback.report"
 SECONDS = 20 * 60.0
 EVENTS = 2_000_000
@@ -93,12 +94,6 @@ class Simulators:
         """End them as an operator would."""
         self._ending.set()
         self._keeper.join()
-        for process in self._running:
-            if process is not None:
-                process.terminate()
-        for process in self._running:
-            if process is not None:
-                process.wait(60)
 
     def strike(self, fault: Fault) -> None:
         """A fault of the target `producer` meets one of them."""
@@ -112,11 +107,17 @@ class Simulators:
             freeze(victim.pid, fault.for_s)
 
     def _keep(self) -> None:
+        """From first to last on one thread: the kernel kills the simulators when the thread that forked them ends."""
         while not self._ending.wait(0.5):
             for number, process in enumerate(self._running):
                 if process is None or process.poll() is not None:
                     self._starts += 1
                     self._running[number] = self._process(number)
+        running = [process for process in self._running if process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
 
     def _process(self, number: int) -> subprocess.Popen[bytes]:
         command = [
@@ -125,7 +126,9 @@ class Simulators:
             "--producer-id", f"simulator-{number}",
         ]  # fmt: skip
         with (settings().state_dir / "logs" / f"simulator-{number}.log").open("ab") as out:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent
+            )
 
 
 @dataclass
@@ -142,7 +145,7 @@ class Foreigner:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._producer = kafka.producer()
         with RegistryClient() as registry:
             self._ids = {
@@ -234,11 +237,17 @@ def replace_loader(processes: Processes) -> Callable[[Fault], None]:
     return act
 
 
+UPGRADE = "from streams import deploy, environment; [deploy.upgrade(job) for job in environment.jobs().values()]"
+
+
 def upgrade(fault: Fault) -> None:
-    """Stop every job with a savepoint and start it from there."""
-    done = subprocess.run([sys.executable, "-m", "streams.deploy", "--upgrade"], capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        raise RuntimeError(f"streams.deploy --upgrade ended with code {done.returncode}: {(done.stderr or done.stdout).strip()[-2_000:]}")
+    """Stop every job with a savepoint and start it from there. A cluster that is down just now is given a minute to come back."""
+    for attempt in range(4):
+        done = subprocess.run([sys.executable, "-c", UPGRADE], capture_output=True, text=True, check=False, timeout=600)
+        if not done.returncode:
+            return
+        time.sleep(5.0 * (attempt + 1))
+    raise RuntimeError(f"the upgrade ended with code {done.returncode}: {done.stderr.strip()[-1_000:]}")
 
 
 @contextmanager
@@ -268,17 +277,19 @@ def torture(seconds: float, seed: int, events: int) -> Verdict:
         ("jobs", Kind.UPGRADE): upgrade,
     }
     injector = Injector(processes, acts)
-    stop = threading.Event()
     for source in (simulators, viewers, foreigner):
         source.start()
     faults = plan(seed, seconds, MENU, GAP_S)
     harness.say(f"{len(faults)} faults over {seconds:.0f} s, seed {seed}")
-    injector.run(faults, stop)
-    stop.wait(max(0.0, seconds - (faults[-1].over_s if faults else 0.0)))
-    harness.say("calm: waiting for every service")
+    began = time.monotonic()
+    injector.run(faults, threading.Event())
+    time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+    simulators.end()
+    harness.say("calm: waiting for the last faults and for every service")
+    injector.join()
     _until(lambda: not processes.waiting(), 600, lambda: f"not ready: {', '.join(processes.waiting())}")
-    for source in (simulators, viewers, foreigner):
-        source.end()
+    viewers.end()
+    foreigner.end()
     _close()
     harness.say("calm: waiting for tables to stand still")
     _until_still()

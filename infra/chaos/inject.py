@@ -55,7 +55,7 @@ class Injector:
         self._log = log.get(__name__)
 
     def run(self, faults: list[Fault], stop: threading.Event) -> None:
-        """Begin each fault at its time; returns when the last one is over, or soon after `stop`."""
+        """Begin each fault at its time; returns when the last one has begun, or soon after `stop`."""
         began = time.monotonic()
         for fault in faults:
             if stop.wait(max(0.0, fault.at_s - (time.monotonic() - began))):
@@ -64,6 +64,9 @@ class Injector:
             thread = threading.Thread(target=self._carry_out, args=(fault,), name=str(fault), daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def join(self) -> None:
+        """Wait until every fault is over."""
         for thread in self._threads:
             thread.join()
 

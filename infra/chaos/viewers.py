@@ -25,9 +25,8 @@ class Viewers:
         self.taken: set[tuple[str, int]] = set()
         self.retries = 0
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._watch, args=(f"viewer-{seed}-{n}", random.Random(f"{seed}/{n}"))) for n in range(count)
-        ]
+        names = [f"viewer-{seed}-{number}" for number in range(count)]
+        self._threads = [threading.Thread(target=self._watch, args=(name, random.Random(name)), daemon=True) for name in names]
 
     def start(self) -> None:
         """Begin."""

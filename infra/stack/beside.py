@@ -40,7 +40,7 @@ class World:
         self._loader, self._loader_log = loader, loader_log
 
     def wait_until_still(self, within_s: float = 900.0, tick: Callable[[int], None] = lambda rows: None) -> int:
-        """Block until no table has grown for STILL_S; returns the rows there are. `tick` is told the rows each second. Raises WorldFailed."""
+        """Block until no table has grown for STILL_S; returns its rows. `tick` is told the rows each second. Raises WorldFailed."""
         deadline, since, before = time.monotonic() + within_s, time.monotonic(), -1
         with warehouse.reader(self._database) as client:
             while time.monotonic() - since < STILL_S or before == 0:

@@ -129,6 +129,7 @@ def test_the_injector_does_what_the_plan_says_and_reports_what_it_could_not(slee
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     injector.run(faults, stop)
+    injector.join()
     assert sorted(processes.acted) == [("service", "kill"), ("service", "start"), ("service", "stop")]
     assert own == [faults[2]]
     assert [fault for fault, _ in injector.failed] == [faults[3], faults[4]]
