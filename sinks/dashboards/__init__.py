@@ -191,7 +191,7 @@ def step_s(from_: datetime, to: datetime) -> int:
 
 
 def run(chosen: Panel, client: Queries, params: Mapping[str, Any]) -> Result:
-    """Run a panel. `params` holds `from` and `to` (aware datetimes) and any filter; a filter left out means all, the step follows the range.
+    """Run a panel. `params` holds `from` and `to` (aware datetimes) and any filter; one left out means all, the step follows the range.
 
     Raises PanelError for a parameter that is missing or not known, and whatever the client raises for a query that fails. Blocks.
     """
