@@ -1,0 +1,148 @@
+"""What does the quality of every session cost, compared with reading its reports at all?
+
+The deployed job `qoe_sessions`, duplicates falling out and its three sinks exactly once, against a job that decodes the same topic
+through the same table and throws it away. Same parallelism, checkpoints, process and log; one after the other, after an unmeasured
+round that lets the JVM compile. A job's rate is the slope of what its sources have read, from Flink's metrics, over the part of the
+log in which neither the start nor the end shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+from confluent_kafka import TopicPartition
+
+from infra.base import kafka
+from infra.base.settings import settings
+from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
+from infra.stack import jvm
+from schemas.catalogue import catalogue
+from schemas.project import flink_table
+from sinks.replay import replay
+from streams.cluster import Cluster
+from streams.environment import Flink, Job, jobs
+
+FIGURES = {
+    "qoe_sessions_of_decode": Figure("share", 0.40, 0.30),
+    "qoe_sessions_per_s": Figure("events/s"),
+    "decode_per_s": Figure("events/s"),
+}
+EVENTS = 2_000_000
+DISORDER = ("--late", "0.01", "--out-of-order", "0.1", "--duplicates", "0.05")
+STEADY = (0.25, 0.9)
+"""Shares of the log between which the rate is taken."""
+FEWEST_SAMPLES = 4
+SAMPLE_S = 0.1
+STALLED_S = 60.0
+SOURCE = re.compile(r"Source__.*\.numRecordsIn")
+REPORTS = catalogue().topic("playback.report")
+DISCARDED = "playback.failure"
+"""Carries the same event: what decode-only inserts into, replaced by a table that keeps nothing."""
+DECODE_ONLY = Job("decode_only", f"INSERT INTO `{DISCARDED}` SELECT ${{{REPORTS.name}}} FROM `{REPORTS.name}`", "infra/bench/jobs.py")
+NOTHING_KEPT = {DISCARDED: flink_table(catalogue().topic(DISCARDED), {"connector": "blackhole"}, watermark=False)}
+
+
+def run(options: Options) -> list[dict[str, float]]:
+    """One mapping of figures per run; all of them read one topic."""
+    runs = []
+    with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "jobs") as stack:
+        os.environ.update(jvm.client_environment())
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
+        log = record(stack.state_dir / "log", options.events or EVENTS, options, *DISORDER)
+        events = replay(log, namespace=settings().namespace).records
+        for number in range(options.runs + 1):
+            decode_per_s = _rate(DECODE_ONLY, NOTHING_KEPT, events)
+            qoe_per_s = _rate(jobs()["qoe_sessions"], {}, events)
+            figures = {
+                "qoe_sessions_of_decode": qoe_per_s / decode_per_s,
+                "qoe_sessions_per_s": qoe_per_s,
+                "decode_per_s": decode_per_s,
+                "events": float(events),
+            }
+            say(f"{f'run {number}' if number else 'to warm up'}: {', '.join(f'{name} {value:,.4g}' for name, value in figures.items())}")
+            runs.append(figures)
+    return runs[1:]
+
+
+def _rate(job: Job, tables: Mapping[str, str], events: int) -> float:
+    """Events a second that `job` takes from the topic, from its first to its last; it is stopped afterwards."""
+    flink, cluster = Flink(job), Cluster()
+    written = _ends(job.writes)
+    job_id = flink.submit(flink.prepare(tables))
+    cluster.wait_until_running(job_id)
+    samples = [(time.monotonic(), 0)]
+    with httpx.Client(base_url=cluster.url, timeout=30) as rest:
+        counters: list[tuple[str, str]] = []  # the cluster knows of none until it has looked at its TaskManagers
+        while (so_far := samples[-1])[1] < events:
+            counters = counters or _counters(rest, job_id)
+            passed = _passed(rest, job_id, counters)
+            if passed > so_far[1]:
+                samples.append((time.monotonic(), passed))
+            elif time.monotonic() > so_far[0] + STALLED_S:
+                why = cluster.why_failed(job_id) or "no reason given"
+                raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
+            time.sleep(SAMPLE_S)
+    cluster.stop(job_id)
+    if not tables and _ends(job.writes) == written:
+        raise AssertionError(f"{job.name} read {events:,} events and wrote nothing")
+    return steady_rate(samples, events)
+
+
+def steady_rate(samples: Sequence[tuple[float, int]], events: int) -> float:
+    """Slope, per second, through the samples (seconds, events so far) in the STEADY part of all `events`.
+
+    Raises ValueError where that part went by between too few samples.
+    """
+    first, last = (share * events for share in STEADY)
+    steady = [sample for sample in samples if first <= sample[1] <= last]
+    if len(steady) < FEWEST_SAMPLES:
+        raise ValueError(f"{events:,} events passed too quickly to be measured: {len(steady)} samples; take more --events")
+    times, counts = np.array(steady).T
+    return float(np.polyfit(times - times[0], counts, 1)[0])
+
+
+def _counters(rest: httpx.Client, job_id: str) -> list[tuple[str, str]]:
+    """(vertex, metric) of each source's count of records read, over all its subtasks."""
+    found = []
+    for vertex in _get(rest, f"/jobs/{job_id}")["vertices"]:
+        names = [metric["id"] for metric in _get(rest, f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics")]
+        found += [(str(vertex["id"]), name) for name in names if SOURCE.fullmatch(name)]
+    return found
+
+
+def _passed(rest: httpx.Client, job_id: str, counters: Sequence[tuple[str, str]]) -> int:
+    """Events that every source of the job has read."""
+    sums = [
+        int(float(answer[0]["sum"]))
+        for vertex, metric in counters
+        if (answer := _get(rest, f"/jobs/{job_id}/vertices/{vertex}/subtasks/metrics?get={metric}&agg=sum"))
+    ]
+    return min(sums, default=0)
+
+
+def _get(rest: httpx.Client, path: str) -> Any:
+    answer = rest.get(path)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _ends(topics: Sequence[str]) -> dict[str, int]:
+    """How far each topic goes: the sum of its partitions' ends."""
+    reader = kafka.consumer("bench-ends")
+    try:
+        return {
+            name: sum(
+                reader.get_watermark_offsets(TopicPartition(settings().topic(name), partition), timeout=10)[1]
+                for partition in range(catalogue().topic(name).partitions)
+            )
+            for name in topics
+        }
+    finally:
+        reader.close()

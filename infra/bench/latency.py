@@ -1,0 +1,242 @@
+"""How long after it was produced can an event be queried, and how long after its last report a session's quality?
+
+The whole way runs: a simulator in step with the clock, Kafka, every Flink job, the loader, the warehouse. A probe asks the warehouse
+every `PROBE_S` how far each partition of a table can be seen; a row became visible at the end of the first question that saw it or a
+later one of its partition. So nothing is taken from `ingested_at`, which is stamped before an insert is committed, and the figures
+err to the long side, by the probe's step at most.
+
+`raw`: from arrival at the broker, as scheduled by the simulator (what it falls behind counts too), to the row of playback_report.
+`qoe_session_after_close`: from the arrival of the report that closes a session to the first row of playback_qoe_session.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.base import warehouse
+from infra.bench.harness import OUT, Figure, Options, ground, namespace, say
+
+FIGURES = {
+    "raw_p50_s": Figure("s"),
+    "raw_p99_s": Figure("s", 1.5, 3, higher=False),
+    "qoe_session_after_close_p50_s": Figure("s"),
+    "qoe_session_after_close_p99_s": Figure("s", 5, 8, higher=False),
+    "events_per_s": Figure("events/s"),
+}
+SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader"
+PER_SECOND = 20_000
+SECONDS = 120.0
+FILLING_S = 240.0
+"""A world fills with sessions in well under a minute; one that takes so long never will."""
+SETTLING_S = 60.0
+"""After the measured time, how long the last of its rows may take to be visible before they count as lost."""
+PROBE_S = 0.2
+RECENT_MS = 10_000
+KEPT_UP = 0.97
+"""The share of the rate asked for below which a measurement is none."""
+REPORTS, SESSIONS = "playback_report", "playback_qoe_session"
+
+Times = npt.NDArray[np.float64]
+Offsets = npt.NDArray[np.int64]
+
+
+def run(options: Options) -> list[dict[str, float]]:
+    """One mapping of figures per run; runs are stretches of time of one world, which never stands still between them."""
+    per_second = round(options.events / (options.seconds or SECONDS)) if options.events else PER_SECOND
+    seconds = options.seconds or SECONDS
+    with namespace("bench"), ground(SERVICES, OUT / "latency"), _simulator(per_second, options) as simulator, Probe() as probe:
+        _wait_until_full(per_second, probe, simulator)
+        runs = []
+        for number in range(options.runs):
+            figures = _measure(seconds, probe, simulator)
+            say(f"run {number + 1} of {options.runs}: {', '.join(f'{name} {value:,.4g}' for name, value in figures.items())}")
+            if figures["events_per_s"] < KEPT_UP * per_second:
+                raise AssertionError(f"{figures['events_per_s']:,.0f} events came a second, not {per_second:,}")
+            runs.append(figures)
+        return runs
+
+
+class Sight:
+    """How far each partition of one table could be seen, and when. Written by the probe's thread; `visible_at` reads what is there."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[tuple[float, int]]] = {}
+        self._newest_ms: dict[int, int] = {}
+
+    def see(self, at: float, partition: int, offset: int, time_ms: int) -> None:
+        """At `at` (unix seconds) a question saw `offset` as the last of `partition`, and `time_ms` as its newest time of arrival."""
+        seen = self._seen.setdefault(partition, [])
+        if not seen or offset > seen[-1][1]:
+            seen.append((at, offset))
+            self._newest_ms[partition] = time_ms
+
+    @property
+    def complete_to_ms(self) -> int:
+        """What arrived before this can be seen on every partition that has been seen; 0 before the first sight."""
+        return min(self._newest_ms.values(), default=0)
+
+    def reached(self) -> int:
+        """The sum of all partitions' last offsets."""
+        return sum(seen[-1][1] for seen in self._seen.values())
+
+    def visible_at(self, partitions: Offsets, offsets: Offsets) -> Times:
+        """When each row became visible, unix seconds; infinity where it has not. Rows of a partition appear in order of offset."""
+        found = np.full(len(offsets), np.inf)
+        for partition, seen in self._seen.items():
+            times, lasts = (np.array(column) for column in zip(*seen, strict=True))
+            mine = partitions == partition
+            found[mine] = np.append(times, np.inf)[np.searchsorted(lasts, offsets[mine])]
+        return found
+
+
+class Probe:
+    """Asks the warehouse how far it can be seen, every PROBE_S, in a thread of its own, while it is open."""
+
+    def __init__(self) -> None:
+        self.sights = {REPORTS: Sight(), SESSIONS: Sight()}
+        self.failure = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        try:
+            with warehouse.reader() as client:
+                while not self._stop.wait(PROBE_S):
+                    self._look(client)
+        except Exception as error:  # of any kind: whoever waits for the probe must not wait for ever
+            self.failure = f"the probe ended: {error}"
+
+    def _look(self, client: Any) -> None:
+        # Parts know the times they span: those without new rows are not read again.
+        columns = "topic_partition, max(topic_offset), toUnixTimestamp64Milli(max(topic_time))"
+        recent = f"topic_time >= fromUnixTimestamp64Milli({max(0, self.sights[REPORTS].complete_to_ms - RECENT_MS)})"
+        for table, condition in ((REPORTS, recent), (SESSIONS, "1")):
+            rows = client.query(f"SELECT {columns} FROM {table} WHERE {condition} GROUP BY topic_partition").result_rows
+            now = time.time()
+            for partition, offset, time_ms in rows:
+                self.sights[table].see(now, partition, offset, time_ms)
+
+
+@contextmanager
+def _simulator(per_second: int, options: Options) -> Iterator[subprocess.Popen[bytes]]:
+    """Reports in step with the clock until the block ends."""
+    command = [
+        sys.executable, "-m", "producers.simulator", "--live", "--events", "1000000000", "--pool", "300",
+        "--per-second", str(per_second), "--seed", str(options.seed), *(("--world", str(options.world)) if options.world else ()),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_until_full(per_second: int, probe: Probe, simulator: subprocess.Popen[bytes]) -> None:
+    """Block until rows come at the rate that was asked for. Raises AssertionError."""
+    deadline = time.monotonic() + FILLING_S
+    rate = 0.0
+    while rate < KEPT_UP * per_second:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {FILLING_S:.0f} s {rate:,.0f} rows come a second, not {per_second:,}: the machine is too slow")
+        before, began = probe.sights[REPORTS].reached(), time.monotonic()
+        _pass(5.0, probe, simulator)
+        rate = (probe.sights[REPORTS].reached() - before) / (time.monotonic() - began)
+        say(f"filling the world with sessions: {rate:,.0f} rows a second")
+
+
+def _pass(seconds: float, probe: Probe, simulator: subprocess.Popen[bytes]) -> None:
+    """Let time pass while everything runs. Raises AssertionError as soon as something does not."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if probe.failure:
+            raise AssertionError(probe.failure)
+        if simulator.poll() is not None:
+            raise AssertionError(f"the simulator ended with code {simulator.returncode}")
+        time.sleep(min(1.0, left))
+
+
+def _measure(seconds: float, probe: Probe, simulator: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Figures of what arrives in the next `seconds`, once all of it is visible."""
+    from_ms = time.time_ns() // 1_000_000
+    _pass(seconds, probe, simulator)
+    to_ms = time.time_ns() // 1_000_000
+    deadline = time.monotonic() + SETTLING_S
+    unseen: int | str = "all reports"
+    while unseen:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{SETTLING_S:.0f} s after it ended, the measured time is not visible: {unseen} missing")
+        _pass(5.0, probe, simulator)
+        if probe.sights[REPORTS].complete_to_ms > to_ms:
+            close_s = _after_close_s(probe, from_ms, to_ms)
+            unseen = int(np.isinf(close_s).sum()) if len(close_s) else "sessions that ended"
+    raw_s = _raw_s(probe, from_ms, to_ms)
+    return {
+        "raw_p50_s": quantile(raw_s, 0.5),
+        "raw_p99_s": quantile(raw_s, 0.99),
+        "raw_max_s": float(raw_s.max()),
+        "qoe_session_after_close_p50_s": quantile(close_s, 0.5),
+        "qoe_session_after_close_p99_s": quantile(close_s, 0.99),
+        "qoe_session_after_close_max_s": float(close_s.max()),
+        "events_per_s": len(raw_s) / ((to_ms - from_ms) / 1000),
+        "events": float(len(raw_s)),
+        "sessions": float(len(close_s)),
+    }
+
+
+def _raw_s(probe: Probe, from_ms: int, to_ms: int) -> Times:
+    """Seconds from arrival to visible, of every report that arrived in the stretch."""
+    sql = f"SELECT topic_partition, topic_offset, toUnixTimestamp64Milli(topic_time) FROM {REPORTS} WHERE {_between(from_ms, to_ms)}"
+    partitions, offsets, times_ms = _columns(sql)
+    return probe.sights[REPORTS].visible_at(partitions, offsets) - times_ms / 1000
+
+
+def _after_close_s(probe: Probe, from_ms: int, to_ms: int) -> Times:
+    """Seconds from a session's closing report, first arrived in the stretch, to the first row that knows of it; infinity without one."""
+    closes = (
+        "SELECT sid, toUnixTimestamp64Milli(min(topic_time)) AS closed_ms "
+        f"FROM {REPORTS} WHERE e = 'ps' AND sta IN ('e', 'f', 'q') GROUP BY sid HAVING closed_ms BETWEEN {from_ms} AND {to_ms}"
+    )
+    # All rows of a session lie in one partition; an offset of -1 marks a session without any.
+    first = (
+        "SELECT sid, any(topic_partition) AS p, toNullable(min(topic_offset)) AS o "
+        f"FROM {SESSIONS} WHERE end_reason != 'silence' GROUP BY sid"
+    )
+    joined = f"({closes}) AS closes LEFT JOIN ({first}) AS first USING sid"
+    partitions, offsets, closed_ms = _columns(f"SELECT p, ifNull(o, -1), closed_ms FROM {joined}")
+    visible_at = probe.sights[SESSIONS].visible_at(partitions, offsets)
+    visible_at[offsets < 0] = np.inf
+    return visible_at - closed_ms / 1000
+
+
+def _columns(sql: str) -> Sequence[Offsets]:
+    """The three columns of a result, as integers."""
+    with warehouse.reader() as client:
+        table = client.query_arrow(sql)
+    return [column.to_numpy().astype(np.int64) for column in table.columns]
+
+
+def _between(from_ms: int, to_ms: int) -> str:
+    return f"topic_time BETWEEN fromUnixTimestamp64Milli({from_ms}) AND fromUnixTimestamp64Milli({to_ms})"
+
+
+def quantile(seconds: Times, share: float) -> float:
+    """The smallest value that at least `share` of all do not exceed: no interpolation across a gap, and infinity stays infinity."""
+    return float(np.quantile(seconds, share, method="inverted_cdf"))
