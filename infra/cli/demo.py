@@ -137,20 +137,20 @@ def panels() -> list[dict[str, Any]]:
     from infra.base import warehouse
     from sinks import dashboards
 
-    client = warehouse.reader()
     now = datetime.now(UTC)
     range_ = {"from": now - timedelta(minutes=15), "to": now}
     sids: set[str] = set()
     found = []
-    for panel in sorted(dashboards.panels(), key=lambda panel: "sid" in panel.params):
-        if "sid" in panel.params:
-            rows = max((dashboards.run(panel, client, {**range_, "sid": sid}).rows for sid in sids), default=0)
-        else:
-            result = dashboards.run(panel, client, range_)
-            rows = result.rows
-            if "sid" in result.columns:
-                sids |= set(result.values[result.columns.index("sid")])
-        found.append({"name": f"{panel.board}/{panel.name}", "rows": rows})
+    with warehouse.reader() as client:
+        for panel in sorted(dashboards.panels(), key=lambda panel: "sid" in panel.params):
+            if "sid" in panel.params:
+                rows = max((dashboards.run(panel, client, {**range_, "sid": sid}).rows for sid in sids), default=0)
+            else:
+                result = dashboards.run(panel, client, range_)
+                rows = result.rows
+                if "sid" in result.columns:
+                    sids |= set(result.values[result.columns.index("sid")])
+            found.append({"name": f"{panel.board}/{panel.name}", "rows": rows})
     return found
 
 

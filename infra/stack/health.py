@@ -118,18 +118,18 @@ def _flink(path: str) -> Any:
 def tables() -> list[dict[str, Any]]:
     """Each table of the namespace: rows, age of its newest row in seconds, and the loader's last error on it."""
     try:
-        client = warehouse.reader("default")
-        rows = client.query(
-            "SELECT t.name AS name, t.total_rows AS rows, c.name AS clock FROM system.tables AS t"
-            " LEFT JOIN (SELECT `table`, name FROM system.columns WHERE database = {db:String} AND name = 'ingested_at') AS c"
-            " ON c.`table` = t.name WHERE t.database = {db:String} AND t.engine LIKE '%MergeTree%' ORDER BY t.name",
-            parameters={"db": settings().database},
-        ).result_rows
-        newest = {
-            name: client.query(f"SELECT max(ingested_at) FROM `{settings().database}`.`{name}`").result_rows[0][0]
-            for name, count, clock in rows
-            if clock and count
-        }
+        with warehouse.reader("default") as client:
+            rows = client.query(
+                "SELECT t.name AS name, t.total_rows AS rows, c.name AS clock FROM system.tables AS t"
+                " LEFT JOIN (SELECT `table`, name FROM system.columns WHERE database = {db:String} AND name = 'ingested_at') AS c"
+                " ON c.`table` = t.name WHERE t.database = {db:String} AND t.engine LIKE '%MergeTree%' ORDER BY t.name",
+                parameters={"db": settings().database},
+            ).result_rows
+            newest = {
+                name: client.query(f"SELECT max(ingested_at) FROM `{settings().database}`.`{name}`").result_rows[0][0]
+                for name, count, clock in rows
+                if clock and count
+            }
     except (ClickHouseError, OSError) as error:
         raise Unreachable(f"the warehouse at {settings().warehouse.dsn} does not answer: {str(error)[:120]}") from error
     errors = _loader_errors()
