@@ -26,7 +26,7 @@ from sinks.loader.ranges import Range
 from sinks.loader.recovery import Found
 
 REFUSED_BY_CONTENT = frozenset(
-    {6, 25, 26, 27, 32, 33, 38, 41, 43, 53, 69, 70, 72, 117, 128, 131, 321, 349, 395, 407, 441, 467, 474, 524, 634, 691}
+    {6, 25, 26, 27, 32, 33, 38, 41, 43, 53, 69, 70, 72, 117, 128, 131, 321, 349, 395, 407, 441, 467, 474, 524, 634, 691, 748}
 )
 """ClickHouse's codes for data that cannot be parsed, converted or told apart. Every other code is an outage: it is tried again."""
 

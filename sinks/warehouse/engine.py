@@ -115,7 +115,10 @@ class Engine:
                 return self._read(connection, request)
             except (RuntimeError, chdb.ChdbError) as error:
                 raise engine_error(error) from None
-            except UnicodeDecodeError:
+            except UnicodeDecodeError as error:
+                words = bytes(error.object).decode(errors="replace")
+                if ERROR.search(words):  # the engine's own words, which quote bytes of the data
+                    raise engine_error(RuntimeError(words)) from None
                 raise EngineError("the statement is not UTF-8", SYNTAX_ERROR) from None
 
     def _read(self, connection: Any, request: Request) -> Answer:
