@@ -89,7 +89,7 @@ def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> N
     from infra.cli.words import Refusal, err, out
     from infra.stack import beside
     from sinks.archive import Damaged, RecordedLog
-    from sinks.replay import CannotCompare, compare, settled_before_ms
+    from sinks.replay import CannotCompare, compare, recorded_until_ms
 
     try:
         recorded = RecordedLog.open(log)
@@ -98,9 +98,11 @@ def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> N
             err.print("waiting until its tables stand still", style="dim")
             world.wait_until_still()
         databases = [settings().model_copy(update={"namespace": name}).database for name in (recorded.namespace, namespace)]
-        result = compare(*databases, until_ms=settled_before_ms(recorded))
+        result = compare(*databases, until_ms=recorded_until_ms(recorded))
     except (beside.WorldFailed, CannotCompare, ClickHouseError, KafkaException, Damaged, FileNotFoundError) as error:
         raise Refusal(str(error)) from None
     if not result.equal:
         raise Refusal(str(result))
+    if not result.rows:
+        raise Refusal("no session had ended when the recording did, so there is nothing to compare: record again in a minute")
     out.print(str(result))

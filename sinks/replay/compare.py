@@ -20,8 +20,10 @@ from sinks.archive.layout import RecordedLog
 FINAL_VIEWS = ("qoe_sessions",)
 """What a replay is judged by: views that hold the newest row of each session, however often it was written."""
 FIRST_DIFFERENCES = 5
-SETTLING_MS = 150_000
+SILENCE_MS = 150_000
 """A session that falls silent is known to have ended two minutes later; with the watermark's delay and some room."""
+CLOSING_MS = 15_000
+"""A session that says it has ended is settled sooner: with the watermark's delay, and room for reports that are on their way."""
 
 
 class CannotCompare(Exception):
@@ -78,14 +80,15 @@ def compare(
 ) -> Comparison:
     """Compare `tables` (or views) of two databases of the warehouse; time markers and position columns are left out.
 
-    `until_ms` leaves out rows whose event_time is later, for a database that is still being written. Raises CannotCompare.
+    `until_ms` leaves out rows whose event_time is later, for a database that is still being written; of sessions, those that it
+    cannot have settled by then. Raises CannotCompare.
     """
     client = client or warehouse.reader()
     return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
 
 
-def settled_before_ms(log: RecordedLog) -> int | None:
-    """Up to which event_time a replay of `log` can know what the recorded world knows: None where that world has stood still since.
+def recorded_until_ms(log: RecordedLog) -> int | None:
+    """Up to which event_time `log` holds what the recorded world knows: None where that world has stood still since.
 
     Where it went on, sessions that were open when the recording ended have ended there, and not in the replay.
     """
@@ -96,7 +99,7 @@ def settled_before_ms(log: RecordedLog) -> int | None:
             for partition, offset in read_to.items():
                 _, end = consumer.get_watermark_offsets(TopicPartition(recorded.topic(topic), partition), timeout=30)
                 if end > offset:
-                    return max((segment.to_ms for segment in log.segments), default=0) - SETTLING_MS
+                    return max((segment.to_ms for segment in log.segments), default=0)
     finally:
         consumer.close()
     return None
@@ -110,7 +113,8 @@ def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> 
     wanted = [name for name in columns_a if name not in POSITION_COLUMNS]
     condition = "NOT marker" if "marker" in columns_a else "1"
     if until_ms is not None and "event_time" in columns_a:
-        condition += f" AND event_time <= fromUnixTimestamp64Milli({int(until_ms)})"
+        settling_ms = f"if(end_reason = 'silence', {SILENCE_MS}, {CLOSING_MS})" if "end_reason" in columns_a else "0"
+        condition += f" AND toUnixTimestamp64Milli(event_time) + {settling_ms} <= {int(until_ms)}"
     row = ", ".join(f"`{name}`" for name in wanted)
     row_hash = f"sipHash128(tuple({row}))"  # of a tuple: the hash of several columns is NULL as soon as one of them is
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -15,11 +14,10 @@ import httpx2 as httpx
 import pytest
 
 from infra.base import warehouse as clients
-from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from sinks import migrate
 from tests.board.rows import Evening, evening
-from tests.kit import eventually
+from tests.kit import environment, eventually
 
 MINUTE_MS = 60_000
 
@@ -35,21 +33,13 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
         "HEADRACE_WAREHOUSE__LOADER_PASSWORD": "rows",
         "HEADRACE_EDGE__SUPERVISOR_URL": "",
     }
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    settings.cache_clear()
-    try:
-        with running("sinks.warehouse", f"{url}/healthz"):
-            client = clients.writer("default")
-            migrate.migrate(client, catalogue().landed(), migrate.objects())
-            now_ms = time.time_ns() // 1_000_000
-            rows = evening(now_ms - 30 * MINUTE_MS, now_ms)
-            rows.store(clients.writer())
-            yield rows
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        settings.cache_clear()
+    with environment(env), running("sinks.warehouse", f"{url}/healthz"):
+        client = clients.writer("default")
+        migrate.migrate(client, catalogue().landed(), migrate.objects())
+        now_ms = time.time_ns() // 1_000_000
+        rows = evening(now_ms - 30 * MINUTE_MS, now_ms)
+        rows.store(clients.writer())
+        yield rows
 
 
 @pytest.fixture(scope="package")
@@ -58,12 +48,8 @@ def board(warehouse: Evening) -> Iterator[str]:
     if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
         pytest.skip("the page's libraries are not installed: run `headrace setup`")
     url = f"http://127.0.0.1:{free_port()}"
-    os.environ["HEADRACE_EDGE__BOARD_URL"] = url
-    try:
-        with running("edge.board", f"{url}/healthz"):
-            yield url
-    finally:
-        del os.environ["HEADRACE_EDGE__BOARD_URL"]
+    with environment({"HEADRACE_EDGE__BOARD_URL": url}), running("edge.board", f"{url}/healthz"):
+        yield url
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from producers.encoders.titles import Rung, Title
 from tests.board.browser import browser, page, until
 from tests.board.conftest import free_port, running
 from tests.board.watching import assert_agree, network, press_play, seen
-from tests.kit import eventually
+from tests.kit import environment, eventually
 
 pytestmark = pytest.mark.browser
 
@@ -55,13 +54,8 @@ def board(edge: str, warehouse: Any) -> Iterator[str]:
         pytest.skip("the page's libraries are not installed: run `headrace setup`")
     url = f"http://127.0.0.1:{free_port()}"
     addresses = {"HEADRACE_EDGE__BOARD_URL": url, "HEADRACE_EDGE__GATEWAY_URL": edge, "HEADRACE_EDGE__COLLECTOR_URL": edge}
-    os.environ.update(addresses)
-    try:
-        with running("edge.board", f"{url}/healthz"):
-            yield url
-    finally:
-        for name in addresses:
-            del os.environ[name]
+    with environment(addresses), running("edge.board", f"{url}/healthz"):
+        yield url
 
 
 @pytest.fixture(scope="module")
