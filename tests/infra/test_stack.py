@@ -45,7 +45,7 @@ def test_the_idle_stack_is_small(local: LocalStack) -> None:
     assert local.status()["rss_mb"] < 5_000  # the floor; docs/performance.md has the measured figure
 
 
-@pytest.mark.xfail(strict=True, reason="Beam's servers for Python functions, in the TaskManager, listen on every interface: it has no setting for it")
+@pytest.mark.xfail(strict=True, reason="Beam's servers for Python functions, in the TaskManager, listen on every interface")
 def test_nothing_listens_beyond_loopback(local: LocalStack) -> None:
     inodes = set()
     for pid in bearing(str(local.note()["run"])):
