@@ -21,6 +21,8 @@ The rules, with the metric of CTA-2066 they implement:
   none ever says, of the segment fetched last.
 - *Video start failure*: an error and no first frame. *Exit before video start*: neither error nor first frame.
   *Video playback failure*: closed by a fatal error after the first frame.
+- *Failover* is no metric of CTA-2066: a request fails and the next one goes to another cache server, whatever was asked for. A manifest
+  counts like a segment, because the viewer waits for either.
 """
 
 from __future__ import annotations
