@@ -74,8 +74,7 @@ class Cluster:
 
     def stop(self, job_id: str, within_s: float = 120.0) -> str:
         """Stop a job with a savepoint and return the savepoint's path: what it had in flight is committed, nothing is left open."""
-        place = settings().flink.savepoint_dir or (settings().state_dir.resolve() / "savepoints").as_uri()
-        asked = self._call("POST", f"/jobs/{job_id}/stop", {"targetDirectory": place, "drain": False})
+        asked = self._call("POST", f"/jobs/{job_id}/stop", {"targetDirectory": _place("savepoint"), "drain": False})
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             answer = self._call("GET", f"/jobs/{job_id}/savepoints/{asked['request-id']}")
@@ -104,11 +103,28 @@ class Cluster:
 
 
 def newest_on_disk(job_ids: list[str]) -> str | None:
-    """Path of the newest complete checkpoint of any of these incarnations of a job, for when no JobManager remembers. None if not files."""
-    place = settings().flink.checkpoint_dir or (settings().state_dir.resolve() / "checkpoints").as_uri()
-    url = urlsplit(place)
-    if url.scheme not in ("", "file"):
-        return None
-    complete = [meta for job_id in job_ids for meta in (Path(url.path) / job_id).glob("chk-*/_metadata")]
-    newest = max(complete, key=lambda meta: (meta.stat().st_mtime, int(meta.parent.name.removeprefix("chk-"))), default=None)
+    """Path of the newest complete checkpoint or savepoint of any of these incarnations of a job. None where there is none, or no files.
+
+    A JobManager that dies while it stops a job leaves a savepoint that nobody has been told of; what the job wrote up to it is committed.
+    """
+    patterns = [("checkpoint", "{0}/chk-*/_metadata"), ("savepoint", "savepoint-{0:.6}-*/_metadata")]
+    complete = [
+        meta
+        for kind, pattern in patterns
+        if (place := _directory(kind)) is not None
+        for job_id in job_ids
+        for meta in place.glob(pattern.format(job_id))
+    ]
+    newest = max(complete, key=lambda meta: meta.stat().st_mtime_ns, default=None)
     return newest.parent.as_uri() if newest else None
+
+
+def _place(kind: str) -> str:
+    """URI of the directory of checkpoints or savepoints."""
+    return getattr(settings().flink, f"{kind}_dir") or (settings().state_dir.resolve() / f"{kind}s").as_uri()
+
+
+def _directory(kind: str) -> Path | None:
+    """The same as a path; None where it is no file system of ours."""
+    url = urlsplit(_place(kind))
+    return Path(url.path) if url.scheme in ("", "file") else None

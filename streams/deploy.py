@@ -4,18 +4,22 @@ One process submits all jobs, because each new one costs a JVM and a planner. A 
 from its newest savepoint or complete checkpoint, so that no fact is written twice; only a job that never ran, or `lose_state`, starts
 from nothing.
 
-What is needed for that is kept in `<state_dir>/jobs.json`, by the job's name on the cluster.
+What is needed for that is kept in `<state_dir>/jobs.json`, by the job's name on the cluster. Whoever starts or stops jobs holds a lock
+beside it: two who find the same job stopped would start it twice, and each of its facts would be written twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import os
 import re
+import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -47,6 +51,22 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or settings().state_dir / "jobs.json"
+        self._holds = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from starting and stopping jobs. Blocks; may be nested."""
+        if self._holds:
+            yield
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._holds = True
+            try:
+                yield
+            finally:
+                self._holds = False
 
     def read(self) -> dict[str, Deployed]:
         """Everything remembered; nothing where no job was ever deployed. Raises JobError when the file is damaged."""
@@ -81,28 +101,33 @@ def chosen(names: Iterable[str]) -> list[Job]:
 def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """`submit`, and wait until it runs; returns its job id. Raises JobError, ClusterError, StateLost."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    job_id = submit(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
-    _wait(job, job_id, cluster, ledger)
+    with ledger.held():
+        job_id = submit(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+        _wait(job, job_id, cluster, ledger)
     return job_id
 
 
 def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost."""
+    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost.
+
+    The id is ours and is remembered before the cluster hears of it: what a job wrote whose submission was never answered counts too.
+    """
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
-    options = {}
+    job_id = secrets.token_hex(16)
+    options = {"$internal.pipeline.job-id": job_id}
     if came_from:
         mode = "NO_CLAIM" if came_from == deployed.savepoint else "CLAIM"
-        options = {"execution.state-recovery.path": came_from, "execution.state-recovery.claim-mode": mode}
+        options |= {"execution.state-recovery.path": came_from, "execution.state-recovery.claim-mode": mode}
     flink = Flink(job, options)
     inserts = flink.prepare()
     plan = str(inserts.explain())
     if came_from and deployed.plan:
         refuse_unless_fits(job, deployed.plan, plan)
-    job_id = flink.submit(inserts)
-    ledger.put(job.flink_name, Deployed([job_id, *deployed.job_ids][:KEPT_INCARNATIONS], came_from or "", plan))
-    return job_id
+    before = [] if lose_state else deployed.job_ids
+    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", plan))
+    return flink.submit(inserts)
 
 
 def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
@@ -116,24 +141,26 @@ def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
 def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """Stop a running job with a savepoint, remember it and return its path. Raises ClusterError where it does not run."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    running = cluster.alive().get(job.flink_name)
-    if running is None:
-        raise ClusterError(f"{job.name} does not run on {cluster.url}")
-    savepoint = cluster.stop(running.job_id)
-    deployed = ledger.get(job.flink_name)
-    ledger.put(job.flink_name, Deployed(deployed.job_ids or [running.job_id], savepoint, deployed.plan))
+    with ledger.held():
+        running = cluster.alive().get(job.flink_name)
+        if running is None:
+            raise ClusterError(f"{job.name} does not run on {cluster.url}")
+        savepoint = cluster.stop(running.job_id)
+        deployed = ledger.get(job.flink_name)
+        ledger.put(job.flink_name, Deployed(deployed.job_ids or [running.job_id], savepoint, deployed.plan))
     return savepoint
 
 
 def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """Stop with a savepoint, start today's version from it; returns the new job id. Raises StateLost before anything is stopped."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    deployed = ledger.get(job.flink_name)
-    if deployed.plan and not lose_state:
-        refuse_unless_fits(job, deployed.plan, Flink(job).plan())
-    if job.flink_name in cluster.alive():
-        stop(job, cluster=cluster, ledger=ledger)
-    return start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+    with ledger.held():
+        deployed = ledger.get(job.flink_name)
+        if deployed.plan and not lose_state:
+            refuse_unless_fits(job, deployed.plan, Flink(job).plan())
+        if job.flink_name in cluster.alive():
+            stop(job, cluster=cluster, ledger=ledger)
+        return start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
 
 
 def refuse_unless_fits(job: Job, old_plan: str, new_plan: str) -> None:
@@ -166,16 +193,19 @@ def _skeleton(plan: str) -> list[str]:
 
 
 def _restore_point(job: Job, deployed: Deployed, cluster: Cluster) -> str | None:
-    """The newest of: the savepoint it was stopped with, the checkpoint the cluster remembers, the one on disk. None where it never ran."""
+    """Where the job got to: the savepoint it was stopped with, or what is newest of what it wrote since. None where it never ran.
+
+    The disk is asked before the cluster, which does not count the savepoint of a stop that was broken off.
+    """
     if deployed.savepoint and not _ran_since(deployed, cluster):
         return deployed.savepoint
     known = cluster.jobs().get(job.flink_name)
     remembered = cluster.newest_checkpoint(known.job_id) if known else None
-    return remembered or newest_on_disk(deployed.job_ids) or deployed.savepoint or None
+    return newest_on_disk(deployed.job_ids) or remembered or deployed.savepoint or None
 
 
 def _ran_since(deployed: Deployed, cluster: Cluster) -> bool:
-    """Whether the job got past the point it was last started from: then a checkpoint is newer than the savepoint."""
+    """Whether the job got past the point it was last started from: then something is newer than the savepoint."""
     return newest_on_disk(deployed.job_ids[:1]) is not None and not any(
         job.job_id in deployed.job_ids[:1] and job.state == "FINISHED" for job in cluster.jobs().values()
     )
@@ -196,18 +226,19 @@ def main() -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
     try:
         ledger = Ledger()
-        remembered = ledger.read()
-        names = [name for name, job in jobs().items() if asked.all or (asked.resume and job.flink_name in remembered)]
-        wanted = chosen(asked.names or names)
-        cluster = Cluster()
-        alive = cluster.alive()
-        # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
-        known = {job.name: running.job_id for job in wanted if (running := alive.get(job.flink_name))}
-        job_ids = {job.name: known.get(job.name) or submit(job, cluster=cluster, ledger=ledger) for job in wanted}
-        for job in wanted:
-            _wait(job, job_ids[job.name], cluster, ledger)
-            sys.stdout.write(f"{job.flink_name:40} {job_ids[job.name]}{' (was running)' if job.name in known else ''}\n")
-            sys.stdout.flush()
+        with ledger.held():
+            remembered = ledger.read()
+            names = [name for name, job in jobs().items() if asked.all or (asked.resume and job.flink_name in remembered)]
+            wanted = chosen(asked.names or names)
+            cluster = Cluster()
+            alive = cluster.alive()
+            # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
+            known = {job.name: running.job_id for job in wanted if (running := alive.get(job.flink_name))}
+            job_ids = {job.name: known.get(job.name) or submit(job, cluster=cluster, ledger=ledger) for job in wanted}
+            for job in wanted:
+                _wait(job, job_ids[job.name], cluster, ledger)
+                sys.stdout.write(f"{job.flink_name:40} {job_ids[job.name]}{' (was running)' if job.name in known else ''}\n")
+                sys.stdout.flush()
     except (JobError, ClusterError, StateLost) as error:
         raise SystemExit(str(error)) from None
 

@@ -1,0 +1,55 @@
+"""Where a job starts from, and that two deployments cannot start it twice. What needs a cluster is in tests of the stack."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from infra.base.settings import settings
+from streams.cluster import newest_on_disk
+from streams.deploy import Ledger
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty state directory."""
+    monkeypatch.setenv("HEADRACE_STATE_DIR", str(tmp_path))
+    settings.cache_clear()
+    return tmp_path
+
+
+def written(folder: Path, at_s: int) -> Path:
+    """A complete checkpoint or savepoint."""
+    folder.mkdir(parents=True)
+    (folder / "_metadata").touch()
+    os.utime(folder / "_metadata", (at_s, at_s))
+    return folder
+
+
+def test_a_job_goes_on_from_what_any_of_its_incarnations_wrote_last(state: Path) -> None:
+    written(state / "checkpoints" / "aaaaaabb" / "chk-7", 100)
+    newest = written(state / "checkpoints" / "cccccc00" / "chk-2", 200)
+    written(state / "checkpoints" / "dddddd00" / "chk-9", 300)
+    (state / "checkpoints" / "cccccc00" / "chk-3").mkdir()
+    assert newest_on_disk(["cccccc00", "aaaaaabb"]) == newest.as_uri()
+    assert newest_on_disk(["eeeeee00"]) is None
+
+
+def test_a_savepoint_whose_stop_nobody_finished_counts(state: Path) -> None:
+    written(state / "checkpoints" / "aaaaaabb" / "chk-7", 100)
+    broken_off = written(state / "savepoints" / "savepoint-aaaaaa-0123456789ab", 101)
+    written(state / "savepoints" / "savepoint-ffffff-0123456789ab", 300)
+    assert newest_on_disk(["aaaaaabb"]) == broken_off.as_uri()
+    later = written(state / "checkpoints" / "aaaaaabb" / "chk-8", 102)
+    assert newest_on_disk(["aaaaaabb"]) == later.as_uri()
+
+
+def test_one_at_a_time_starts_and_stops_jobs(state: Path) -> None:
+    ledger = Ledger()
+    with ledger.held(), ledger.held(), (state / "jobs.lock").open("w") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (state / "jobs.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
