@@ -43,7 +43,8 @@ ONE_ROW_A_BLOCK = {
 }
 EMPTY_BLOCK = b"\0\0"
 CHUNK_ROWS = 200_000
-"""Rows in one answer: some 60 MB, well below what a reader may ask for."""
+CHUNK_BYTES = 64 << 20
+"""Rows in one answer, and about their bytes: well below what a reader may ask for, also where a few rows are huge, as dead letters are."""
 SAMPLE_OF = 16
 """`sample` looks at one body in so many."""
 
@@ -60,6 +61,7 @@ class Stored:
             client.server_settings.pop(name, None)
         self._client = client
         self._table = f"`{database}`.`{topic.table}`"
+        self._database = database
         self._topic = topic
         self._fields = [item["name"] for item in topic.event.fields]
 
@@ -145,9 +147,9 @@ class Stored:
             yield _with_digests(np.frombuffer(positions, POSITION), np.frombuffer(digests, ">u8"))
 
     def _chunks(self, condition: str) -> Iterator[str]:
-        """`condition` cut along the sorting key into pieces of about CHUNK_ROWS, so that each piece reads its own granules only."""
+        """`condition` cut along the sorting key into pieces of about CHUNK_ROWS, or CHUNK_BYTES; each reads its own granules only."""
         count = int(self._client.query(f"SELECT count() FROM {self._table} WHERE {condition}").result_rows[0][0])
-        pieces = ceil(count / CHUNK_ROWS)
+        pieces = ceil(count * max(1 / CHUNK_ROWS, self._row_bytes() / CHUNK_BYTES))
         if pieces <= 1:
             yield from [condition] * pieces
             return
@@ -161,6 +163,15 @@ class Stored:
         bounds = ["", *cuts, ""]
         for low, high in pairwise(bounds):
             yield " AND ".join([f"({condition})", *([f"{key} >= {low}"] if low else []), *([f"{key} < {high}"] if high else [])])
+
+    def _row_bytes(self) -> float:
+        """Bytes that a row takes on average."""
+        rows = self._client.query(
+            "SELECT total_bytes_uncompressed / greatest(total_rows, 1) FROM system.tables "
+            "WHERE database = {database:String} AND name = {table:String}",
+            parameters={"database": self._database, "table": self._topic.table},
+        ).result_rows
+        return float(rows[0][0])
 
 
 def fingerprints(container: bytes) -> tuple[bytes, bytes]:

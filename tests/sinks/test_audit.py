@@ -19,7 +19,7 @@ from schemas.catalogue import catalogue
 from schemas.codec import HEADER, Encoder
 from schemas.envelope import Stamp, fingerprint, marker
 from schemas.project import landing_columns, landing_table
-from sinks.audit import CannotAudit, TopicAudit, run
+from sinks.audit import CannotAudit, TopicAudit, run, stored
 from sinks.audit.ledgers import Incarnation, Ledgers
 
 TOPIC = catalogue().topic("playback.report")
@@ -301,9 +301,19 @@ def test_content_can_be_sampled_or_left_out(world: World) -> None:
     assert sampled.altered == sampled.content_checked
 
 
-def test_many_rows_are_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sinks.audit.stored.CHUNK_ROWS", 17)
+@pytest.mark.parametrize(("limit", "to"), [("CHUNK_ROWS", 17), ("CHUNK_BYTES", 5_000)])
+def test_many_rows_and_large_ones_are_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch, limit: str, to: int) -> None:
+    answers: list[int] = []
+    read = stored.fingerprints
+
+    def reading(container: bytes) -> tuple[bytes, bytes]:
+        answers.append(len(container))
+        return read(container)
+
+    monkeypatch.setattr(stored, limit, to)
+    monkeypatch.setattr(stored, "fingerprints", reading)
     result = world.audit()
+    assert len(answers) > 3
     assert result.problems == []
     assert result.content_checked == 120
 
