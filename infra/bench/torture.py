@@ -2,8 +2,9 @@
 
 On a stack of its own: simulated sessions, viewers who report over HTTP and a foreign producer behind the guard's door, beside poison;
 SIGKILL and SIGSTOP at random of producers, collector, guard, loader, TaskManager, JobManager, broker, registry and warehouse, a
-registry outage, a zombie loader, a savepoint upgrade in the middle. Then calm, and judgement: ledgers against tables, what was answered
-202 against tables, poison against dead letters, and qoe_sessions against a batch recomputation. Exit code 1 when anything is wrong.
+registry outage, loaders killed at each step of their protocol, zombie loaders, a savepoint upgrade in the middle. Then calm, and judgement:
+ledgers against tables, what was answered 202 against tables, poison against dead letters, qoe_sessions and routes against a batch
+recomputation. Exit code 1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -11,39 +12,42 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 from confluent_kafka import Message
 
 from infra.base import kafka, log, warehouse
+from infra.base.children import die_with_parent
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from infra.bench import harness
 from infra.bench.harness import Figure
+from infra.chaos import loaders
+from infra.chaos.doomed import POINTS, SLEEPS
 from infra.chaos.inject import Injector, Processes, freeze
 from infra.chaos.plan import Fault, Kind, Menu, plan
 from infra.chaos.poison import Poison, poisons
-from infra.chaos.recompute import Recomputed, recompute
+from infra.chaos.recompute import Recomputed, recompute, recompute_routes
 from infra.chaos.viewers import Viewers
-from infra.stack.processes import die_with_parent
 from producers.emit import Emitter
 from schemas.catalogue import Topic, catalogue
 from schemas.cmcd import report_id
 from schemas.codec import Encoder
 from schemas.envelope import marker
 from sinks import audit
+from streams.cluster import Cluster, ClusterError
+from streams.environment import jobs
 
 FIGURES = {
     "events": Figure("events"),
@@ -52,9 +56,11 @@ FIGURES = {
     "lost": Figure("events", 0, 0, higher=False),
     "duplicated": Figure("events", 0, 0, higher=False),
     "qoe_mismatches": Figure("sessions", 0, 0, higher=False),
+    "route_mismatches": Figure("events", 0, 0, higher=False),
     "poison_unaccounted": Figure("messages", 0, 0, higher=False),
     "unacknowledged": Figure("events"),
     "sessions": Figure("sessions"),
+    "crash_points": Figure("points"),
 }
 NAMESPACE = "torture"
 SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader,guard,collector"
@@ -63,6 +69,8 @@ SECONDS = 20 * 60.0
 EVENTS = 2_000_000
 SIMULATORS = 2
 VIEWERS = 12
+NAMED = 20
+"""So many problems of a kind are named."""
 CLOSING_MS = 86_400_000
 PROCESSES = ("producer", "collector", "guard", "loader", "taskmanager", "jobmanager", "kafka", "registry", "warehouse")
 FREEZE_S = {"kafka": (1.0, 6.0), "loader": (2.0, 25.0)}
@@ -70,10 +78,21 @@ MENU = (
     *(Menu(name, Kind.KILL) for name in PROCESSES),
     *(Menu(name, Kind.FREEZE, FREEZE_S.get(name, (1.0, 12.0))) for name in PROCESSES),
     Menu("registry", Kind.OUTAGE, (10.0, 30.0)),
-    Menu("loader", Kind.REPLACE, (20.0, 30.0)),
+    Menu("loader", Kind.REPLACE, (5.0, 15.0)),
     Menu("jobs", Kind.UPGRADE, once=True),
 )
 GAP_S = (4.0, 16.0)
+CRASHES = (
+    *(Menu(f"loader {point}", Kind.CRASH) for point in POINTS),
+    *(Menu(f"loader {point}", Kind.WAKE) for point in SLEEPS),
+)
+CRASH_GAP_S = (22.0, 28.0)
+"""The group gives a killed member up after ten seconds, and the next one takes some to join and to come to its step."""
+GOOD_PER_POISON = 3
+"""A topic that brings more poison than events stops the loader, as it should."""
+FOREIGN_TURN_S = 0.2
+MARKERS = 100
+"""So many messages may wait for the loader and be nothing but time markers."""
 
 
 class Simulators:
@@ -133,20 +152,23 @@ class Simulators:
 
 @dataclass
 class Foreigner:
-    """A producer that is not ours: good reports and poison through the guard's door, and poison past it, straight onto landed topics.
+    """A producer that is not ours: good events and poison through the guard's door, and past it, straight onto landed topics.
 
-    Everything it sends is remembered until Kafka has answered, so that each message can be looked for afterwards.
+    What Kafka has acknowledged is remembered, so that each message can be looked for afterwards.
     """
 
     seed: int
-    good: set[str] = field(default_factory=set)
+    good: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Identities of good events, by topic."""
     poisoned: dict[tuple[str, int, int], str] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
+    """What was wrong with the message, by the declared topic, partition and offset that it was written to."""
+    refused: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._producer = kafka.producer()
+        self._sent = 0
         with RegistryClient() as registry:
             self._ids = {
                 topic.name: registry.lookup(settings().topic(topic.subject), topic.event.schema) for topic in catalogue().topics.values()
@@ -164,46 +186,49 @@ class Foreigner:
             continue
 
     def _run(self) -> None:
-        number = 0
+        rng = random.Random(f"{self.seed}/foreign")
         past_the_guard = [topic for topic in catalogue().landed() if topic.consumers == ("sinks.loader",) and not from_jobs(topic)]
-        reports = catalogue().topic(REPORTS)
-        streams = [(topic, self._poisons(topic)) for topic in [reports, *past_the_guard]]
-        while not self._stop.wait(0.2):
-            identity = f"foreign-{number}"
-            self._send(reports.door_name, self._event(reports, identity), partial(self._took, identity))
-            topic, stream = streams[number % len(streams)]
-            poison = next(stream)
-            self._send(topic.door_name if topic.door else topic.name, poison.payload, self._remember(poison.name))
+        topics = [catalogue().topic(REPORTS), *past_the_guard]
+        streams = {topic.name: poisons(self.seed, partial(self._good, topic), self._another_id(topic)) for topic in topics}
+        while not self._stop.wait(FOREIGN_TURN_S):
+            topic = rng.choice(topics)
+            partition = rng.randrange(topic.partitions)
+            for _ in range(GOOD_PER_POISON):
+                self._send_good(topic, partition)
+            self._send_poison(topic, partition, next(streams[topic.name]))
             self._producer.poll(0)
-            number += 1
 
-    def _poisons(self, topic: Topic) -> Iterator[Poison]:
-        return poisons(self.seed, lambda: self._event(topic, secrets.token_hex(8)), self._another_id(topic))
+    def _send_good(self, topic: Topic, partition: int) -> None:
+        identity, payload = self._event(topic)
+        self._send(topic, partition, payload, lambda _: self.good[topic.name].add(identity))
 
-    def _took(self, identity: str, _: Message) -> None:
-        self.good.add(identity)
+    def _send_poison(self, topic: Topic, partition: int, poison: Poison) -> None:
+        def taken(message: Message) -> None:
+            declared = message.topic().removeprefix(f"{NAMESPACE}.")
+            self.poisoned[declared, message.partition(), message.offset()] = poison.name
 
-    def _remember(self, name: str) -> Callable[[Message], None]:
-        def remember(message: Message) -> None:
-            topic = message.topic().removeprefix(f"{NAMESPACE}.")
-            self.poisoned[topic, message.partition(), message.offset()] = name
+        self._send(topic, partition, poison.payload, taken)
 
-        return remember
-
-    def _send(self, topic: str, payload: bytes, taken: Callable[[Message], None]) -> None:
+    def _send(self, topic: Topic, partition: int, payload: bytes, taken: Callable[[Message], None]) -> None:
         def delivered(error: Any, message: Message) -> None:
             if error is None:
                 taken(message)
             else:
-                self.refused.append(str(error))
+                self.refused[str(error)] += 1
 
-        self._producer.produce(settings().topic(topic), payload, key=b"foreign", on_delivery=delivered)
+        name = settings().topic(topic.door_name if topic.door else topic.name)
+        self._producer.produce(name, payload, key=b"foreign", partition=partition, on_delivery=delivered)
 
-    def _event(self, topic: Topic, identity: str) -> bytes:
-        now_ms = time.time_ns() // 1_000_000
-        envelope = {"event_id": identity, "event_time": now_ms, "producer_id": "foreign", "epoch": 0, "seq": -1}
+    def _event(self, topic: Topic) -> tuple[str, bytes]:
+        """A new event's identity, and its bytes."""
+        self._sent += 1
+        identity = f"foreign-{self._sent}"
+        envelope = {"event_id": identity, "event_time": time.time_ns() // 1_000_000, "producer_id": "foreign", "epoch": 0, "seq": -1}
         own = {"marker": False, **({"sid": identity, "e": "t"} if topic.name == REPORTS else {})}
-        return Encoder(topic.event, self._ids[topic.name])({**marker(topic.event), **envelope, **own})
+        return identity, Encoder(topic.event, self._ids[topic.name])({**marker(topic.event), **envelope, **own})
+
+    def _good(self, topic: Topic) -> bytes:
+        return self._event(topic)[1]
 
     def _another_id(self, topic: Topic) -> int:
         return next(number for name, number in self._ids.items() if catalogue().topic(name).event is not topic.event)
@@ -212,29 +237,6 @@ class Foreigner:
 def from_jobs(topic: Topic) -> bool:
     """Whether jobs write a topic: what they write is checked by recomputation."""
     return any(producer.startswith("streams.") for producer in topic.producers)
-
-
-def replace_loader(processes: Processes) -> Callable[[Fault], None]:
-    """Freeze the loader until a second one has its partitions, then let it go on: a zombie that must not write."""
-
-    def act(fault: Fault) -> None:
-        with _free_port() as port:
-            environment = {**os.environ, "HEADRACE_LOADER__STATUS_URL": f"http://127.0.0.1:{port}"}
-        pid = processes.pid("loader")
-        if pid is None:
-            raise ProcessLookupError("the loader does not run")
-        with (settings().state_dir / "logs" / "loader-second.log").open("ab") as out:
-            second = subprocess.Popen(
-                [sys.executable, "-m", "sinks.loader"], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
-        try:
-            freeze(pid, fault.for_s)
-            time.sleep(fault.for_s / 2)
-        finally:
-            second.terminate()
-            second.wait(60)
-
-    return act
 
 
 UPGRADE = "from streams import deploy, environment; [deploy.upgrade(job) for job in environment.jobs().values()]"
@@ -250,13 +252,6 @@ def upgrade(fault: Fault) -> None:
     raise RuntimeError(f"the upgrade ended with code {done.returncode}: {done.stderr.strip()[-1_000:]}")
 
 
-@contextmanager
-def _free_port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        yield probe.getsockname()[1]
-
-
 @dataclass
 class Verdict:
     """What judgement found; `problems` are words, empty when all is well."""
@@ -268,18 +263,20 @@ class Verdict:
 def torture(seconds: float, seed: int, events: int) -> Verdict:
     """Load and faults for `seconds`, then calm and judgement."""
     processes = Processes()
-    simulators = Simulators(SIMULATORS, round(events / seconds * 1.15), seed)
+    simulators = Simulators(SIMULATORS, round(events / seconds * 1.2), seed)
     viewers, foreigner = Viewers(VIEWERS, seed), Foreigner(seed)
     acts = {
         ("producer", Kind.KILL): simulators.strike,
         ("producer", Kind.FREEZE): simulators.strike,
-        ("loader", Kind.REPLACE): replace_loader(processes),
+        ("loader", Kind.REPLACE): loaders.replace(processes),
         ("jobs", Kind.UPGRADE): upgrade,
+        **{(f"loader {point}", Kind.CRASH): loaders.crash(point) for point in POINTS},
+        **{(f"loader {point}", Kind.WAKE): loaders.wake(point) for point in SLEEPS},
     }
     injector = Injector(processes, acts)
     for source in (simulators, viewers, foreigner):
         source.start()
-    faults = plan(seed, seconds, MENU, GAP_S)
+    faults = sorted([*plan(seed, seconds, MENU, GAP_S), *plan(seed, seconds, CRASHES, CRASH_GAP_S)], key=lambda fault: fault.at_s)
     harness.say(f"{len(faults)} faults over {seconds:.0f} s, seed {seed}")
     began = time.monotonic()
     injector.run(faults, threading.Event())
@@ -293,50 +290,79 @@ def torture(seconds: float, seed: int, events: int) -> Verdict:
     _close()
     harness.say("calm: waiting for tables to stand still")
     _until_still()
-    return judge(viewers, foreigner, injector)
+    verdict = judge(viewers, foreigner, injector)
+    if verdict.figures["events"] < events:
+        verdict.problems.append(f"{verdict.figures['events']:,.0f} events are fewer than the {events:,} asked for")
+    return verdict
 
 
 def judge(viewers: Viewers, foreigner: Foreigner, injector: Injector) -> Verdict:
     """Everything that was promised, against the tables."""
     client = warehouse.reader()
+    harness.say("judging: ledgers against tables")
     audits = audit.run(settle_s=120)
     problems = [f"{found.topic}: {words}" for found in audits for words in found.problems]
     lost, duplicated = sum(found.lost for found in audits), sum(found.duplicated for found in audits)
 
     taken = {report_id(sid, "event:torture", sn) for sid, sn in viewers.taken}
-    missing_reports = taken - _event_ids(client, "sid LIKE 'viewer-%'")
-    missing_foreign = foreigner.good - _event_ids(client, "producer_id = 'foreign'")
-    twice = client.query("SELECT count() - uniqExact(event_id) FROM playback_report WHERE producer_id = 'foreign'").result_rows[0][0]
-    problems += [f"answered 202 and not stored: report {identity}" for identity in sorted(missing_reports)[:20]]
-    problems += [f"acknowledged at the door and not stored: {identity}" for identity in sorted(missing_foreign)[:20]]
-    problems += [f"forwarded twice by the guard: {twice} messages"] if twice else []
+    missing_reports = taken - _event_ids(client, "playback_report", "sid LIKE 'viewer-%'")
+    problems += [f"answered 202 and not stored: report {identity}" for identity in sorted(missing_reports)[:NAMED]]
+    problems += viewers.refused
+    missing_foreign, twice = _look_for(foreigner, client)
+    problems += [f"acknowledged to the foreign producer and not stored: {topic} {identity}" for topic, identity in missing_foreign[:NAMED]]
+    problems += [f"stored twice: {topic} {identity} of the foreign producer" for topic, identity in twice[:NAMED]]
 
     letters = {
         (t, p, o)
         for t, p, o in client.query("SELECT DISTINCT topic, source_partition, source_offset FROM observability_dead_letter").result_rows
     }
     unaccounted = {at: name for at, name in foreigner.poisoned.items() if at not in letters}
-    problems += [f"poison without a dead letter: {name} at {at}" for at, name in list(unaccounted.items())[:20]]
+    problems += [f"poison without a dead letter: {name} at {at}" for at, name in list(unaccounted.items())[:NAMED]]
 
+    harness.say("judging: batch recomputation")
     quality: Recomputed = recompute(client)
-    problems += quality.named
+    routed: Recomputed = recompute_routes(client)
+    problems += [*quality.named, *routed.named, *_stopped()]
     problems += [f"fault not carried out: {fault}: {reason}" for fault, reason in injector.failed]
     figures = {
-        "events": float(sum(found.acknowledged for found in audits) + len(foreigner.good)),
+        "events": float(sum(found.acknowledged for found in audits) + sum(map(len, foreigner.good.values()))),
         "faults": float(len(injector.done)),
         "poison": float(len(foreigner.poisoned)),
         "lost": float(lost + len(missing_reports) + len(missing_foreign)),
-        "duplicated": float(duplicated + twice),
+        "duplicated": float(duplicated + len(twice)),
         "qoe_mismatches": float(quality.mismatches),
+        "route_mismatches": float(routed.mismatches),
         "poison_unaccounted": float(len(unaccounted)),
         "unacknowledged": float(sum(found.unacknowledged for found in audits)),
-        "sessions": float(quality.sessions),
+        "sessions": float(quality.compared),
+        "crash_points": float(len({fault.target for fault in injector.done if fault.kind in (Kind.CRASH, Kind.WAKE)})),
     }
     return Verdict(figures, problems)
 
 
-def _event_ids(client: Any, condition: str) -> set[str]:
-    return {identity for (identity,) in client.query(f"SELECT DISTINCT event_id FROM playback_report WHERE {condition}").result_rows}
+def _event_ids(client: Any, table: str, condition: str) -> set[str]:
+    return {identity for (identity,) in client.query(f"SELECT DISTINCT event_id FROM {table} WHERE {condition}").result_rows}
+
+
+def _look_for(foreigner: Foreigner, client: Any) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(topic, identity) of the foreign producer's events that are missing, and of those that are stored twice."""
+    missing, twice = [], []
+    for topic, identities in foreigner.good.items():
+        sql = f"SELECT event_id, count() FROM {catalogue().topic(topic).table} WHERE producer_id = 'foreign' GROUP BY event_id"
+        found = dict(client.query(sql).result_rows)
+        missing += [(topic, identity) for identity in sorted(identities - found.keys())]
+        twice += [(topic, identity) for identity, count in sorted(found.items()) if count > 1]
+    return missing, twice
+
+
+def _loader_tables() -> list[dict[str, Any]]:
+    """What the supervised loader says of its tables. Raises HTTPError."""
+    return list(httpx.get(f"{settings().loader.status_url}/status", timeout=10.0).raise_for_status().json()["tables"])
+
+
+def _stopped() -> list[str]:
+    """Partitions that the loader has given up, in words."""
+    return [f"{entry['table']}, partition {p}: {why}" for entry in _loader_tables() for p, why in entry["stopped"].items()]
 
 
 def _close() -> None:
@@ -353,17 +379,28 @@ def _until(probe: Callable[[], bool], within_s: float, words: Callable[[], str])
         time.sleep(1.0)
 
 
-def _until_still(for_s: float = 30.0, within_s: float = 600.0) -> None:
-    """Until no landing table has grown and no topic that is landed has moved for a while."""
+def _until_still(for_s: float = 30.0, within_s: float = 900.0) -> None:
+    """Until for a while every job has run, the loader has kept up, and no table has got a row that is no marker: the collector marks on."""
     client = warehouse.reader()
     deadline, still_since, before = time.monotonic() + within_s, time.monotonic(), None
     while time.monotonic() - still_since < for_s:
-        rows = client.query("SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() ORDER BY name").result_rows
-        if rows != before:
+        rows = client.query("SELECT _table, count() FROM landed WHERE NOT marker GROUP BY _table ORDER BY _table").result_rows
+        moving = _moving()
+        if rows != before or moving:
             before, still_since = rows, time.monotonic()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"tables still grow after {within_s:.0f} s: {dict(rows)}")
+            raise TimeoutError(f"not still after {within_s:.0f} s: {', '.join(moving)}; {dict(rows)}")
         time.sleep(1.0)
+
+
+def _moving() -> list[str]:
+    """Jobs that do not run, and tables that have something to load."""
+    try:
+        running = {name for name, job in Cluster().jobs().items() if job.state == "RUNNING"}
+        idle = {job.flink_name for job in jobs().values()} - running
+        return sorted(idle) + [f"{entry['table']} by {entry['lag']}" for entry in _loader_tables() if entry["lag"] > MARKERS]
+    except (ClusterError, httpx.HTTPError) as error:
+        return [str(error)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -378,7 +415,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state_dir = Path("build/torture/state")
     with harness.namespace(NAMESPACE), harness.ground(SERVICES, state_dir):
         verdict = torture(given.seconds, given.seed, events)
-    result = harness.report("torture", FIGURES, [verdict.figures], harness.Options(seed=given.seed, runs=1, seconds=given.seconds))
+    result = harness.report(
+        "torture",
+        FIGURES,
+        [{**verdict.figures, "problems": verdict.problems}],
+        harness.Options(seed=given.seed, runs=1, seconds=given.seconds),
+    )
     fine = harness.show([result], {"torture": FIGURES})
     for problem in verdict.problems:
         sys.stdout.write(f"{problem}\n")

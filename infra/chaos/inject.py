@@ -34,6 +34,15 @@ class Processes:
         """The pid of a service, which is its group's too; None while it does not run."""
         return next((service["pid"] for service in self.status()["services"] if service["name"] == name), None)
 
+    def running(self, name: str, within_s: float = 120.0) -> int:
+        """The pid of a service, as soon as it has one: it may be dead from an earlier fault. ProcessLookupError where it stays dead."""
+        deadline = time.monotonic() + within_s
+        while (pid := self.pid(name)) is None:
+            if time.monotonic() > deadline:
+                raise ProcessLookupError(f"{name} does not run")
+            time.sleep(0.25)
+        return pid
+
     def act(self, name: str, action: str) -> None:
         """`kill`, `stop` or `start` a service, by way of the supervisor."""
         httpx.post(f"{self._url}/services/{name}/{action}", timeout=60.0).raise_for_status()
@@ -81,12 +90,10 @@ class Injector:
     def _on_service(self, fault: Fault) -> None:
         match fault.kind:
             case Kind.KILL:
+                self._processes.running(fault.target)
                 self._processes.act(fault.target, "kill")
             case Kind.FREEZE:
-                pid = self._processes.pid(fault.target)
-                if pid is None:
-                    raise ProcessLookupError(f"{fault.target} does not run")
-                freeze(pid, fault.for_s)
+                freeze(self._processes.running(fault.target), fault.for_s)
             case Kind.OUTAGE:
                 self._processes.act(fault.target, "stop")
                 time.sleep(fault.for_s)

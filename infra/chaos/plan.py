@@ -18,6 +18,8 @@ class Kind(StrEnum):
     FREEZE = "freeze"  # SIGSTOP, later SIGCONT: it wakes up in a world that has gone on without it
     OUTAGE = "outage"  # stopped in order, started again later
     REPLACE = "replace"  # frozen until its successor has taken over, then woken: a zombie
+    CRASH = "crash"  # killed at a chosen step
+    WAKE = "wake"  # asleep at a chosen step until others have taken over, then woken
     UPGRADE = "upgrade"  # stopped with a savepoint and started from it
 
 

@@ -19,11 +19,14 @@ AGAIN_S = 0.5
 
 
 class Viewers:
-    """`count` viewers on threads of their own. `taken` are the reports that the collector has answered 202 for, by sid and sn."""
+    """`count` viewers on threads of their own. `taken` are the reports that the collector has answered 202 for, by sid and sn.
+
+    `refused` says in words which right reports it did not want; their viewers watch no more.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         self.taken: set[tuple[str, int]] = set()
-        self.retries = 0
+        self.refused: list[str] = []
         self._stop = threading.Event()
         names = [f"viewer-{seed}-{number}" for number in range(count)]
         self._threads = [threading.Thread(target=self._watch, args=(name, random.Random(name)), daemon=True) for name in names]
@@ -44,12 +47,15 @@ class Viewers:
             for number in itertools.count():
                 sid = f"{name}-{number}"
                 for sn, keys in enumerate(_session(rng)):
-                    self._report(http, sid, sn, {**keys, "sid": sid, "sn": sn, "ts": time.time_ns() // 1_000_000})
-                    if self._stop.wait(rng.uniform(*PAUSE_S)):
+                    taken = self._report(http, sid, sn, {**keys, "sid": sid, "sn": sn, "ts": time.time_ns() // 1_000_000})
+                    if not taken or self._stop.wait(rng.uniform(*PAUSE_S)):
                         return
 
-    def _report(self, http: httpx.Client, sid: str, sn: int, keys: dict[str, object]) -> None:
-        """Send one report until it is taken, even when told to stop: what was never answered may have been stored or not."""
+    def _report(self, http: httpx.Client, sid: str, sn: int, keys: dict[str, object]) -> bool:
+        """Send one report until it is taken, even when told to stop: what was never answered may have been stored or not.
+
+        False where it is refused for good.
+        """
         url, line = f"{settings().edge.collector_url}/cmcd?target={TARGET}", cmcd.serialise(keys)
         while True:
             try:
@@ -58,10 +64,10 @@ class Viewers:
                 answer = None
             if answer is not None and answer.status_code == 202:
                 self.taken.add((sid, sn))
-                return
+                return True
             if answer is not None and answer.status_code not in (408, 429) and answer.status_code < 500:
-                raise RuntimeError(f"the collector refuses a right report ({answer.status_code}): {answer.text[:500]}")
-            self.retries += 1
+                self.refused.append(f"the collector refuses report {sn} of {sid} ({answer.status_code}): {answer.text[:500]}")
+                return False
             time.sleep(AGAIN_S)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from infra.stack.processes import die_with_parent
+from infra.base.children import die_with_parent
 from infra.stack.supervisor import StartFailed, tail
 
 Progress = Callable[[dict[str, Any]], None]

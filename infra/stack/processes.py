@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
@@ -12,13 +11,6 @@ RUN_MARK = "HEADRACE_RUN"
 """Environment variable that every process of one run inherits; it is how descendants are found, whoever adopted them."""
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel kills this process when the thread that forked it ends, so fork from a thread that lives long."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def rss_by_group() -> dict[int, int]:

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.base import log
+from infra.base.children import die_with_parent
 from infra.base.settings import settings
 from infra.stack import control, jars, jvm
-from infra.stack.processes import RUN_MARK, die_with_parent, kill_run, rss_by_group
+from infra.stack.processes import RUN_MARK, kill_run, rss_by_group
 from infra.stack.services import OCAS, NotReady, Service, Task, catalogue, watching
 from infra.stack.site import PortTaken, Site, choose
 

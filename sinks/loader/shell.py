@@ -142,15 +142,25 @@ class Track:
 
 
 class Shell:
-    """Loads `topics` until told to stop. `recovering`: names of topics of which stored ranges may come again."""
+    """Loads `topics` until told to stop. `recovering`: names of topics of which stored ranges may come again.
 
-    def __init__(self, topics: Iterable[Topic], recovering: frozenset[str] = frozenset(), clock: Clock | None = None) -> None:
+    `protocol` makes what drives a partition; the torture gives one that dies at a chosen step.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[Topic],
+        recovering: frozenset[str] = frozenset(),
+        clock: Clock | None = None,
+        protocol: Callable[..., Protocol] = Protocol,
+    ) -> None:
         self._log = log.get(__name__)
         self._clock = clock or WallClock()
         self._limits = settings().loader
         self._stale_s = settings().kafka.session_timeout_ms / 1000 / 2
         self._topics = {settings().topic(topic.name): topic for topic in topics}
         self._recovering = recovering
+        self._protocol = protocol
         registry = RegistryClient()
         self._tables = {name: LandingTable(topic, registry) for name, topic in self._topics.items()}
         self._letters = DeadLetters(registry)
@@ -177,6 +187,10 @@ class Shell:
             "trouble": self._trouble or None,
             "tables": tables([t.progress for t in list(self._tracks.values())], self._clock.now_ms()),
         }
+
+    def member_id(self) -> str:
+        """Who we are in the group; empty before it has taken us in."""
+        return str(self._consumer.memberid() or "")
 
     def ticked_s_ago(self) -> float:
         """Seconds since the loop went round."""
@@ -318,7 +332,7 @@ class Shell:
 
     def _begin(self, track: Track, offset: int, metadata: str | None) -> None:
         limits = Limits(self._limits.max_dead_ratio, self._limits.max_dead_consecutive)
-        protocol = Protocol(track.topic.name, track.partition, limits, recovering=track.topic.name in self._recovering)
+        protocol = self._protocol(track.topic.name, track.partition, limits, recovering=track.topic.name in self._recovering)
         try:
             intent = read_intent(metadata)
         except UnreadableIntent as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from infra.chaos.doomed import POINTS, Doomed, Point
 from infra.chaos.inject import Injector, Processes, freeze
 from infra.chaos.plan import CALM_AT_START_S, Fault, Kind, Menu, plan
 from infra.chaos.poison import poisons
@@ -18,6 +19,9 @@ from infra.chaos.recompute import difference
 from schemas.catalogue import catalogue
 from schemas.codec import BadFraming, BadPayload, Decoder, Encoder
 from schemas.envelope import Stamp, marker
+from sinks.loader.lane import Answer, Effect, Insert, Limits, Protocol, Refusal, Screen, Stored
+from sinks.loader.ranges import Committed
+from sinks.loader.recovery import Found
 from tests.kit import eventually
 
 MENU = (
@@ -89,6 +93,9 @@ class NoSupervisor(Processes):
     def pid(self, name: str) -> int | None:
         return self._pid if name == "service" else None
 
+    def running(self, name: str, within_s: float = 0.1) -> int:
+        return super().running(name, within_s)
+
     def act(self, name: str, action: str) -> None:
         self.acted.append((name, action))
 
@@ -132,5 +139,36 @@ def test_the_injector_does_what_the_plan_says_and_reports_what_it_could_not(slee
     injector.join()
     assert sorted(processes.acted) == [("service", "kill"), ("service", "start"), ("service", "stop")]
     assert own == [faults[2]]
-    assert [fault for fault, _ in injector.failed] == [faults[3], faults[4]]
+    assert {fault for fault, _ in injector.failed} == {faults[3], faults[4]}
     assert {fault.target for fault in injector.done} == {"service", "producer"}
+
+
+def steps(protocol: Protocol) -> list[Effect]:
+    """What a lane asks for while its second block holds a message that nobody can read."""
+    lane = protocol.run(Committed(0, None))
+    answers: dict[type, Any] = {Stored: Found([]), Screen: {4: Refusal("decode", "cut off")}}
+    blocks = iter([[0, 1, 2], [3, 4, 5], [6]])
+    effects, result = [], None
+    for _ in range(18):
+        effect = lane.send(result)
+        effects.append(effect)
+        match effect:
+            case Insert(offsets, _):
+                result = Refusal("decode", "cut off") if 4 in offsets else Answer.STORED
+                answers[Stored] = Found([3, 5]) if offsets == [3, 5] else answers[Stored]
+            case _ if type(effect).__name__ == "Fetch":
+                result = next(blocks)
+            case _:
+                result = answers.get(type(effect))
+    lane.close()
+    return effects
+
+
+@pytest.mark.parametrize("point", POINTS, ids=str)
+def test_a_doomed_lane_takes_the_same_steps_and_ends_at_each_of_them(point: Point) -> None:
+    ended = threading.Event()
+    limits = Limits(1.0, 1_000)
+    usual = steps(Protocol("t", 0, limits))
+    assert {type(effect).__name__ for effect in usual} >= {point.step}
+    assert steps(Doomed("t", 0, limits, point=point, end=ended.set)) == usual
+    assert ended.wait(5)
