@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
 from edge.pseudonym import pseudonym
-from edge.serve import CORS, serve
+from edge.serve import CORS, run, serve
 from infra.base import log
 from infra.base.registry import RegistryError, RegistryUnavailable
 from infra.base.settings import Settings, settings
@@ -322,4 +322,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

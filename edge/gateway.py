@@ -32,7 +32,7 @@ from starlette.routing import Route
 
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
-from edge.serve import CORS, serve
+from edge.serve import CORS, run, serve
 from edge.titles import Title, Titles
 from infra.base import log
 from infra.base.registry import RegistryClient
@@ -241,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

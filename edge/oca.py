@@ -35,7 +35,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge.outbox import Outbox
-from edge.serve import CORS, serve
+from edge.serve import CORS, run, serve
 from edge.store import Found, Store, Unsatisfiable, byte_range, cid
 from infra.base import log
 from infra.base.settings import settings
@@ -281,4 +281,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,10 +1,16 @@
-"""Serving: one ASGI application on the address that the settings give, until SIGTERM or SIGINT asks it to end."""
+"""Serving: one ASGI application on the address that the settings give, until SIGTERM or SIGINT asks it to end.
+
+A service's module ends with `run(main)`, and its `main` calls `serve` inside what it has to close.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -25,6 +31,21 @@ CORS = Middleware(
     max_age=86_400,
 )
 """Browsers on any page may use the edge: no cookie or credential is involved."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Be the process of a service: call `main`, and when it returns leave with code 0. What `main` raises ends the process the usual way.
+
+    The process is left without finalising the interpreter, as granian's own worker processes are. Threads of granian's outlive its
+    server: one waits for work until the last request is dropped, and a request in a reference cycle is dropped by the finalisation
+    itself. A thread that then asks for the GIL is ended by CPython with pthread_exit, and a thread that Rust has started cannot be
+    unwound: "panic in a function that cannot unwind", and the process aborts. By now `main` has closed what matters.
+    """
+    main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def serve(app: ASGIApp, url: str, ending: Callable[[], None] = lambda: None) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge.oca import Oca
-from edge.serve import CORS, serve
+from edge.serve import CORS, run, serve
 from edge.store import Store
 from schemas import cmcd
 from streams.playback import qoe
@@ -81,4 +81,4 @@ def double(url: str, folder: Path) -> Starlette:
 
 if __name__ == "__main__":
     address = f"http://127.0.0.1:{sys.argv[1]}"
-    serve(double(address, Path(sys.argv[2])), address)
+    run(lambda: serve(double(address, Path(sys.argv[2])), address))

@@ -59,6 +59,36 @@ def test_a_cache_server_serves_without_kafka_over_real_http_and_ends_when_asked(
     assert len((tmp_path / "logs/oca-1.access.jsonl").read_text().splitlines()) == 4
 
 
+def test_a_service_leaves_without_finalising_the_interpreter() -> None:
+    """Or a thread of the server's that asks for the GIL at the wrong moment aborts the process."""
+    service = """
+import builtins, os, sys
+from starlette.applications import Starlette
+from edge.serve import run, serve
+from infra.base import log
+
+class Last:
+    write = os.write
+    def __del__(self):
+        self.write(1, b"finalised")
+
+builtins.last = Last()
+log.configure("last")
+
+def main():
+    serve(Starlette(), sys.argv[1])
+    print("closed")
+
+run(main)
+"""
+    url = f"http://127.0.0.1:{free_port()}"
+    process = subprocess.Popen([sys.executable, "-c", service, url], stdout=subprocess.PIPE)
+    eventually(lambda: httpx.get(url).status_code == 404)
+    process.terminate()
+    assert process.communicate(timeout=20)[0] == b"closed\n"
+    assert process.returncode == 0
+
+
 def test_an_address_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
