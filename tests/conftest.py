@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from infra.base.settings import Settings, settings
+from infra.base.settings import Settings, environment, settings
 from infra.stack.local import LocalStack
 from tests import kit
 
@@ -19,13 +18,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     local.start(tied=True)
     try:
         local.wait_ready()
-        os.environ["HEADRACE_STATE_DIR"] = str(local.state_dir)
-        settings.cache_clear()
-        yield settings()
+        with environment({"HEADRACE_STATE_DIR": str(local.state_dir)}):
+            yield settings()
     finally:
         local.end_started()
-        os.environ.pop("HEADRACE_STATE_DIR", None)
-        settings.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-
-from infra.base.settings import settings
 
 T = TypeVar("T")
 
@@ -44,17 +41,3 @@ def vectors(name: str) -> Path:
     if not folder.exists():
         pytest.skip(f"outside vectors are not beside this checkout: {name}")
     return folder
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Let this process's settings, and its children's, see `values`, and put back what was there."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    settings.cache_clear()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        settings.cache_clear()

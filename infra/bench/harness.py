@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from infra.base.settings import settings
+from infra.base.settings import environment, settings
 from infra.stack.local import LocalStack
 
 OUT = Path("build/bench")
@@ -83,35 +83,20 @@ def ground(only: str, state_dir: Path | None = None, keep: bool = False) -> Iter
         raise SystemExit(f"another benchmark runs in {stack.state_dir}: wait for it, or end it")
     if not keep:
         subprocess.run(["rm", "-rf", str(stack.state_dir)], check=True)
-    before = dict(os.environ)
-    os.environ["HEADRACE_STATE_DIR"] = str(stack.state_dir)
-    console.print(f"[dim]starting {only} …[/dim]")
-    try:
-        stack.start(["--only", only] if only else [], tied=True)
-        stack.wait_ready()
-        settings.cache_clear()
-        yield stack
-    finally:
-        stack.end_started()
-        os.environ.clear()
-        os.environ.update(before)
-        settings.cache_clear()
+    with environment({"HEADRACE_STATE_DIR": str(stack.state_dir)}):
+        console.print(f"[dim]starting {only} …[/dim]")
+        try:
+            stack.start(["--only", only] if only else [], tied=True)
+            stack.wait_ready()
+            settings.cache_clear()  # the addresses are there now
+            yield stack
+        finally:
+            stack.end_started()
 
 
-@contextmanager
-def namespace(name: str) -> Iterator[None]:
+def namespace(name: str) -> AbstractContextManager[None]:
     """Let this process's settings, and its children's, speak of namespace `name`."""
-    before = os.environ.get("HEADRACE_NAMESPACE")
-    os.environ["HEADRACE_NAMESPACE"] = name
-    settings.cache_clear()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HEADRACE_NAMESPACE"]
-        else:
-            os.environ["HEADRACE_NAMESPACE"] = before
-        settings.cache_clear()
+    return environment({"HEADRACE_NAMESPACE": name})
 
 
 def record(path: Path, events: int, options: Options, *more: str) -> Path:

@@ -9,7 +9,6 @@ log in which neither the start nor the end shows.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from confluent_kafka import TopicPartition
 
 from infra.base import kafka
-from infra.base.settings import settings
+from infra.base.settings import environment, settings
 from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
 from infra.stack import jvm
 from schemas.catalogue import catalogue
@@ -52,8 +51,7 @@ NOTHING_KEPT = {DISCARDED: flink_table(catalogue().topic(DISCARDED), {"connector
 def run(options: Options) -> list[dict[str, float]]:
     """One mapping of figures per run; all of them read one topic."""
     runs = []
-    with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "jobs") as stack:
-        os.environ.update(jvm.client_environment())
+    with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "jobs") as stack, environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
         log = record(stack.state_dir / "log", options.events or EVENTS, options, *DISORDER)
         events = replay(log, namespace=settings().namespace).records

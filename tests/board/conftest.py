@@ -14,10 +14,11 @@ import httpx2 as httpx
 import pytest
 
 from infra.base import warehouse as clients
+from infra.base.settings import environment
 from schemas.catalogue import catalogue
 from sinks import migrate
 from tests.board.rows import Evening, evening
-from tests.kit import environment, eventually
+from tests.kit import eventually
 
 MINUTE_MS = 60_000
 

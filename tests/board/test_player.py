@@ -11,12 +11,13 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from infra.base.settings import environment
 from producers.encoders import encode
 from producers.encoders.titles import Rung, Title
 from tests.board.browser import browser, page, until
 from tests.board.conftest import free_port, running
 from tests.board.watching import assert_agree, network, press_play, seen
-from tests.kit import environment, eventually
+from tests.kit import eventually
 
 pytestmark = pytest.mark.browser
 
