@@ -24,8 +24,8 @@ MINUTE_MS = 60_000
 
 
 @pytest.fixture(scope="package")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
-    """A running warehouse with all tables and half an hour of plays that ends now; `settings()` point at it."""
+def open_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
+    """A running warehouse with all tables, and an evening that began half an hour ago; `settings()` point at it."""
     state_dir = tmp_path_factory.mktemp("board")
     url = f"http://127.0.0.1:{free_port()}"
     env = {
@@ -35,16 +35,19 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
         "HEADRACE_EDGE__SUPERVISOR_URL": "",
     }
     with environment(env), running("sinks.warehouse", f"{url}/healthz"):
-        client = clients.writer("default")
-        migrate.migrate(client, catalogue().landed(), migrate.objects())
-        now_ms = time.time_ns() // 1_000_000
-        rows = evening(now_ms - 30 * MINUTE_MS, now_ms)
-        rows.store(clients.writer())
-        yield rows
+        migrate.migrate(clients.writer("default"), catalogue().landed(), migrate.objects())
+        yield evening(now_ms() - 30 * MINUTE_MS, now_ms() + 30 * MINUTE_MS)
+
+
+@pytest.fixture
+def warehouse(open_evening: Evening) -> Evening:
+    """The evening as it is now: its rows up to this moment are in the warehouse, whichever tests ran before."""
+    open_evening.go_on(clients.writer(), now_ms())
+    return open_evening
 
 
 @pytest.fixture(scope="package")
-def board(warehouse: Evening) -> Iterator[str]:
+def board(open_evening: Evening) -> Iterator[str]:
     """The address of a running board over that warehouse."""
     if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
         pytest.skip("the page's libraries are not installed: run `headrace setup`")
@@ -64,6 +67,11 @@ def running(module: str, health: str) -> Iterator[None]:
     finally:
         process.terminate()
         assert process.wait(15) == 0, f"{module} did not end cleanly"
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def free_port() -> int:

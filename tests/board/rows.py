@@ -25,26 +25,30 @@ Row = dict[str, Any]
 
 @dataclass
 class Evening:
-    """Rows by topic."""
+    """What happens by topic: `rows` have been stored, the rest is still to come."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    _coming: dict[str, list[Row]] = field(default_factory=dict)
     _seq: int = 0
 
     def add(self, topic: str, at_ms: int, /, **values: Any) -> None:
-        """One event, stored 400 ms after it happened."""
+        """One event, to be stored some 400 ms after it happens."""
         self._seq += 1
         envelope = {"event_id": f"{topic}-{self._seq}", "event_time": _time(at_ms), "producer_id": "rows", "epoch": 1, "seq": self._seq}
         position = {
             "topic_partition": self._seq % 4, "topic_offset": self._seq,
             "topic_time": _time(at_ms + 20), "ingested_at": _time(at_ms + 20 + 200 + self._seq * 37 % 400),
         }  # fmt: skip
-        self.rows.setdefault(topic, []).append({**position, **envelope, **values})
+        self._coming.setdefault(topic, []).append({**position, **envelope, **values})
 
-    def store(self, client: Any) -> None:
-        """Insert everything into the landing tables of the client's database."""
-        for topic, rows in self.rows.items():
+    def go_on(self, client: Any, until_ms: int) -> None:
+        """Insert what has arrived by then, and has not been inserted yet, into the landing tables of the client's database."""
+        for topic, coming in self._coming.items():
+            arrived = [row for row in coming if row["ingested_at"] <= _time(until_ms)]
+            self._coming[topic] = [row for row in coming if row["ingested_at"] > _time(until_ms)]
+            self.rows.setdefault(topic, []).extend(arrived)
             by_columns: dict[tuple[str, ...], list[Row]] = {}
-            for row in rows:
+            for row in arrived:
                 by_columns.setdefault(tuple(row), []).append(row)
             for columns, alike in by_columns.items():
                 client.insert(catalogue().topic(topic).table, [list(row.values()) for row in alike], column_names=columns)

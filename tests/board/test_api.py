@@ -26,7 +26,7 @@ def test_boards_tell_everything_about_their_panels(board: str) -> None:
         assert panel["sql"].startswith(("SELECT", "WITH"))
 
 
-def test_a_panel_comes_column_by_column(board: str) -> None:
+def test_a_panel_comes_column_by_column(board: str, warehouse: Evening) -> None:
     answer = httpx.get(f"{board}/api/panel/quality_of_experience/startup_time", params=last(15)).json()
     assert answer["columns"] == ["t", "p50", "p95"]
     assert answer["step_s"] == 10
@@ -52,7 +52,7 @@ def test_what_cannot_be_answered_is_refused_in_words(board: str, path: str, para
     assert words in answer.json()["error"]
 
 
-def test_live_sends_each_panel_once_then_only_what_changed(board: str) -> None:
+def test_live_sends_each_panel_once_then_only_what_changed(board: str, warehouse: Evening) -> None:
     seen: list[str] = []
     ticks = 0
     with httpx.stream("GET", f"{board}/api/live/pipeline", params={"span_s": 3600}, timeout=30) as answer:

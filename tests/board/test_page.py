@@ -21,8 +21,8 @@ def chrome() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(chrome: Any, board: str) -> Iterator[Any]:
-    """The board, with every panel answered."""
+def opened(chrome: Any, board: str, warehouse: Evening) -> Iterator[Any]:
+    """The board over what has happened up to now, with every panel answered."""
     with page(chrome) as tab:
         tab.goto(board)
         until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the warehouse')")
@@ -93,7 +93,7 @@ def test_dark_and_light(chrome: Any, board: str) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 820, 1920])
-def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, width: int) -> None:
+def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, warehouse: Evening, width: int) -> None:
     with page(chrome, viewport={"width": width, "height": 900}) as tab:
         tab.goto(board)
         tab.wait_for_selector(".panel .figure b")

@@ -49,7 +49,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def board(edge: str, warehouse: Any) -> Iterator[str]:
+def board(edge: str, open_evening: Any) -> Iterator[str]:
     """A board whose gateway, cache server and collector are the double."""
     if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
         pytest.skip("the page's libraries are not installed: run `headrace setup`")
