@@ -120,6 +120,29 @@ def test_leaving_the_page_quits_the_session(chrome: Any, board: str, edge: str) 
     assert states(found)[-1] == "q"
 
 
+@pytest.mark.parametrize("sta", ["e", "f", "q"])
+def test_the_state_that_closes_a_session_is_sent_at_once_with_all_that_waits(chrome: Any, board: str, sta: str) -> None:
+    """Or a viewer who closes the tab at the end of a film would have fallen silent."""
+    with page(chrome) as tab:
+        tab.goto(f"{board}/watch")
+        before, after = tab.evaluate(
+            """async (sta) => {
+              const { Reporter } = await import("/static/cmcd.js");
+              const bodies = [];
+              window.fetch = (url, { body }) => (bodies.push(body), new Promise(() => {}));
+              const reporter = new Reporter("/cmcd", { sid: "s" });
+              reporter.report("ps", 0, { sta: "p" });
+              const before = [...bodies];
+              reporter.report("ps", 1, { sta });
+              return [before, bodies];
+            }""",
+            sta,
+        )
+    assert before == []
+    assert [line.split(",")[-2] for line in after[0].splitlines()] == ["ts=0", "ts=1"]
+    assert len(after) == 1
+
+
 def test_a_pause_is_no_rebuffering(chrome: Any, board: str, edge: str) -> None:
     with page(chrome) as tab:
         sid = press_play(tab, board, "clip")

@@ -16,7 +16,7 @@ from producers.emit import Emitter
 from producers.encoders import encode, events
 from tests.board import touring
 from tests.board.browser import browser, page, until
-from tests.board.watching import Seen, assert_agree, network, press_play, seen
+from tests.board.watching import Seen, acknowledged, assert_agree, network, press_play, seen
 from tests.kit import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
@@ -67,6 +67,7 @@ def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -
                 tab.evaluate("document.querySelector('video').playbackRate = 2")
             for sid, tab in zip(sids, tabs, strict=True):
                 until(tab, "witness.some(([name]) => name === 'ended')", within=240)
+                acknowledged(tab)
                 witnessed[sid] = seen(tab)
     assert len(witnessed) == SESSIONS
     assert sum(one.rebuffer_count for one in witnessed.values()) > 0, "the narrow networks provoked no rebuffering"

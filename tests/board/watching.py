@@ -62,6 +62,11 @@ def seen(tab: Any) -> Seen:
     return Seen.of([(name, at) for name, at in tab.evaluate("witness")])
 
 
+def acknowledged(tab: Any) -> None:
+    """Wait until the player's page says that the closing state is in Kafka: a tab that is closed by the test sends nothing more."""
+    until(tab, "[...document.querySelectorAll('.reports [data-status=\"202\"]')].some(({ title }) => /(^|,)sta=[efq](,|$)/.test(title))")
+
+
 def assert_agree(quality: dict[str, Any], witness: Seen) -> None:
     """The session's quality is what the video element went through, to 100 ms."""
     told = {name: quality[name] for name in ("startup_ms", "rebuffer_count", "rebuffer_ms", "end_reason")}

@@ -7,6 +7,7 @@
 const TOKENS = new Set(["e", "ot", "sf", "st", "sta"]);
 const LISTS = new Set(["bl", "br", "bsa", "bsda", "mtp", "tb", "ec"]);
 const HUNDREDS = new Set(["bl", "mtp"]);
+const CLOSING = new Set(["e", "f", "q"]);
 const LINGER_MS = 400;
 const BATCH = 50;
 const KEPT = 2000;
@@ -43,27 +44,32 @@ export class Reporter {
     this.told = told;
     this.sn = 0;
     this.lines = [];
+    this.timer = null;
     this.sending = false;
   }
 
-  /** Event `e` at `ts`, ms since 1970, with further keys by their CMCD names. */
+  /** Event `e` at `ts`, ms since 1970, with further keys by their CMCD names. It waits a moment for company; the state that closes the
+      session does not, and takes along what waits: nothing follows it, and the page may be gone in a moment. */
   report(e, ts, keys = {}) {
     this.lines.push(serialise({ ...this.shared, ...keys, e, ts: Math.round(ts), sn: this.sn++ }));
     if (this.lines.length > KEPT) this.lines.shift();
-    if (!this.sending) {
-      this.sending = true;
-      setTimeout(() => this.send(), LINGER_MS);
-    }
+    if (e === "ps" && CLOSING.has(keys.sta)) this.send();
+    else this.timer ??= setTimeout(() => this.send(), LINGER_MS);
   }
 
   /** Send until nothing is left. A batch stays in the queue until it was taken or refused by content: a retry is known by its sn. */
   async send() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    if (this.gone && this.lines.length) post(this.url, this.lines.splice(0), true);
+    if (this.gone || this.sending) return;
+    this.sending = true;
     let pause = 500;
     while (this.lines.length && !this.gone) {
       const batch = this.lines.slice(0, BATCH);
       const { status, retryAfter } = await post(this.url, batch);
       if ((status >= 200 && status < 300) || (status >= 400 && status < 500 && status !== 408 && status !== 429)) {
-        this.lines.splice(0, batch.length);
+        this.lines = this.lines.filter((line) => !batch.includes(line)); // the oldest may have been dropped meanwhile
         batch.forEach((line) => this.told(line, status));
         pause = 500;
       } else {
@@ -74,10 +80,9 @@ export class Reporter {
     this.sending = false;
   }
 
-  /** The page goes away: hand everything to the browser, which sends it after the page has gone. */
+  /** The page goes away: from now on everything is handed to the browser, which sends it after the page has gone. */
   leave() {
     this.gone = true;
-    if (this.lines.length) post(this.url, this.lines.splice(0), true);
   }
 }
 

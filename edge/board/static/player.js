@@ -38,7 +38,7 @@ export class Player extends EventTarget {
     for (const name of ["pointerdown", "pointermove", "pointerup", "keydown"]) {
       video.addEventListener(name, (event) => (event.type !== "pointermove" || event.buttons) && (this.touched = moment(event)));
     }
-    addEventListener("pagehide", (event) => this.session?.quit(moment(event)));
+    addEventListener("pagehide", (event) => this.session?.leave(moment(event)));
     setInterval(() => this.session?.beat(), HEARTBEAT_MS);
   }
 
@@ -59,7 +59,7 @@ export class Player extends EventTarget {
 
   /** Leave the session, if there is one. */
   stop() {
-    this.session?.quit(performance.timeOrigin + performance.now());
+    this.session?.turn("q", performance.timeOrigin + performance.now());
     this.session?.dash.destroy();
     this.session = null;
     this.changed();
@@ -218,9 +218,11 @@ class Session {
     if (!this.closed) this.reporter.report("t", Date.now(), this.status());
   }
 
-  quit(at) {
-    this.turn("q", at);
+  /** The page goes away. */
+  leave(at) {
     this.reporter.leave();
+    this.turn("q", at);
+    this.reporter.send();
   }
 }
 
