@@ -18,6 +18,7 @@ table: any. timeline: `at`, then any.
 
 Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), filters `{oca:String}`, `{device:String}`,
 `{title:String}` with '' for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text.
+`{chosen}` stands for "as the filters say", over columns of the names oca, device and title.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ TYPES = {
     "sid": "String",
 }
 FILTERS = ("oca", "device", "title")
+CHOSEN = " AND ".join(f"({{{name}:String}} = '' OR {name} = {{{name}:String}})" for name in FILTERS)
 
 
 class PanelError(Exception):
@@ -145,7 +147,7 @@ def parse(board: str, file_name: str, text: str) -> Panel:
         if not entry:
             break
         header[entry[1]] = entry[2]
-    sql = "\n".join(lines[len(header) :]).strip().removesuffix(";")
+    sql = "\n".join(lines[len(header) :]).strip().removesuffix(";").replace("{chosen}", CHOSEN)
     for key in ("title", "question", "show", "empty"):
         if not header.get(key):
             raise PanelError(f"{where}: say `-- {key}: …` in the header")

@@ -78,7 +78,7 @@ def test_a_session_opens_with_its_timeline(opened: Any, warehouse: Evening) -> N
 def test_each_panel_shows_its_sql(opened: Any) -> None:
     opened.hover("#quality_of_experience-plays")
     opened.click("#quality_of_experience-plays button")
-    assert "FROM qoe_sessions" in opened.inner_text("#sql pre")
+    assert "FROM closed_sessions" in opened.inner_text("#sql pre")
 
 
 def test_dark_and_light(chrome: Any, board: str) -> None:

@@ -51,7 +51,7 @@ def test_is_empty_where_nothing_happened(panel: Panel, warehouse: Evening) -> No
     assert dashboards.run(panel, clients.reader(), {**before, **extra}).rows == 0
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1 AS value FROM playback_reports", "SELECT startup AS value FROM qoe_sessions"])
+@pytest.mark.parametrize("sql", ["SELECT 1 AS value FROM playback_reports", "SELECT startup AS value FROM closed_sessions"])
 def test_unknown_tables_and_columns_are_refused(sql: str, warehouse: Evening) -> None:
     wrong = parse("b", "01_p.sql", HEADER + sql)
     with pytest.raises(DatabaseError, match=r"UNKNOWN_TABLE|UNKNOWN_IDENTIFIER"):
@@ -93,6 +93,12 @@ def test_a_header_says_everything() -> None:
     assert (panel.name, panel.unit, panel.width) == ("p", "ms", 4)
     assert [(t.level, t.value) for t in panel.thresholds] == [("warn", 2.0), ("bad", 4.5)]
     assert panel.sql == "SELECT {from:DateTime64(3, 'UTC')} AS value"
+
+
+def test_chosen_stands_for_every_filter() -> None:
+    panel = parse("b", "07_p.sql", HEADER + "SELECT 1 AS value FROM closed_sessions WHERE {chosen}")
+    assert set(panel.params) == set(dashboards.FILTERS)
+    assert "{oca:String} = '' OR oca = {oca:String}" in panel.sql
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_show(checkout: Path, what: str) -> None:
     if what == "avsc":
         assert json.loads(told.stdout)["name"] == "QoeSession"
     if what == "users":
-        assert "table playback_qoe_session, and with it table qoe_sessions; panels" in told.stdout
+        assert "table playback_qoe_session, and with it tables closed_sessions, qoe_sessions; panels" in told.stdout
 
 
 def test_an_unknown_topic_is_refused(checkout: Path) -> None:
@@ -84,7 +84,7 @@ def test_check_names_field_table_and_panel(checkout: Path) -> None:
     told = headrace(checkout, "check")
     assert told.returncode == 1
     assert "rebuffer_ms: long cannot be read as string; the new version cannot read events of main in git (backward, type)" in told.stderr
-    assert "breaks table playback_qoe_session, and with it table qoe_sessions; panels " in told.stderr
+    assert "breaks table playback_qoe_session, and with it tables closed_sessions, qoe_sessions; panels " in told.stderr
     assert "quality_of_experience/rebuffer_ratio" in told.stderr
 
 

@@ -12,14 +12,12 @@ FROM (
     sid,
     argMaxIf(sta, (event_time, sn), sta IS NOT NULL) AS play_state,
     max(topic_time) AS last_seen,
-    anyLast(cid) AS cid,
-    anyLast(device_type) AS device_type,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca_id
+    anyLast(cid) AS title,
+    anyLast(device_type) AS device,
+    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca
   FROM playback_report
   WHERE NOT marker AND topic_time <= {to:DateTime64(3, 'UTC')} AND topic_time > {to:DateTime64(3, 'UTC')} - INTERVAL 1 DAY
   GROUP BY sid
 )
-WHERE ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
+WHERE {chosen}
 HAVING count() > 0

@@ -8,10 +8,7 @@
 SELECT
   quantileExact(0.95)(startup_ms) AS value,
   quantileExact(0.5)(startup_ms) AS median_ms
-FROM qoe_sessions
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
-  AND startup_ms IS NOT NULL
-HAVING count() > 0
+  AND {chosen}
+HAVING count(startup_ms) > 0

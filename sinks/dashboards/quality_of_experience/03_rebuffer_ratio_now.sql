@@ -6,11 +6,9 @@
 -- empty: no session has closed yet
 -- width: 2
 SELECT
-  sum(rebuffer_ms) / (sum(playing_ms) + sum(rebuffer_ms)) AS value,
+  sum(rebuffer_ms) / sum(viewing_ms) AS value,
   sum(rebuffer_count) AS rebufferings
-FROM qoe_sessions
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
-HAVING sum(playing_ms) + sum(rebuffer_ms) > 0
+  AND {chosen}
+HAVING sum(viewing_ms) > 0

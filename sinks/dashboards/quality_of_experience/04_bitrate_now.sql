@@ -5,12 +5,10 @@
 -- empty: no session has closed yet
 -- width: 2
 SELECT
-  sum(time_weighted_bitrate_kbps * playing_ms) / sum(playing_ms) AS value,
+  avgWeighted(bitrate_kbps, playing_ms) AS value,
   avg(switches) AS switches_per_play
-FROM qoe_sessions
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
-  AND time_weighted_bitrate_kbps IS NOT NULL
+  AND {chosen}
+  AND bitrate_kbps IS NOT NULL
 HAVING sum(playing_ms) > 0

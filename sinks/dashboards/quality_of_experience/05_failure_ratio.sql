@@ -6,11 +6,9 @@
 -- empty: no session has closed yet
 -- width: 2
 SELECT
-  countIf(failed_start OR exit_before_video_start OR in_play_failure) / count() AS value,
-  countIf(failed_start OR exit_before_video_start OR in_play_failure) AS failed
-FROM qoe_sessions
+  countIf(failed) / count() AS value,
+  countIf(failed) AS failed_plays
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
+  AND {chosen}
 HAVING count() > 0

@@ -7,9 +7,7 @@
 SELECT
   count() AS value,
   sum(playing_ms) / 1000 AS watched_s
-FROM qoe_sessions
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
+  AND {chosen}
 HAVING count() > 0

@@ -9,17 +9,15 @@ WITH sessions AS (
     sid,
     greatest(min(event_time), {from:DateTime64(3, 'UTC')}) AS first_seen,
     least(max(event_time), {to:DateTime64(3, 'UTC')}) AS last_seen,
-    anyLast(cid) AS cid,
-    anyLast(device_type) AS device_type,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca_id
+    anyLast(cid) AS title,
+    anyLast(device_type) AS device,
+    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca
   FROM playback_report
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} - INTERVAL 1 HOUR AND event_time < {to:DateTime64(3, 'UTC')}
   GROUP BY sid
   HAVING max(event_time) >= {from:DateTime64(3, 'UTC')}
 ),
-chosen AS (SELECT * FROM sessions WHERE ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})),
+chosen AS (SELECT * FROM sessions WHERE {chosen}),
 spans AS (
   SELECT sid, arrayJoin(range(intDiv(toUnixTimestamp(first_seen), {step_s:UInt32}), intDiv(toUnixTimestamp(last_seen), {step_s:UInt32}) + 1)) AS bucket
   FROM chosen

@@ -8,11 +8,9 @@ SELECT
   toStartOfInterval(ended_at, toIntervalSecond({step_s:UInt32})) AS t,
   quantileExact(0.5)(startup_ms) AS p50,
   quantileExact(0.95)(startup_ms) AS p95
-FROM qoe_sessions
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
+  AND {chosen}
   AND startup_ms IS NOT NULL
 GROUP BY t
 ORDER BY t

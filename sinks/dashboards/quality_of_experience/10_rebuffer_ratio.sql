@@ -6,12 +6,10 @@
 -- empty: no session has closed in this range
 SELECT
   toStartOfInterval(ended_at, toIntervalSecond({step_s:UInt32})) AS t,
-  sum(rebuffer_ms) / (sum(playing_ms) + sum(rebuffer_ms)) AS rebuffer_ratio
-FROM qoe_sessions
+  sum(rebuffer_ms) / sum(viewing_ms) AS rebuffer_ratio
+FROM closed_sessions
 WHERE ended_at >= {from:DateTime64(3, 'UTC')} AND ended_at < {to:DateTime64(3, 'UTC')}
-  AND ({title:String} = '' OR cid = {title:String})
-  AND ({device:String} = '' OR device_type = {device:String})
-  AND ({oca:String} = '' OR oca_id = {oca:String})
+  AND {chosen}
 GROUP BY t
-HAVING sum(playing_ms) + sum(rebuffer_ms) > 0
+HAVING sum(viewing_ms) > 0
 ORDER BY t

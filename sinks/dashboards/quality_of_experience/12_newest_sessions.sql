@@ -7,9 +7,9 @@
 SELECT
   seen.sid AS sid,
   seen.started_at AS started_at,
-  seen.cid AS title,
-  seen.device_type AS device,
-  seen.oca_id AS oca,
+  seen.title AS title,
+  seen.device AS device,
+  seen.oca AS oca,
   multiIf(
     quality.failed_start, 'failed to start', quality.exit_before_video_start, 'given up', quality.in_play_failure, 'broke in play',
     quality.sid != '', 'closed',
@@ -19,15 +19,15 @@ SELECT
   ifNull(quality.startup_ms, seen.start_delay_ms) AS startup_ms,
   if(quality.sid != '', quality.rebuffer_count, seen.rebufferings) AS rebufferings,
   if(quality.sid != '', quality.rebuffer_ms, NULL) AS rebuffer_ms,
-  ifNull(quality.time_weighted_bitrate_kbps, seen.bitrate_kbps) AS bitrate_kbps,
+  ifNull(quality.bitrate_kbps, seen.bitrate_kbps) AS bitrate_kbps,
   seen.reports AS reports
 FROM (
   SELECT
     sid,
     min(event_time) AS started_at,
-    anyLast(cid) AS cid,
-    anyLast(device_type) AS device_type,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca_id,
+    anyLast(cid) AS title,
+    anyLast(device_type) AS device,
+    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca,
     argMaxIf(sta, (event_time, sn), sta IS NOT NULL) AS play_state,
     max(msd_ms) AS start_delay_ms,
     argMaxIf(br_kbps, event_time, br_kbps IS NOT NULL) AS bitrate_kbps,
@@ -36,10 +36,8 @@ FROM (
   FROM playback_report
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
   GROUP BY sid
+  HAVING {chosen}
 ) AS seen
-LEFT JOIN qoe_sessions AS quality ON quality.sid = seen.sid
-WHERE ({title:String} = '' OR seen.cid = {title:String})
-  AND ({device:String} = '' OR seen.device_type = {device:String})
-  AND ({oca:String} = '' OR seen.oca_id = {oca:String})
+LEFT JOIN closed_sessions AS quality ON quality.sid = seen.sid
 ORDER BY started_at DESC
 LIMIT 40
