@@ -16,11 +16,13 @@ Only content is a reason to refuse. While the registry does not answer, the batc
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,10 @@ MAX_BATCH = 5_000
 LINGER_S = 0.2
 TRANSACTION_TIMEOUT_MS = 30_000
 """How long the transaction of a killed guard may block readers, if no successor ends it sooner."""
+OFFSETS_S = 30
+"""How long the group's coordinator may take to accept the offsets of a transaction."""
+STUCK_S = 45.0
+"""librdkafka ignores OFFSETS_S when the coordinator was restarted meanwhile (its issues 5456 and 5511) and waits for ever."""
 RETRY_S = 1.0
 TAKEN_OVER = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)
 UNKNOWN_FOR_S = 5.0
@@ -244,7 +250,9 @@ class Guard:
                 else:
                     letter = dead_letter(door.topic.door_name, message, refusal)
                     self._produce(producer, settings().topic(DEAD_LETTERS), dead_letters(letter), letter["topic"].encode(), None)
-            producer.send_offsets_to_transaction([TopicPartition(t, p, offset) for (t, p), offset in ends.items()], membership, 30)
+            with _ending_if_stuck():
+                positions = [TopicPartition(t, p, offset) for (t, p), offset in ends.items()]
+                producer.send_offsets_to_transaction(positions, membership, OFFSETS_S)
             _insist(producer.commit_transaction)
         except KafkaException as error:
             if error.args[0].fatal():
@@ -289,6 +297,26 @@ class Guard:
                 producer.poll(0.1)
             else:
                 return
+
+
+@contextmanager
+def _ending_if_stuck() -> Iterator[None]:
+    """Runs a call that nothing can interrupt, and ends the process when it takes longer than STUCK_S.
+
+    That is safe: the next incarnation takes the transactional id over, which aborts the transaction, and reads the batch again.
+    """
+    watchdog = threading.Timer(STUCK_S, _end)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _end() -> None:
+    log.get(__name__).error("offsets were neither accepted nor refused: ending, so that the next incarnation goes on", after_s=STUCK_S)
+    os._exit(1)
 
 
 def _insist(step: Callable[[float], None]) -> None:

@@ -182,6 +182,40 @@ def test_while_the_registry_is_away_nothing_moves_and_nothing_is_refused(cluster
         eventually(lambda: guard.status() == (True, {"waiting_for": None, "forwarded": 2, "dead_letters": {"unknown_schema": 1}}))
 
 
+class StuckOnce:
+    """A producer that hangs where it hands the offsets over, as librdkafka does (issue 5456), until `freed`."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self.freed = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def send_offsets_to_transaction(self, *arguments: Any) -> None:
+        assert self.freed.wait(30)
+        self._producer.send_offsets_to_transaction(*arguments)
+
+
+def test_a_guard_whose_offsets_are_never_answered_ends(
+    cluster: MockCluster, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = module.kafka.producer
+    stuck: list[StuckOnce] = []
+
+    def producer(**options: Any) -> StuckOnce:
+        stuck.append(StuckOnce(make(**options)))
+        return stuck[-1]
+
+    monkeypatch.setattr(module, "STUCK_S", 0.05)
+    monkeypatch.setattr(module.kafka, "producer", producer)
+    monkeypatch.setattr(module, "_end", lambda: stuck[0].freed.set())
+    put(cluster, event(registry))
+    with running(registry):
+        cluster.messages(REPORT.name, 1)
+    assert stuck[0].freed.is_set()
+
+
 def test_the_status_page_answers(cluster: MockCluster, free_url: str) -> None:
     told: dict[str, Any] = {"forwarded": 3}
     ready = True
