@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Cluster:
     def __init__(self, url: str | None = None, timeout_s: float = 30.0) -> None:
         self.url = (url or settings().flink.rest_url).rstrip("/")
         self._http = httpx.Client(timeout=timeout_s)
+        weakref.finalize(self, self._http.close)
 
     def jobs(self) -> dict[str, Running]:
         """The newest job of each name."""

@@ -37,10 +37,11 @@ def deploy(
     """Submit the jobs that do not run, each from where it stopped; those that run are left alone."""
     from infra.cli.words import out
     from streams.cluster import Cluster
-    from streams.deploy import chosen, start
+    from streams.deploy import Ledger, chosen, start
     from streams.environment import jobs
 
-    with _refusals():
+    ledger = Ledger()
+    with _refusals(), ledger.held():
         cluster = Cluster()
         alive = cluster.alive()
         for job in chosen(names or jobs()):
@@ -48,7 +49,7 @@ def deploy(
                 out.print(f"{job.name}  runs already, {alive[job.flink_name].job_id}")
             else:
                 out.print(f"{job.name}  starting …")
-                out.print(f"{job.name}  runs, {start(job, lose_state=lose_state, cluster=cluster)}")
+                out.print(f"{job.name}  runs, {start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)}")
 
 
 @app.command()

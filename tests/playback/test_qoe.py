@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.catalogue import catalogue
 from streams.playback import qoe, timeline
-
-CASES = [json.loads(line) for line in Path(__file__).with_name("qoe_cases.jsonl").read_text().splitlines()]
-
-
-def reports(case: dict[str, Any]) -> list[dict[str, Any]]:
-    """A case's reports, [ms, e, the rest]; `sn` and `event_id` follow from their place."""
-    return [{"event_id": f"r{sn}", "event_time": at, "sn": sn, "e": e, **rest} for sn, (at, e, rest) in enumerate(case["reports"])]
+from tests.playback.cases import CASES, reports
 
 
 def pack(many: list[dict[str, Any]]) -> str:
