@@ -245,7 +245,7 @@ UPGRADE = "from streams import deploy, environment; [deploy.upgrade(job) for job
 def upgrade(fault: Fault) -> None:
     """Stop every job with a savepoint and start it from there. A cluster that is down just now is given a minute to come back."""
     for attempt in range(4):
-        done = subprocess.run([sys.executable, "-c", UPGRADE], capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run([sys.executable, "-c", UPGRADE], capture_output=True, text=True, check=False, timeout=1_200)
         if not done.returncode:
             return
         time.sleep(5.0 * (attempt + 1))
