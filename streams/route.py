@@ -7,10 +7,11 @@
           once_by: event_id
           within_h: 1
 
-`where` is a condition in Flink SQL over the source's fields; without it everything goes. `once_by` names the field by which a repeated
-event is known and dropped, if it comes within `within_h` hours of the first by the wall clock; without it nothing is dropped. Source
-and destination carry the same event. What passed and what was dropped is counted by minute of event time in observability.route_count:
-like a session's row, a minute's row is written again when it grows, and the one with the most events is the newest.
+`where` is a condition in Flink SQL over the source's fields and `arrived_at`, its time in Kafka; without it everything goes. `once_by`
+names the field by which a repeated event is known and dropped, if it comes within `within_h` hours of the first by the wall clock;
+without it nothing is dropped. Source and destination carry the same event. What passed and what was dropped is counted by minute of
+event time in observability.route_count: like a session's row, a minute's row is written again when it grows, and the one with the most
+events is the newest.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 SILENCE_MS = 60_000
@@ -143,15 +144,12 @@ class _Playback:
 
 def _in_order(reports: Iterable[Report]) -> list[tuple[int, Report]]:
     """Distinct reports with their times in ms, in order. Of two that share an event_id but differ, the one that sorts first stands."""
-    looked_at = ((_ms(r["event_time"]), r["sn"], r["event_id"], r) for r in reports if r["sn"] < MOST_REPORTS)
-    ordered = sorted(looked_at, key=lambda item: item[:3])
-    seen: set[str] = set()
-    distinct = []
-    for at, _, event_id, report in ordered:
-        if event_id not in seen:
-            seen.add(event_id)
-            distinct.append((at, report))
-    return distinct
+    looked_at = [(_ms(r["event_time"]), r["sn"], r["event_id"], r) for r in reports if r["sn"] < MOST_REPORTS]
+    looked_at.sort(key=itemgetter(0, 1, 2))
+    distinct: dict[str, tuple[int, Report]] = {}
+    for at, _, event_id, report in looked_at:
+        distinct.setdefault(event_id, (at, report))
+    return list(distinct.values())
 
 
 def _ms(time: int | datetime) -> int:

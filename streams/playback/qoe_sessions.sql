@@ -3,23 +3,29 @@
 -- Reads     playback.report
 -- Writes    playback.qoe_session       a row per closed session, and again when more of its reports arrive: the row with the most reports is the newest
 --           playback.session_timeline  the packed reports that the row was computed from; qoe_corrections puts them together
---           playback.report_late       reports that took more than a minute to arrive, and those beyond the first 20,000 of a session
 -- Key       sid
 -- Time      event_time, watermark 5 s behind. A closing report (sta e, f or q) lets the row out with the next checkpoint; silence does once a
---           whole minute without a report, two at most, has passed the watermark.
+--           whole minute without a report has passed the watermark, two and a half at most.
 -- Lateness  No report is dropped: the metrics are a function of the set of reports, and one behind the watermark lets the row out (again).
--- State     Packed reports, about 100 bytes each and 20,000 a session, of sessions with a report in the last hour by the wall clock. One that comes later makes a row
---           and a timeline of its own, which qoe_corrections joins to the earlier ones. Duplicates fall out when the session is
---           computed: to look every event up by its id costs more than all the rest.
+-- State     Packed reports, about 100 bytes each and 20,000 a session, of sessions with a report in the last 10 minutes by the wall clock. One that comes
+--           later makes a row and a timeline of its own, which qoe_corrections joins to the earlier ones. Duplicates fall out when the
+--           session is computed: to look every event up by its id costs more than all the rest.
 
-SET 'table.exec.state.ttl' = '1 h';
+SET 'table.exec.state.ttl' = '10 min';
+
+-- A bundle ends with each checkpoint, before which nothing can be seen anyway, and after so many reports. It ends too whenever the watermark passes
+-- a multiple of the latency, which is event time: short, it would make a bundle of every few reports of a recorded log.
+SET 'table.exec.mini-batch.allow-latency' = '30 s';
+SET 'table.exec.mini-batch.size' = '100000';
 
 CREATE TEMPORARY FUNCTION quality AS 'streams.playback.quality.quality' LANGUAGE PYTHON;
 
+-- `late`: the minute it happened in is over, so that `active_minutes` will not count it. The first comparison spares most reports the second.
 CREATE TEMPORARY VIEW packed AS
 SELECT
-  sid, event_time, ${streams.playback.timeline.PACKED} AS report,
-  IF((e = 'ps' AND sta IN ('e', 'f', 'q')) OR FLOOR(event_time TO MINUTE) + INTERVAL '1' MINUTE <= CURRENT_WATERMARK(event_time), 1, 0) AS closes
+  sid, event_time, arrived_at, ${streams.playback.timeline.PACKED} AS report,
+  IF(e = 'ps' AND sta IN ('e', 'f', 'q'), 1, 0) AS closes,
+  event_time <= CURRENT_WATERMARK(event_time) AND FLOOR(event_time TO MINUTE) + INTERVAL '1' MINUTE <= CURRENT_WATERMARK(event_time) AS late
 FROM `playback.report`
 WHERE NOT marker AND sn < ${streams.playback.qoe.MOST_REPORTS};
 
@@ -35,20 +41,25 @@ FROM SESSION(TABLE active_minutes PARTITION BY sid, DESCRIPTOR(minute_end), INTE
 GROUP BY sid, window_start, window_end
 HAVING MAX(closes) = 0;
 
+-- A session's row comes out when it has closed or fallen silent, and whenever the newest of its reports came late: if one that is in time follows, so
+-- does a close or a silence, and until then there is nothing to say.
 CREATE TEMPORARY VIEW closed AS
 SELECT sid, timeline, first_report_at, last_report_at
 FROM (
   SELECT
-    sid, MAX(closes) AS closes, MIN(event_time) AS first_report_at, MAX(event_time) AS last_report_at,
+    sid, MAX(closes) AS closes, MAX(arrived_at) AS newest_at, MAX(late_at) AS newest_late_at,
+    MIN(event_time) AS first_report_at, MAX(event_time) AS last_report_at,
     LISTAGG(report, ${streams.playback.timeline.SQL_BETWEEN_REPORTS}) AS timeline
   FROM (
-    SELECT sid, report, closes, CAST(event_time AS TIMESTAMP(3)) AS event_time FROM packed
+    SELECT
+      sid, report, closes, arrived_at, CASE WHEN late THEN arrived_at END AS late_at, CAST(event_time AS TIMESTAMP(3)) AS event_time
+    FROM packed
     UNION ALL
-    SELECT sid, CAST(NULL AS STRING), 1, CAST(NULL AS TIMESTAMP(3)) FROM silences
+    SELECT sid, CAST(NULL AS STRING), 1, CAST(NULL AS TIMESTAMP(3)), CAST(NULL AS TIMESTAMP(3)), CAST(NULL AS TIMESTAMP(3)) FROM silences
   )
   GROUP BY sid
 )
-WHERE closes = 1 AND CHAR_LENGTH(timeline) <= ${streams.playback.timeline.LONGEST};
+WHERE (closes = 1 OR newest_late_at = newest_at) AND CHAR_LENGTH(timeline) <= ${streams.playback.timeline.LONGEST};
 
 CREATE TEMPORARY VIEW timelines AS
 SELECT sid, timeline, first_report_at, last_report_at FROM TO_CHANGELOG(input => TABLE closed, uid => 'timelines') WHERE op IN ('INSERT', 'UPDATE_AFTER');
@@ -62,8 +73,3 @@ FROM timelines, LATERAL TABLE(quality(timeline)) AS quality(${streams.playback.q
 INSERT INTO `playback.session_timeline`
 SELECT sid || '/' || MD5(timeline), last_report_at, 'qoe_sessions', 0, CAST(-1 AS BIGINT), '', FALSE, sid, first_report_at, timeline
 FROM timelines;
-
-INSERT INTO `playback.report_late`
-SELECT ${playback.report}
-FROM `playback.report`
-WHERE NOT marker AND (arrived_at > event_time + INTERVAL '1' MINUTE OR sn >= ${streams.playback.qoe.MOST_REPORTS});

@@ -58,9 +58,12 @@ LONGEST = 8_000_000
 """Characters of the longest timeline that is passed on. Only a session with a flood of duplicates gets there; Kafka takes 10 MB."""
 
 
+READ = [(name, int if name in INTEGERS else str) for name in FIELDS]
+
+
 def unpack(timeline: str) -> Iterator[dict[str, Any]]:
     """The reports in `timeline` (packed reports joined by BETWEEN_REPORTS), as mappings that lack what was null."""
     for piece in timeline.split(BETWEEN_REPORTS):
         values = piece.split(BETWEEN_FIELDS)
-        if len(values) == len(FIELDS):
-            yield {name: int(value) if name in INTEGERS else value for name, value in zip(FIELDS, values, strict=True) if value}
+        if len(values) == len(READ):
+            yield {name: read(value) for (name, read), value in zip(READ, values, strict=True) if value}
