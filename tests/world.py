@@ -16,14 +16,13 @@ from confluent_kafka import Message, TopicPartition
 
 from infra.base import kafka
 from infra.base.registry import RegistryClient
-from infra.base.settings import settings
+from infra.base.settings import environment, settings
 from infra.stack import jvm
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder, Encoder
 from schemas.envelope import marker
 from schemas.publish import publish, subject_of
 from streams.cluster import Cluster
-from tests.kit import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("infra", "schemas", "producers", "edge", "streams", "sinks")
