@@ -16,6 +16,7 @@ events is the newest.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,35 +71,45 @@ def sql(catalogue: Catalogue) -> str:
     hours = max(route.within_h for route in declared)
     # Flink 2.3 does not see that first-row de-duplication yields no updates when mini-batches are on.
     options = f"SET 'table.exec.state.ttl' = '{round(hours * 3600)} s';\nSET 'table.exec.mini-batch.enabled' = 'false';\n"
-    return options + "".join(_statements(route) for route in declared)
+    selected = defaultdict(list)
+    for route in declared:
+        selected[route.to].append(_passed(route))
+        selected[COUNTS].append(_counted(route))
+    # One sink a topic: two of a job would share the prefix of their transactions, which Flink refuses.
+    inserts = [f"\nINSERT INTO `{topic}`\n" + "\nUNION ALL\n".join(parts) + ";\n" for topic, parts in selected.items()]
+    return options + "".join([*map(_views, declared), *inserts])
 
 
-def _statements(route: Route) -> str:
+def _views(route: Route) -> str:
     distinct = f"COUNT(DISTINCT `{route.once_by}`)" if route.once_by else "COUNT(*)"
-    columns = f"${{{route.source.name}}}"
-    passed = f"SELECT {columns} FROM {route.view}"
-    once = (
-        f"SELECT {columns} FROM (\n"
-        f"  SELECT *, ROW_NUMBER() OVER (PARTITION BY `{route.once_by}` ORDER BY seen_at) AS nth\n"
-        f"  FROM {route.view}\n"
-        ") WHERE nth = 1"
-    )
     return f"""
 CREATE TEMPORARY VIEW {route.view} AS
 SELECT *, PROCTIME() AS seen_at FROM `{route.source.name}` WHERE NOT marker AND ({route.where});
-
-INSERT INTO `{route.to}`
-{once if route.once_by else passed};
 
 CREATE TEMPORARY VIEW {route.view}_counts AS
 SELECT CAST(FLOOR(event_time TO MINUTE) AS TIMESTAMP(3)) AS counted_minute, COUNT(*) AS events, COUNT(*) - {distinct} AS duplicates
 FROM {route.view}
 GROUP BY CAST(FLOOR(event_time TO MINUTE) AS TIMESTAMP(3));
+"""
 
-INSERT INTO `{COUNTS}`
-SELECT
+
+def _passed(route: Route) -> str:
+    """What goes to the destination."""
+    columns = f"${{{route.source.name}}}"
+    if not route.once_by:
+        return f"SELECT {columns} FROM {route.view}"
+    return (
+        f"SELECT {columns} FROM (\n"
+        f"  SELECT *, ROW_NUMBER() OVER (PARTITION BY `{route.once_by}` ORDER BY seen_at) AS nth\n"
+        f"  FROM {route.view}\n"
+        ") WHERE nth = 1"
+    )
+
+
+def _counted(route: Route) -> str:
+    """What goes to COUNTS."""
+    return f"""SELECT
   '{route.view}/' || CAST(counted_minute AS STRING) || '/' || CAST(events AS STRING), counted_minute,
   'route', 0, CAST(-1 AS BIGINT), '', FALSE,
   '{route.source.name}', '{route.to}', counted_minute, events, duplicates
-FROM TO_CHANGELOG(input => TABLE {route.view}_counts, uid => '{route.view}') WHERE op IN ('INSERT', 'UPDATE_AFTER');
-"""
+FROM TO_CHANGELOG(input => TABLE {route.view}_counts, uid => '{route.view}') WHERE op IN ('INSERT', 'UPDATE_AFTER')"""

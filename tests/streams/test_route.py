@@ -38,6 +38,13 @@ def test_without_once_by_everything_passes() -> None:
     assert "NOT marker AND (TRUE)" in text
 
 
+def test_a_job_has_one_sink_a_topic() -> None:
+    """Two would share the prefix of their transactions, and the job would restart for ever."""
+    for job in jobs().values():
+        inserts = [statement.split()[2] for statement in job.statements if statement.startswith("INSERT")]
+        assert len(inserts) == len(set(inserts)), job.name
+
+
 @pytest.mark.parametrize(
     ("declared", "words"),
     [
