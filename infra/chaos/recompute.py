@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
+from streams.environment import Job
 from streams.playback.qoe import session
 from streams.route import routes
 
@@ -63,8 +64,10 @@ def recompute_routes(client: Client) -> Recomputed:
     for route in routes(catalogue()):
         known_by = route.once_by or "event_id"
         source, destination = (f"`{settings().database}`.`{topic.table}`" for topic in (route.source, catalogue().topic(route.to)))
+        arrived = f"(SELECT *, topic_time AS arrived_at FROM {source})"
+        (condition,) = Job("route", route.where, f"route to {route.to}").statements  # with its constants put in
         times = "1" if route.once_by else "count()"
-        wanted = f"SELECT {known_by} AS id, {times} AS wanted FROM {source} WHERE NOT marker AND ({route.where}) GROUP BY id"
+        wanted = f"SELECT {known_by} AS id, {times} AS wanted FROM {arrived} WHERE NOT marker AND ({condition}) GROUP BY id"
         found = f"SELECT {known_by} AS id, count() AS found FROM {destination} WHERE NOT marker GROUP BY id"
         for identity, brought, expected in client.query(
             f"SELECT id, found, wanted FROM ({wanted}) AS w FULL OUTER JOIN ({found}) AS f USING id"
