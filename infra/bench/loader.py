@@ -1,14 +1,13 @@
 """How fast do recorded playback events get from Kafka into their landing table, and how near is that to what the parts allow?
 
 Peers, each at its best of three batch sizes, into the same table of the same warehouse: confluent-kafka's AvroDeserializer with
-`client.insert` of rows, and fastavro with `client.insert_arrow`. They are given `PEER_EVENTS` events, enough for their rate.
+`client.insert` of rows, and fastavro with `client.insert_arrow`. They are given `PEER_EVENTS` events, a full batch of the largest size.
 Bounds: the loader's consumer with nothing behind it, and the loader's inserts of the same blocks from memory.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pyarrow as pa
+from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -51,9 +51,11 @@ FIGURES = {
     "of_bound": Figure("share", 0.75, 0.55),
 }
 EVENTS = 2_000_000
-PEER_EVENTS = 400_000
+PEER_EVENTS = 200_000
 BATCHES = (10_000, 50_000, 200_000)
 TOPIC = catalogue().topic("playback.report")
+UTC_MS = pa.timestamp("ms", tz="UTC")
+ARROW = {"string": pa.string(), "int": pa.int32(), "long": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}
 
 Insert = Callable[[Sequence[Message]], None]
 _groups = count()
@@ -66,13 +68,12 @@ def run(options: Options) -> list[dict[str, float]]:
     with ground("kafka,registry,warehouse") as stack, namespace("bench"):
         stored = replay(record(stack.state_dir / "log", events, options), namespace=settings().namespace).records
         for number in range(options.runs):
-            figures: dict[str, float] = {}
-            figures["consume_only_per_s"] = _consume_only(stored)
-            figures["insert_only_per_s"] = _insert_only(stored)
-            figures["rows_per_s"], figures["cpu_s_per_million"] = _loader(stack, stored)
+            figures = {"consume_only_per_s": _consume_only(stored), "insert_only_per_s": _insert_only(stored), **_loader(stack, stored)}
             for peer, make in (("row_insert", _row_insert), ("arrow_insert", _arrow_insert)):
-                best = max((_peer(stack, make(), batch, stored), batch) for batch in BATCHES)
-                (figures[f"{peer}_per_s"], figures[f"{peer}_cpu_s_per_million"]), figures[f"{peer}_batch"] = best
+                tried = {batch: _peer(stack, make(), batch, stored) for batch in BATCHES}
+                best = max(tried, key=lambda batch: tried[batch]["rows_per_s"])
+                figures[f"{peer}_per_s"] = tried[best].pop("rows_per_s")
+                figures |= {f"{peer}_{name}": value for name, value in tried[best].items()} | {f"{peer}_batch": best}
             figures["x_row_insert"] = figures["rows_per_s"] / figures["row_insert_per_s"]
             figures["x_arrow_insert"] = figures["rows_per_s"] / figures["arrow_insert_per_s"]
             figures["of_bound"] = figures["rows_per_s"] / min(figures["consume_only_per_s"], figures["insert_only_per_s"])
@@ -109,9 +110,14 @@ def _fresh_table() -> None:
         migrate.migrate(client, [TOPIC], [])
 
 
-def _rows() -> int:
+def _rows(client: Client) -> int:
+    return int(client.query(f"SELECT count() FROM {TOPIC.table}").result_rows[0][0])
+
+
+def _check_rows(events: int) -> None:
     with warehouse.reader() as client:
-        return int(client.query(f"SELECT count() FROM {TOPIC.table}").result_rows[0][0])
+        if (rows := _rows(client)) != events:
+            raise AssertionError(f"{rows} of {events} rows are stored")
 
 
 def _consume_only(events: int) -> float:
@@ -149,35 +155,53 @@ def _insert_only(events: int) -> float:
     with ThreadPoolExecutor(TOPIC.partitions) as pool:
         list(pool.map(insert, lists))
     seconds = time.monotonic() - started
-    if _rows() != events:
-        raise AssertionError(f"insert-only stored {_rows()} of {events} rows")
+    _check_rows(events)
     return events / seconds
 
 
-def _loader(stack: LocalStack, events: int) -> tuple[float, float]:
-    """Rows/s and CPU-seconds per million rows of the real loader process, from its first assignment to the last row."""
+class Meter:
+    """Wall-clock and CPU time, by process, from when it is made."""
+
+    def __init__(self, stack: LocalStack, client: int) -> None:
+        self._pids = {s["name"]: s["pid"] for s in stack.status()["services"]} | {"client": client}
+        self._used = self._cpu()
+        self._started = time.monotonic()
+
+    def figures(self, rows: int) -> dict[str, float]:
+        """Rows/s, and CPU-seconds per million rows of all processes together and of each."""
+        seconds = time.monotonic() - self._started
+        used = {name: (now - self._used[name]) / rows * 1e6 for name, now in self._cpu().items()}
+        apart = {f"cpu_s_per_million_{name}": value for name, value in used.items()}
+        return {"rows_per_s": rows / seconds, "cpu_s_per_million": sum(used.values()), **apart}
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: cpu_seconds([pid]) for name, pid in self._pids.items()}
+
+
+def _loader(stack: LocalStack, events: int) -> dict[str, float]:
+    """The real loader process, from its first assignment to the last row."""
     _fresh_table()
-    client = kafka.admin()  # its futures end only while it lives
-    for future in client.delete_consumer_groups([settings().topic("loader")]).values():
+    admin = kafka.admin()  # its futures end only while it lives
+    for future in admin.delete_consumer_groups([settings().topic("loader")]).values():
         if (error := future.exception(30)) is not None and "GROUP_ID_NOT_FOUND" not in str(error):
             raise error
     process = subprocess.Popen([sys.executable, "-m", "sinks.loader"], stderr=subprocess.DEVNULL, env=os.environ.copy())
     try:
-        while not _status().get("partitions"):
-            if process.poll() is not None:
-                raise AssertionError(f"the loader ended with code {process.returncode}")
-            time.sleep(0.02)
-        started, used = time.monotonic(), cpu_seconds([*_pids(stack), process.pid])
-        while (rows := _rows()) < events:
-            time.sleep(0.05)
-        seconds = time.monotonic() - started
-        used = cpu_seconds([*_pids(stack), process.pid]) - used
+        with warehouse.reader() as client:
+            while not _status().get("partitions"):
+                if process.poll() is not None:
+                    raise AssertionError(f"the loader ended with code {process.returncode}")
+                time.sleep(0.02)
+            meter = Meter(stack, process.pid)
+            while (rows := _rows(client)) < events:
+                time.sleep(0.05)
+            figures = meter.figures(events)
     finally:
         process.terminate()
         process.wait(30)
     if rows != events:
         raise AssertionError(f"the loader stored {rows} of {events} rows")
-    return events / seconds, used / events * 1e6
+    return figures
 
 
 def _status() -> dict[str, Any]:
@@ -187,29 +211,18 @@ def _status() -> dict[str, Any]:
         return {}
 
 
-def _peer(stack: LocalStack, insert: Insert, batch: int, stored: int) -> tuple[float, float]:
-    """Rows/s and CPU-seconds per million rows of a peer in this process."""
+def _peer(stack: LocalStack, insert: Insert, batch: int, stored: int) -> dict[str, float]:
+    """A peer in this process."""
     _fresh_table()
     events = min(PEER_EVENTS, stored)
     reader = _consumer()
-    started, used = time.monotonic(), cpu_seconds(_pids(stack)) + _own_cpu()
+    meter = Meter(stack, os.getpid())
     for messages in _batches(reader, events, batch):
         insert(messages)
-    seconds = time.monotonic() - started
-    used = cpu_seconds(_pids(stack)) + _own_cpu() - used
+    figures = meter.figures(events)
     reader.close()
-    if _rows() != events:
-        raise AssertionError(f"a peer stored {_rows()} of {events} rows")
-    return events / seconds, used / events * 1e6
-
-
-def _pids(stack: LocalStack) -> list[int]:
-    return [s["pid"] for s in stack.status()["services"] if s["name"] in ("kafka", "warehouse")]
-
-
-def _own_cpu() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return own.ru_utime + own.ru_stime
+    _check_rows(events)
+    return figures
 
 
 def _row_insert() -> Insert:
@@ -234,29 +247,41 @@ def _row_insert() -> Insert:
 
 
 def _arrow_insert() -> Insert:
-    """Peer (b): fastavro and Arrow, column by column."""
+    """Peer (b): fastavro and Arrow, column by column, with the contract's types."""
     decode = Decoder(RegistryClient().schema)
     client = warehouse.writer()
-    names = [f["name"] for f in TOPIC.event.fields]
-    utc = pa.timestamp("ms", tz="UTC")
+    position = pa.schema([
+        ("topic_partition", pa.int32()), ("topic_offset", pa.int64()), ("topic_time", UTC_MS), ("ingested_at", UTC_MS),
+    ])  # fmt: skip
+    kinds = {f["name"]: _arrow_type(f["type"]) for f in TOPIC.event.fields}
+    schema = pa.schema([*position, *kinds.items()])
 
     def insert(messages: Sequence[Message]) -> None:
         records = [decode(message.value()) for message in messages]
-        now = datetime.now(UTC)
-        columns: dict[str, Any] = {
-            "topic_partition": pa.array([m.partition() for m in messages], pa.int32()),
-            "topic_offset": pa.array([m.offset() for m in messages], pa.int64()),
-            "topic_time": pa.array([m.timestamp()[1] for m in messages], utc),
-            "ingested_at": pa.array([now] * len(messages), utc),
-        }
-        for name in names:
-            values = [record[name] for record in records]
-            if name == "custom":
-                columns[name] = pa.array([list(v.items()) for v in values], pa.map_(pa.string(), pa.string()))
-            else:
-                columns[name] = pa.array(values, pa.list_(pa.string()) if name == "ec" else None)
-        table = pa.table(columns)
-        nullable = [i for i, field in enumerate(table.schema) if pa.types.is_null(field.type)]
-        client.insert_arrow(TOPIC.table, table.select([i for i in range(table.num_columns) if i not in nullable]))
+        now_ms = time.time_ns() // 1_000_000
+        columns = [
+            [m.partition() for m in messages],
+            [m.offset() for m in messages],
+            [m.timestamp()[1] for m in messages],
+            [now_ms] * len(messages),
+            *([record[name] for record in records] for name in kinds),
+        ]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+        client.insert_arrow(TOPIC.table, pa.Table.from_arrays(arrays, schema=schema))
 
     return insert
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    """Arrow's type of an Avro type that playback reports have."""
+    match kind:
+        case ["null", inner]:
+            return _arrow_type(inner)
+        case {"type": "array", "items": items}:
+            return pa.list_(_arrow_type(items))
+        case {"type": "map", "values": values}:
+            return pa.map_(pa.string(), _arrow_type(values))
+        case {"logicalType": "timestamp-millis"}:
+            return UTC_MS
+        case _:
+            return ARROW[kind]
