@@ -127,11 +127,11 @@ def landing_columns(topic: Topic) -> dict[str, str]:
     return POSITION_COLUMNS | {f["name"]: clickhouse_type(f) for f in topic.event.fields}
 
 
-def landing_table(topic: Topic, database: str, ttl_days: int, engine: str = "MergeTree") -> str:
+def landing_table(topic: Topic, database: str, ttl_days: int, engine: str = "MergeTree", name: str = "") -> str:
     """CREATE TABLE of a topic's landing table.
 
     Partitioned by Kafka timestamp, never by event_time: an insert may span 100 partitions at most, and event_time is the producer's word.
-    The deduplication window covers far more blocks than are ever in flight.
+    The deduplication window covers far more blocks than are ever in flight. `name`: another than the topic's.
     """
     columns = ",\n".join(
         f"  `{name}` {kind}" + (f" COMMENT '{_escape(doc)}'" if (doc := _doc(topic, name)) else "")
@@ -140,7 +140,7 @@ def landing_table(topic: Topic, database: str, ttl_days: int, engine: str = "Mer
     ttl = f"\nTTL toDateTime(topic_time) + INTERVAL {ttl_days} DAY" if ttl_days else ""
     order = ", ".join(f"`{name}`" for name in dict.fromkeys((*topic.order_by, "topic_partition", "topic_offset")))
     return (
-        f"CREATE TABLE IF NOT EXISTS `{database}`.`{topic.table}` (\n{columns}\n) ENGINE = {engine}\n"
+        f"CREATE TABLE IF NOT EXISTS `{database}`.`{name or topic.table}` (\n{columns}\n) ENGINE = {engine}\n"
         f"PARTITION BY toYYYYMM(topic_time)\nORDER BY ({order}){ttl}\n"
         f"SETTINGS non_replicated_deduplication_window = 10000\nCOMMENT '{_escape(topic.description)}'"
     )

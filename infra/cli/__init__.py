@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from infra.cli import audit, demo, doctor, down, jobs, logs, new, query, record, replay, schema, settings, setup, status, up
+from infra.cli import audit, backfill, demo, doctor, down, jobs, logs, new, query, record, replay, schema, settings, setup, status, up
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
-DATA = (query.query, audit.audit, record.record, replay.replay)
+DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)

@@ -80,11 +80,14 @@ class View:
 class LandingTable:
     """One topic's landing table, seen from the loader. Safe to share between threads: each has a connection of its own.
 
+    `name` is that of a table in its place, such as a backfill fills.
+
     Raises WarehouseUnavailable, WarehouseError and RegistryUnavailable for outages, which the caller waits out.
     """
 
-    def __init__(self, topic: Topic, registry: RegistryClient) -> None:
+    def __init__(self, topic: Topic, registry: RegistryClient, name: str = "") -> None:
         self.topic = topic
+        self._table = name or topic.table
         self._registry = registry
         self._decode = Decoder(registry.schema)
         self._lock = threading.Lock()
@@ -116,7 +119,7 @@ class LandingTable:
             reply = self._writer.run(
                 self._statement(partition, block.offsets, where),
                 [framed.data, sentinel],
-                query_id=self._query_id(partition),
+                query_id=self.query_id(partition),
                 insert_deduplicate=1,
                 insert_deduplication_token=token,
                 deduplicate_blocks_in_dependent_materialized_views=1,
@@ -176,15 +179,30 @@ class LandingTable:
         self._writer.run(
             f"INSERT INTO `{settings().database}`.`{target}` ({names}) SELECT {names} FROM ({view.query}) "
             f"WHERE topic_partition = {partition} AND topic_offset IN ({', '.join(map(str, offsets))})",
-            query_id=self._query_id(partition),
+            query_id=self.query_id(partition),
             insert_deduplicate=1,
             insert_deduplication_token=token,
             max_query_size=64 << 20,
         )
 
+    def query_id(self, partition: int) -> str:
+        """One id for all statements of a partition, ours and any other loader's: ClickHouse runs one at a time of each id."""
+        return f"loader-{settings().database}-{self._table}-{partition}"
+
+    def views(self) -> list[View]:
+        """The materialized views that the table feeds now."""
+        client = warehouse.writer()
+        feeding = client.query(
+            "SELECT name, as_select FROM system.tables WHERE database = {database:String} AND engine = 'MaterializedView' AND has("
+            "(SELECT dependencies_table FROM system.tables WHERE database = {database:String} AND name = {table:String}), name)",
+            parameters={"database": settings().database, "table": self._table},
+        ).result_rows
+        targets = dict(migrate.view_targets(client))
+        return [View(targets[name], query, _names(client.query(f"DESCRIBE TABLE ({query})").result_rows)) for name, query in feeding]
+
     @property
     def _name(self) -> str:
-        return f"`{settings().database}`.`{self.topic.table}`"
+        return f"`{settings().database}`.`{self._table}`"
 
     @property
     def _writer(self) -> BulkWriter:
@@ -194,12 +212,8 @@ class LandingTable:
         writer: BulkWriter = self._local.writer
         return writer
 
-    def _query_id(self, partition: int) -> str:
-        """One id for all statements of a partition, ours and any other loader's: ClickHouse runs one at a time of each id."""
-        return f"loader-{settings().database}-{self.topic.name}-{partition}"
-
     def _ask(self, sql: str, partition: int) -> bytes:
-        return self._writer.run(f"{sql} FORMAT RowBinary", query_id=self._query_id(partition)).body
+        return self._writer.run(f"{sql} FORMAT RowBinary", query_id=self.query_id(partition)).body
 
     def _offsets(self, sql: str, partition: int) -> list[int]:
         offsets: list[int] = np.frombuffer(self._ask(sql, partition), dtype="<i8").tolist()
@@ -235,9 +249,9 @@ class LandingTable:
             return self._columns
 
     def _landing_columns(self) -> dict[str, str]:
-        found = migrate.columns(warehouse.writer(), self.topic.table)
+        found = migrate.columns(warehouse.writer(), self._table)
         if not found:
-            raise WarehouseError(f"{self.topic.table} does not exist: `python -m sinks.migrate` creates it", 60)
+            raise WarehouseError(f"{self._table} does not exist: `python -m sinks.migrate` creates it", 60)
         return {name: kind for name, kind in found.items() if name not in project.POSITION_COLUMNS}
 
     def _judge(self, schema_id: int) -> Refusal | None:
@@ -259,7 +273,7 @@ class LandingTable:
             return Refusal("schema_mismatch", f"id {schema_id} is {schema.get('namespace')}.{schema.get('name')}")
         try:
             wanted = {f["name"]: project.clickhouse_type(f) for f in schema["fields"]}
-            migrate.add_columns(warehouse.writer(), self.topic.table, self._landing_columns(), wanted)
+            migrate.add_columns(warehouse.writer(), self._table, self._landing_columns(), wanted)
         except migrate.MigrationError as error:
             return Refusal("schema_mismatch", str(error))
         self._columns = self._landing_columns()
@@ -282,18 +296,8 @@ class LandingTable:
     def _fed_views(self) -> list[View]:
         with self._lock:
             if self._views is None:
-                self._views = self._find_views()
+                self._views = self.views()
             return self._views
-
-    def _find_views(self) -> list[View]:
-        client = warehouse.writer()
-        feeding = client.query(
-            "SELECT name, as_select FROM system.tables WHERE database = {database:String} AND engine = 'MaterializedView' AND has("
-            "(SELECT dependencies_table FROM system.tables WHERE database = {database:String} AND name = {table:String}), name)",
-            parameters={"database": settings().database, "table": self.topic.table},
-        ).result_rows
-        targets = dict(migrate.view_targets(client))
-        return [View(targets[name], query, _names(client.query(f"DESCRIBE TABLE ({query})").result_rows)) for name, query in feeding]
 
 
 def _names(description: Sequence[Sequence[Any]]) -> tuple[str, ...]:

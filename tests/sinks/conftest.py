@@ -16,9 +16,14 @@ from urllib.request import urlopen
 import pytest
 from confluent_kafka import Producer
 
+from infra.base import warehouse
 from infra.base.settings import settings
+from schemas.codec import Encoder
+from sinks import migrate
 from tests.kit import eventually
+from tests.sinks.loading import LETTERS, produce
 from tests.sinks.recorded import registry
+from tests.sinks.reports import TOPIC, encoder, register, report
 
 PASSWORD = "only-for-tests"
 
@@ -118,3 +123,15 @@ def place(warehouse_process: WarehouseProcess, registry_url: str, bootstrap: str
     settings.cache_clear()
     yield namespace
     settings.cache_clear()
+
+
+@pytest.fixture
+def world(place: str, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """Tables and schemas of reports and dead letters, a group that notices a death soon, and an encoder of reports."""
+    monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_MS", "6000")
+    settings.cache_clear()
+    migrate.migrate(warehouse.writer("default"), [TOPIC, LETTERS], [])
+    register(LETTERS)
+    produce([(0, report(encoder(register()), -1))])  # the topics exist from now on
+    produce([], LETTERS.name)
+    return encoder(register())

@@ -6,79 +6,20 @@ import os
 import random
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from infra.base import kafka, warehouse
+from infra.base import warehouse
 from infra.base.settings import settings
-from schemas.catalogue import catalogue
 from schemas.codec import Encoder
 from sinks import migrate
-from sinks.loader.shell import Shell
 from tests.kit import eventually
 from tests.sinks.conftest import WarehouseProcess, free_port
-from tests.sinks.reports import NOW_MS, TOPIC, encoder, newer, poison, register, report
-
-LETTERS = catalogue().topic("observability.dead_letter")
-PARTITIONS = 4
-
-
-@pytest.fixture
-def world(place: str, monkeypatch: pytest.MonkeyPatch) -> Encoder:
-    """Tables and schemas of reports and dead letters, a group that notices a death soon, and an encoder of reports."""
-    monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_MS", "6000")
-    settings.cache_clear()
-    migrate.migrate(warehouse.writer("default"), [TOPIC, LETTERS], [])
-    register(LETTERS)
-    produce([(0, report(encoder(register()), -1))])  # the topics exist from now on
-    produce([], LETTERS.name)
-    return encoder(register())
-
-
-def produce(messages: list[tuple[int, bytes]], topic: str = TOPIC.name) -> None:
-    """Put messages on partitions and wait for their acknowledgement."""
-    producer = kafka.producer()
-    for partition, message in messages:
-        producer.produce(settings().topic(topic), message, partition=partition, timestamp=NOW_MS)
-    if not messages:
-        producer.list_topics(settings().topic(topic), timeout=10)
-    assert producer.flush(30) == 0
-
-
-def reports(encode: Encoder, numbers: range) -> list[tuple[int, bytes]]:
-    """Reports by number, spread over the partitions."""
-    return [(n % PARTITIONS, report(encode, n)) for n in numbers]
-
-
-@contextmanager
-def loading(**options: Any) -> Iterator[Shell]:
-    """A loader in a thread of this process."""
-    shell = Shell([TOPIC, LETTERS], **options)
-    stop = threading.Event()
-    thread = threading.Thread(target=shell.run, args=(stop,))
-    thread.start()
-    try:
-        yield shell
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def seqs() -> list[int]:
-    """Numbers of all stored reports, repeats included, without the one that made the topic."""
-    return sorted(r[0] for r in warehouse.reader().query("SELECT seq FROM playback_report WHERE seq >= 0").result_rows)
-
-
-def loaded(count: int) -> Callable[[], bool]:
-    """A probe: reports 0 to `count` are stored, each once."""
-    return lambda: seqs() == list(range(count))
+from tests.sinks.loading import LETTERS, PARTITIONS, loaded, loading, produce, reports, seqs
+from tests.sinks.reports import TOPIC, encoder, newer, poison, register, report
 
 
 def test_what_is_on_the_topic_is_in_the_table(world: Encoder) -> None:
