@@ -52,8 +52,9 @@ def wake(point: Point) -> Act:
     def act(fault: Fault) -> None:
         with _one_at_a_time, _second("infra.chaos.doomed", point.when, point.step, "--sleep", stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            _until(lambda: _stopped(process), f"the loader has not come to {point}")
-            member = process.stdout.readline().decode().strip()
+            with process.stdout as said:
+                _until(lambda: _stopped(process), f"the loader has not come to {point}")
+                member = said.readline().decode().strip()
             admin = kafka.admin()
             _until(lambda: _given_away(admin, member), f"the group still counts on the loader that sleeps at {point}")
             process.send_signal(signal.SIGCONT)
