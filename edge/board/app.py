@@ -5,6 +5,7 @@
     GET  /api/panel/<board>/<name>?from&to&oca&device&title        one panel's rows
     GET  /api/live/<board>?span_s&oca&device&title                 server-sent events: each panel again whenever it changes
     GET  /api/session/<sid>       everything known of one session
+    GET  /api/playing             the sessions playing now, by the Faust worker that follows them
     GET  /api/status              services and loader, by their own word
     GET  /api/audit               the newest audit
     POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
@@ -60,6 +61,8 @@ EVERY_S = (2.0, 30.0)
 """How often live panels are asked again: the first over short ranges, up to the second over long ones, where little changes."""
 UPDATES = 1800
 """A panel is asked again about this many times before its whole range has passed."""
+SESSIONS = 500
+"""So many sessions that play now are asked for, newest first."""
 HISTORY = timedelta(days=7)
 """How far back a session is looked for."""
 
@@ -89,6 +92,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             Route("/api/panel/{board}/{name}", panel),
             Route("/api/live/{board}", live),
             Route("/api/session/{sid}", session),
+            Route("/api/playing", playing),
             Route("/api/status", status),
             Route("/api/audit", audit),
             Route("/api/tour/{step}", tour, methods=["POST"]),
@@ -187,10 +191,16 @@ async def session(request: Request) -> Response:
     return JSONResponse({"sid": params["sid"], "parts": found})
 
 
+async def playing(request: Request) -> Response:
+    """`{"playing", "sessions"}` out of the worker's memory, newest first; where it cannot say, why, in words."""
+    url = settings().edge.live_sessions_url
+    return JSONResponse(await _ask(request.app.state.http, "live-sessions worker", f"{url}/sessions?limit={SESSIONS}"))
+
+
 async def status(request: Request) -> Response:
     """What the supervisor and the loader say of themselves; where one is silent, that, in words."""
     asked = {"supervisor": settings().edge.supervisor_url, "loader": settings().loader.status_url}
-    answers = await asyncio.gather(*(_ask(request.app.state.http, name, url) for name, url in asked.items()))
+    answers = await asyncio.gather(*(_ask(request.app.state.http, name, url and f"{url}/status") for name, url in asked.items()))
     return JSONResponse(dict(zip(asked, answers, strict=True)))
 
 
@@ -246,11 +256,13 @@ async def _ask(http: httpx.AsyncClient, name: str, url: str) -> dict[str, Any]:
     if not url:
         return {"error": f"no {name} is part of this stack"}
     try:
-        answer = await http.get(f"{url}/status")
-        answer.raise_for_status()
-        return dict(answer.json())
+        answer = await http.get(url)
+        found = dict(answer.json())
+        if "error" not in found:
+            answer.raise_for_status()
+        return found
     except (httpx.HTTPError, ValueError) as error:
-        return {"error": f"the {name} at {url} does not answer: {error or type(error).__name__}"}
+        return {"error": f"the {name} does not answer at {url}: {error or type(error).__name__}; `headrace status` says why"}
 
 
 def board_names() -> list[str]:

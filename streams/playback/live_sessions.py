@@ -2,7 +2,7 @@
 
     reads     playback.session_state   (key sid, compacted, condensed by session_states)
     keeps     a table sid -> last state, in memory, changelogged to Kafka and rebuilt from there after a crash
-    answers   GET /sessions?limit=N    the sessions playing now, newest first
+    answers   GET /sessions?limit=N    the sessions playing now, newest first; 503 while the table is being rebuilt
               GET /sessions/{sid}      one of them, or 404
               GET /healthz             200 once the table is rebuilt, else 503
 
@@ -150,8 +150,13 @@ def application(clock: Clock | None = None, decoder: Decoder | None = None) -> f
             if not event["marker"]:
                 live.take(state_of(event, message.message.partition))
 
+    def rebuilt() -> bool:
+        return app.tables.recovery.completed.is_set() and not app.rebalancing
+
     @app.page("/sessions")  # type: ignore[untyped-decorator]
     async def sessions(web: Any, request: Any) -> Any:
+        if not rebuilt():
+            return web.json({"error": "the table of sessions is being rebuilt from its changelog"}, status=503)
         limit = request.query.get("limit", "1000")
         if not limit.isdigit():
             return web.json({"error": f"limit is a number, not {limit!r}"}, status=400)
@@ -165,8 +170,7 @@ def application(clock: Clock | None = None, decoder: Decoder | None = None) -> f
 
     @app.page("/healthz")  # type: ignore[untyped-decorator]
     async def healthz(web: Any, request: Any) -> Any:
-        rebuilt = app.tables.recovery.completed.is_set() and not app.rebalancing
-        return web.json({"ready": rebuilt}, status=200 if rebuilt else 503)
+        return web.json({"ready": rebuilt()}, status=200 if rebuilt() else 503)
 
     app.live = live
     return app

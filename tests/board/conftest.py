@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 
 from infra.base import warehouse as clients
-from infra.base.settings import environment
+from infra.base.settings import environment, settings
 from schemas.catalogue import catalogue
 from sinks import migrate
 from tests.board.rows import Evening, evening
@@ -33,6 +39,7 @@ def open_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
         "HEADRACE_WAREHOUSE__DSN": url,
         "HEADRACE_WAREHOUSE__LOADER_PASSWORD": "rows",
         "HEADRACE_EDGE__SUPERVISOR_URL": "",
+        "HEADRACE_EDGE__LIVE_SESSIONS_URL": f"http://127.0.0.1:{free_port()}",
     }
     with environment(env), running("sinks.warehouse", f"{url}/healthz"):
         migrate.migrate(clients.writer("default"), catalogue().landed(), migrate.objects())
@@ -54,6 +61,38 @@ def board(open_evening: Evening) -> Iterator[str]:
     url = f"http://127.0.0.1:{free_port()}"
     with environment({"HEADRACE_EDGE__BOARD_URL": url}), running("edge.board", f"{url}/healthz"):
         yield url
+
+
+@dataclass
+class Worker:
+    """A double of the worker that follows sessions: what it tells of them, None while it rebuilds its table."""
+
+    sessions: list[dict[str, Any]] | None
+
+
+@pytest.fixture
+def worker(open_evening: Evening) -> Iterator[Worker]:
+    """The double, at the address where the board looks for the worker."""
+    told = Worker([])
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = told.sessions
+            body = {"error": "being rebuilt"} if known is None else {"playing": len(known), "sessions": known}
+            self.send_response(503 if known is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *told: object) -> None:
+            """Say nothing."""
+
+    address = urlsplit(settings().edge.live_sessions_url)
+    with ThreadingHTTPServer((address.hostname or "", address.port or 0), Answer) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield told
+        server.shutdown()
+        serving.join()
 
 
 @contextmanager

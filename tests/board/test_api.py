@@ -9,6 +9,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from tests.board.conftest import Worker
 from tests.board.rows import Evening
 
 
@@ -83,6 +84,17 @@ def test_status_says_what_is_silent(board: str) -> None:
     answer = httpx.get(f"{board}/api/status").json()
     assert "no supervisor" in answer["supervisor"]["error"]
     assert "does not answer" in answer["loader"]["error"]
+
+
+def test_who_plays_now_by_the_workers_word(board: str, worker: Worker) -> None:
+    worker.sessions = [{"sid": "a", "sta": "p", "cid": "bbb"}]
+    assert httpx.get(f"{board}/api/playing").json() == {"playing": 1, "sessions": worker.sessions}
+    worker.sessions = None
+    assert httpx.get(f"{board}/api/playing").json() == {"error": "being rebuilt"}
+
+
+def test_a_worker_that_is_away_is_said_in_words(board: str) -> None:
+    assert "live-sessions worker does not answer" in httpx.get(f"{board}/api/playing").json()["error"]
 
 
 @pytest.mark.parametrize("path", ["static/..%2fapp.py", "static/app.py", "vendor/uplot", "vendor/..%2f..%2fapp.py", "api/nonsense"])

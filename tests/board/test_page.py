@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.board.browser import browser, page, until
+from tests.board.conftest import Worker
 from tests.board.rows import Evening
 
 pytestmark = pytest.mark.browser
@@ -73,6 +74,26 @@ def test_a_session_opens_with_its_timeline(opened: Any, warehouse: Evening) -> N
     assert "Startup time" in opened.inner_text("#session .facts")
     opened.keyboard.press("Escape")
     assert opened.locator("#session").is_hidden()
+
+
+def test_who_plays_now_follows_the_worker(opened: Any, worker: Worker, warehouse: Evening) -> None:
+    sid = str(warehouse.rows["playback.qoe_session"][-1]["sid"])
+    playing = {"sid": sid, "sta": "p", "cid": "mandelbrot", "br_kbps": 2400, "bl_ms": 9000, "oca_id": "oca-0", "device_type": "tv"}
+    worker.sessions = [playing]
+    card = opened.locator("#playing [data-opens]")
+    card.wait_for()
+    assert (card.inner_text().split("\n"), card.get_attribute("data-state")) == (["mandelbrot", "tv", "2.40 Mbit/s"], "p")
+    worker.sessions = [{**playing, "sta": "r"}]
+    opened.wait_for_selector("#playing [data-state=r]:has-text('rebuffering')")
+    card.click()
+    opened.wait_for_selector("#session .lanes rect")
+    assert sid in opened.inner_text("#session header")
+    opened.keyboard.press("Escape")
+    worker.sessions = []
+    opened.wait_for_selector("#playing .words:has-text('nobody is playing now')")
+    worker.sessions = None
+    opened.wait_for_selector("#playing .words:has-text('being rebuilt')")
+    assert card.count() == 0
 
 
 def test_each_panel_shows_its_sql(opened: Any) -> None:

@@ -4,6 +4,7 @@ import { zoomTo } from "./chart.js";
 import { el } from "./dom.js";
 import { clock, moment } from "./format.js";
 import { PanelView } from "./panel.js";
+import { playing } from "./playing.js";
 import { openSession } from "./session.js";
 import { strip } from "./strip.js";
 import { openTour } from "./tour.js";
@@ -46,6 +47,7 @@ function build({ boards, namespace }) {
   }
   const tiles = strip();
   $("boards").append(tiles);
+  $("boards").append(playing({ opens: openSession, chosen: () => Object.fromEntries(FILTERS.map((f) => [f, state.get(f) ?? ""])) }));
   for (const board of boards) {
     const grid = el("div.grid");
     for (const panel of board.panels) {

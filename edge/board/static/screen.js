@@ -3,9 +3,9 @@
 import { el } from "./dom.js";
 import { show } from "./format.js";
 import { Player } from "./player.js";
+import { STATES } from "./states.js";
 
 const NETWORKS = [[0, "As it is"], [3000, "3 Mbit/s"], [800, "800 kbit/s"], [100, "100 kbit/s"]];
-const STATES = { s: "starting", p: "playing", r: "rebuffering", w: "waiting", k: "seeking", a: "paused", e: "ended", f: "failed", q: "left" };
 const REPORTS_SHOWN = 60;
 
 /** Build a player into `root`. Returns {player, play(), throttle(kbps)}; `wide` adds the list of reports. */
@@ -42,7 +42,7 @@ export async function screen(root, { wide = false } = {}) {
     const { session } = player;
     const status = session?.status() ?? {};
     const told = [
-      ["State", session ? STATES[session.state] : "–"], ["Startup time", show(session?.startup ?? null, "ms")], ["Bitrate", show(session?.shown ?? null, "kbit/s")],
+      ["State", session ? STATES[session.state][0] : "–"], ["Startup time", show(session?.startup ?? null, "ms")], ["Bitrate", show(session?.shown ?? null, "kbit/s")],
       ["Buffer", show(status.bl ?? null, "ms")], ["Throughput", show(status.mtp ?? null, "kbit/s")], ["Rebufferings", show(session?.stalls ?? null, "")],
     ];
     if (facts.children.length !== told.length) facts.replaceChildren(...told.map(([name]) => el("div", {}, el("dt", {}, name), el("dd"))));

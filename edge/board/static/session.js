@@ -2,11 +2,8 @@
 
 import { el, svg, token } from "./dom.js";
 import { clock, moment, show, unitOf, heading } from "./format.js";
+import { STATES } from "./states.js";
 
-const STATES = {
-  s: ["starting", "--ink-3"], p: ["playing", "--s0"], r: ["rebuffering", "--s1"], w: ["waiting", "--s3"], k: ["seeking", "--s6"],
-  a: ["paused", "--s2"], e: ["ended", "--ink-2"], q: ["quit", "--ink-2"], f: ["fatal error", "--bad"], d: ["preloading", "--ink-3"],
-};
 const EVERY_MS = 2000;
 const WIDTH = 920;
 const LEFT = 62;
