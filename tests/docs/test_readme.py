@@ -24,8 +24,13 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_each_page_it_names_exists() -> None:
-    for page in re.findall(r"\]\((docs/[^)]+)\)", README):
+    for page in re.findall(r"\]\((docs/[^)#]+)", README):
         assert (ROOT / page).exists(), page
+
+
+def test_it_leads_to_every_page() -> None:
+    named = set(re.findall(r"\]\((docs/[^)#]+)", README))
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= named
 
 
 @pytest.mark.stack
