@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 from clickhouse_connect.driver.exceptions import Error as ClientError
@@ -117,12 +117,13 @@ class Track:
         rows = size = 0
         while self.arrived:
             part = self.arrived.popleft()
-            if through is None:
-                fitting = bisect_right(list(accumulate(map(len, part.messages))), max_bytes - size)
-                count = min(len(part.offsets), max_rows - rows, fitting)
-                count = max(count, 0 if parts else 1)
-            else:
+            if through is not None:
                 count = bisect_right(part.offsets, through)
+            elif len(part.offsets) <= max_rows - rows and part.size <= max_bytes - size:
+                count = len(part.offsets)
+            else:
+                fitting = bisect_right(list(accumulate(map(len, part.messages))), max_bytes - size)
+                count = max(min(max_rows - rows, fitting), 0 if parts else 1)
             taken, left = part.split(count)
             if taken.offsets:
                 parts.append(taken)
@@ -134,10 +135,12 @@ class Track:
         self.rows -= rows
         self.size -= size
         self.since = time.monotonic()
+        if len(parts) == 1:
+            return parts[0]
         return Block(
-            [o for part in parts for o in part.offsets],
-            [t for part in parts for t in part.times_ms],
-            [m for part in parts for m in part.messages],
+            list(chain.from_iterable(part.offsets for part in parts)),
+            list(chain.from_iterable(part.times_ms for part in parts)),
+            list(chain.from_iterable(part.messages for part in parts)),
         )
 
 
@@ -257,26 +260,24 @@ class Shell:
 
     def _sort(self, messages: Sequence[Message]) -> None:
         """Hand messages to their tracks, run by run: what one fetch brings is of one partition."""
-        keys = [(m.topic(), m.partition()) for m in messages]
-        start = 0
-        while start < len(keys):
-            end = start + 1
-            while end < len(keys) and keys[end] == keys[start]:
-                end += 1
-            self._hand(keys[start], messages[start:end])
-            start = end
+        for name, of_topic in groupby(messages, Message.topic):
+            for partition, run in groupby(of_topic, Message.partition):
+                self._hand((name, partition), list(run))
 
     def _hand(self, key: Key, run: Sequence[Message]) -> None:
         track = self._tracks.get(key)
-        for message in run:
-            if (error := message.error()) is not None:
+        if any(map(Message.error, run)):
+            for message in run:
+                if (error := message.error()) is None:
+                    continue
                 if track is not None and error.code() == KafkaError._PARTITION_EOF:
                     track.read_to = max(track.read_to, message.offset() - 1)
                 else:
                     self._noticed(error)
-        good = [m for m in run if m.error() is None]
-        if track is not None and good and not track.progress.stopped:
-            track.add(Block([m.offset() for m in good], [m.timestamp()[1] for m in good], [m.value() or b"" for m in good]))
+            run = [m for m in run if m.error() is None]
+        if track is not None and run and not track.progress.stopped:
+            times_ms = [stamp[1] for stamp in map(Message.timestamp, run)]
+            track.add(Block(list(map(Message.offset, run)), times_ms, [value or b"" for value in map(Message.value, run)]))
 
     def _noticed(self, error: KafkaError) -> None:
         self._trouble = str(error)

@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Block:
     times_ms: Sequence[int]
     messages: Sequence[bytes]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of all messages."""
         return sum(map(len, self.messages))
