@@ -64,7 +64,7 @@ class Loader(BaseModel):
 
     max_rows: int = Field(100_000, description="rows in one insert at most")
     max_bytes: int = Field(64 << 20, description="bytes in one insert at most")
-    linger_ms: int = Field(250, description="how long a first row may wait for company")
+    linger_ms: int = Field(500, description="how long a first row may wait for company")
     max_dead_ratio: float = Field(0.5, description="stop when more than this share of a partition's last block is dead letters")
     max_dead_consecutive: int = Field(1_000, description="stop after this many dead letters in a row in one partition")
     status_url: str = Field("http://127.0.0.1:8005", description="where the loader answers GET /healthz and GET /status")
