@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+
+from infra.stack.local import LocalStack
 
 T = TypeVar("T")
 
@@ -41,3 +43,14 @@ def vectors(name: str) -> Path:
     if not folder.exists():
         pytest.skip(f"outside vectors are not beside this checkout: {name}")
     return folder
+
+
+def kill(local: LocalStack, name: str) -> None:
+    """Kill a service of a local stack, and wait until the supervisor has brought it back."""
+
+    def service() -> dict[str, Any]:
+        return next(service for service in local.status()["services"] if service["name"] == name)
+
+    before = service()["restarts"]
+    local.act(name, "kill")
+    eventually(lambda: (s := service())["restarts"] > before and s["state"] == "ready", within=60)

@@ -13,7 +13,7 @@ import httpx2 as httpx
 import yaml
 
 from infra.base.settings import settings
-from infra.stack import jars, jvm
+from infra.stack import beam, jars, jvm
 from infra.stack.site import LOOPBACK, Site
 
 
@@ -226,7 +226,9 @@ class _Flink(Service):
         home = Path(pyflink.__file__).parent
         shipped = yaml.safe_load((home / "conf" / "config.yaml").read_text())
         # Connectors stand on the cluster's class path: loaded once per job they would fill the metaspace.
-        class_path = [*sorted((home / "lib").glob("*.jar")), *(home / "opt").glob("flink-python-*.jar"), *jars.paths("flink")]
+        (flink_python,) = (home / "opt").glob("flink-python-*.jar")
+        beam_jar = beam.write_jar(flink_python, self._conf(site) / "beam-on-loopback.jar")
+        class_path = [beam_jar, *sorted((home / "lib").glob("*.jar")), flink_python, *jars.paths("flink")]
         opens = shipped["env"]["java"]["opts"]["all"].split()
         options = [*opens, f"-Dlog4j.configurationFile={jvm.log4j(site)}", *arguments, "--configDir", str(self._conf(site))]
         return jvm.command(*options, class_path=class_path, heap_mb=heap_mb)

@@ -16,7 +16,7 @@ from infra.stack import health
 from infra.stack.local import LocalStack
 from infra.stack.processes import bearing
 from infra.stack.services import catalogue
-from tests.kit import eventually
+from tests.kit import eventually, kill
 
 pytestmark = pytest.mark.stack
 
@@ -45,11 +45,9 @@ def test_the_idle_stack_is_small(local: LocalStack) -> None:
     assert local.status()["rss_mb"] < 5_000  # the floor; docs/performance.md has the measured figure
 
 
-def test_nothing_but_the_taskmanager_listens_beyond_loopback(local: LocalStack) -> None:
-    """The exception: Beam's servers for Python functions have no setting for their address (docs/operations.md)."""
-    taskmanager = next(s["pid"] for s in local.status()["services"] if s["name"] == "taskmanager")
+def test_nothing_listens_beyond_loopback(local: LocalStack) -> None:
     inodes = set()
-    for pid in set(bearing(str(local.note()["run"]))) - {taskmanager}:
+    for pid in bearing(str(local.note()["run"])):
         for descriptor in list(Path(f"/proc/{pid}/fd").iterdir()):
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
                 inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
@@ -71,28 +69,17 @@ def _is_loopback(address: str) -> bool:
 
 def test_a_killed_taskmanager_comes_back_and_the_jobs_go_on(local: LocalStack) -> None:
     before = running_jobs()
-    _kill(local, "taskmanager")
+    kill(local, "taskmanager")
     eventually(lambda: running_jobs() == before, within=90)
 
 
 def test_a_killed_jobmanager_gets_its_jobs_back_from_their_newest_checkpoints(local: LocalStack) -> None:
     before = running_jobs()
     eventually(lambda: all(_checkpoints(job).get("completed") for job in running_jobs().values()), within=60)
-    _kill(local, "jobmanager")
+    kill(local, "jobmanager")
     after = eventually(lambda: (jobs := running_jobs()).keys() == before.keys() and jobs, within=180)
     for name, job in after.items():
         assert _checkpoints(job)["restored"], f"{name} began from nothing"
-
-
-def _kill(local: LocalStack, name: str) -> None:
-    """Kill a service and wait until it is ready again."""
-    before = _service(local, name)["restarts"]
-    local.act(name, "kill")
-    eventually(lambda: (s := _service(local, name))["restarts"] > before and s["state"] == "ready", within=60)
-
-
-def _service(local: LocalStack, name: str) -> dict[str, Any]:
-    return next(service for service in local.status()["services"] if service["name"] == name)
 
 
 def _checkpoints(job: str) -> dict[str, Any]:
