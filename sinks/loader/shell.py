@@ -289,7 +289,8 @@ class Shell:
         for name in partitions:
             topic = self._topics[name.topic]
             progress = Progress(topic.name, topic.table, name.partition)
-            self._tracks[name.topic, name.partition] = Track(topic, name.partition, self._tables[name.topic], progress)
+            # librdkafka keeps a partition paused that was paused when it was taken away: so each begins as paused and is resumed.
+            self._tracks[name.topic, name.partition] = Track(topic, name.partition, self._tables[name.topic], progress, paused=True)
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._release([t for name in partitions if (t := self._tracks.get((name.topic, name.partition)))])

@@ -8,14 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx2 as httpx
 import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
 
-from infra.base import warehouse
+from infra.base import kafka, warehouse
 from infra.base.settings import settings
 from schemas.codec import Encoder
 from sinks import migrate
+from sinks.loader.shell import Shell
 from tests.kit import eventually
 from tests.sinks.conftest import WarehouseProcess, free_port
 from tests.sinks.loading import LETTERS, PARTITIONS, loaded, loading, produce, reports, seqs
@@ -34,6 +37,31 @@ def test_what_is_on_the_topic_is_in_the_table(world: Encoder) -> None:
     with loading():
         produce(reports(world, range(1_500, 1_600)))
         eventually(loaded(1_600))
+
+
+class Group:
+    """A consumer that was given partitions, with the memory of librdkafka: what was paused when it was taken away still is."""
+
+    def __init__(self) -> None:
+        self.paused = {(settings().topic(TOPIC.name), n) for n in (0, 1)}
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= {(p.topic, p.partition) for p in partitions}
+
+    def consume(self, *_: float) -> list[Message]:
+        """Nothing has come."""
+        return []
+
+
+def test_a_partition_that_was_paused_when_it_was_taken_away_is_read_when_it_comes_back(
+    world: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group()
+    monkeypatch.setattr(kafka, "consumer", lambda *_, **__: group)
+    shell = Shell([TOPIC])
+    shell._assigned(cast("Consumer", group), [TopicPartition(settings().topic(TOPIC.name), n) for n in range(PARTITIONS)])
+    shell._read()
+    assert not group.paused
 
 
 def test_poison_is_buried_with_its_reason_and_its_neighbours_are_stored(world: Encoder) -> None:
