@@ -334,7 +334,7 @@ def judge(viewers: Viewers, foreigner: Foreigner, injector: Injector) -> Verdict
         "poison_unaccounted": float(len(unaccounted)),
         "unacknowledged": float(sum(found.unacknowledged for found in audits)),
         "sessions": float(quality.compared),
-        "crash_points": float(len({fault.target for fault in injector.done if fault.kind in (Kind.CRASH, Kind.WAKE)})),
+        "crash_points": float(len({(fault.kind, fault.target) for fault in injector.done if fault.kind in (Kind.CRASH, Kind.WAKE)})),
     }
     return Verdict(figures, problems)
 
