@@ -75,16 +75,14 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(
-    database_a: str, database_b: str, tables: Sequence[str] = FINAL_VIEWS, *, until_ms: int | None = None, client: Client | None = None
-) -> Comparison:
+def compare(database_a: str, database_b: str, tables: Sequence[str] = FINAL_VIEWS, *, until_ms: int | None = None) -> Comparison:
     """Compare `tables` (or views) of two databases of the warehouse; time markers and position columns are left out.
 
     `until_ms` leaves out rows whose event_time is later, for a database that is still being written; of sessions, those that it
     cannot have settled by then. Raises CannotCompare.
     """
-    client = client or warehouse.reader()
-    return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
+    with warehouse.reader("default") as client:  # neither of the two, nor our own database, need exist
+        return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
 
 
 def recorded_until_ms(log: RecordedLog) -> int | None:
