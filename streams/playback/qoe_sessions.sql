@@ -7,11 +7,12 @@
 -- Time      event_time, watermark 5 s behind. A closing report (sta e, f or q) lets the row out with the next checkpoint; silence does once a
 --           whole minute without a report has passed the watermark, two and a half at most.
 -- Lateness  No report is dropped: the metrics are a function of the set of reports, and one behind the watermark lets the row out (again).
--- State     Packed reports, about 100 bytes each and 20,000 a session, of sessions with a report in the last 10 minutes by the wall clock. One that comes
---           later makes a row and a timeline of its own, which qoe_corrections joins to the earlier ones. Duplicates fall out when the
---           session is computed: to look every event up by its id costs more than all the rest.
+-- State     Packed reports, about 100 bytes each and 20,000 a session, of sessions with a report in the last hour by the wall clock. One that comes later
+--           makes a row and a timeline of its own, which qoe_corrections joins to the earlier ones. Duplicates fall out when the session is
+--           computed: to look every event up by its id costs more than all the rest. The hour is also how long the job may be down: a session
+--           that was playing then and says nothing afterwards has expired when its silence is noticed, and its row is missing until a replay.
 
-SET 'table.exec.state.ttl' = '10 min';
+SET 'table.exec.state.ttl' = '1 h';
 
 -- A bundle ends with each checkpoint, before which nothing can be seen anyway, and after so many reports. It ends too whenever the watermark passes
 -- a multiple of the latency, which is event time: short, it would make a bundle of every few reports of a recorded log.
