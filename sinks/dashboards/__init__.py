@@ -53,7 +53,7 @@ TYPES = {
     "sid": "String",
 }
 FILTERS = ("oca", "device", "title")
-CHOSEN = " AND ".join(f"({{{name}:String}} = '' OR {name} = {{{name}:String}})" for name in FILTERS)
+CHOSEN = "\n  AND ".join(f"({{{name}:String}} = '' OR {name} = {{{name}:String}})" for name in FILTERS)
 
 
 class PanelError(Exception):

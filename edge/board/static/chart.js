@@ -52,7 +52,7 @@ export class Chart {
   rebuild() {
     if (!this.names.length) return;
     this.plot?.destroy();
-    this.legend.replaceChildren(...this.names.map((name, i) => el("li", {}, el(`i.swatch.s${i % 8}`), el("span", {}, name.replaceAll("_", " ")), el("b"))));
+    this.legend.replaceChildren(...this.names.map((name, i) => el("li", {}, el(`i.swatch.s${i % 8}`), el("span", {}, name.includes(".") ? name : name.replaceAll("_", " ")), el("b"))));
     this.legend.hidden = this.names.length < 2;
     this.plot = new uPlot(this.options(), this.data, this.canvas);
     this.rescale();

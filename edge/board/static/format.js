@@ -1,5 +1,6 @@
 /* Values as people read them, by unit. A column's unit stands in its name: startup_ms, rebuffer_ratio, served_bytes. */
 
+const CAPITALS = new Set(["oca", "sid", "url", "ttfb", "ttlb"]);
 const SUFFIXES = [
   ["_ms", "ms"], ["_s", "s"], ["_ratio", "ratio"], ["_kbps", "kbit/s"], ["_bytes", "bytes"], ["_at", "time"],
 ];
@@ -43,12 +44,18 @@ export const show = (value, unit) => parts(value, unit).filter(Boolean).join(" "
 /** The unit a column's name ends in, or "". */
 export const unitOf = (column) => SUFFIXES.find(([suffix]) => column.endsWith(suffix))?.[1] ?? "";
 
-/** A column's name without its unit, as a heading. */
+/** A column's name without its unit, as a heading; a ratio says that it is one. */
 export function heading(column) {
-  const suffix = SUFFIXES.find(([s]) => column.endsWith(s))?.[0];
-  const words = (suffix ? column.slice(0, -suffix.length) : column).replaceAll("_", " ");
-  return ["oca", "sid", "url"].includes(words) ? words.toUpperCase() : words[0].toUpperCase() + words.slice(1);
+  const suffix = SUFFIXES.find(([s, unit]) => unit !== "ratio" && column.endsWith(s))?.[0] ?? "";
+  const words = column.slice(0, column.length - suffix.length).split("_").map((word) => (CAPITALS.has(word) ? word.toUpperCase() : word)).join(" ");
+  return words[0].toUpperCase() + words.slice(1);
 }
+
+/** "1 failed play", "2 failed plays", "1.3 s median". */
+export const counted = (value, column) => {
+  const words = heading(column).toLowerCase();
+  return `${show(value, unitOf(column))} ${value === 1 && !unitOf(column) ? words.replace(/s$/, "") : words}`;
+};
 
 /** Local time of day, with seconds. */
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");

@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { el } from "./dom.js";
-import { heading, level, parts, show, unitOf } from "./format.js";
+import { counted, heading, level, parts, show, unitOf } from "./format.js";
 
 let mine = null;
 document.addEventListener("mine", ({ detail }) => {
@@ -68,7 +68,7 @@ export class PanelView {
     put(this.unit, unit);
     put(this.verdict, { bad: "▲ bad", warn: "▲ high", "": "" }[reached]);
     this.root.dataset.level = reached;
-    put(this.rest, columns.slice(1).map((c, i) => `${show(values[i + 1][0], unitOf(c))} ${heading(c).toLowerCase()}`).join(" · "));
+    put(this.rest, columns.slice(1).map((c, i) => counted(values[i + 1][0], c)).join(" · "));
   }
 
   table({ columns, values }) {
@@ -90,6 +90,7 @@ export class PanelView {
         const value = values[c][r];
         const target = cells[c].firstElementChild ?? cells[c];
         put(target, TEXT.has(column) ? (value ?? "–") : show(value, unitOf(column)));
+        if (c === 0) cells[c].title = target.textContent;
         if (column === this.panel.opens) target.dataset.opens = value;
         if (column === "status") cells[c].dataset.status = value;
         if (c === bar) cells[c].style.setProperty("--share", value / most);

@@ -16,7 +16,7 @@ export function playing({ opens, chosen }) {
   const count = el("span.count");
   const words = el("p.words", { role: "status" }, "asking the worker");
   const cards = el("ul.cards");
-  const root = el("section.board.playing", { id: "playing", "aria-label": "Sessions playing now" }, el("h2", {}, "Sessions playing now", count), words, cards);
+  const root = el("section.board.playing", { id: "playing", "aria-label": "Sessions playing now" }, el("h2", {}, "Sessions playing now", count, el("span.hint", {}, `the bar is what is buffered, ${FULL_BUFFER_MS / 1000} s at full length`)), words, cards);
   const known = new Map();
 
   const refresh = async () => {

@@ -6,7 +6,7 @@ import { STATES } from "./states.js";
 
 const EVERY_MS = 2000;
 const WIDTH = 920;
-const LEFT = 62;
+const LEFT = 84;
 const RIGHT = 12;
 
 let open = null;
@@ -41,7 +41,7 @@ const records = ({ columns, values }) => (values?.[0] ?? []).map((_, i) => Objec
 function sections(parts) {
   const quality = records(parts.quality)[0];
   const states = records(parts.states);
-  const segments = records(parts.segments).filter((s) => s.kind !== "a");
+  const segments = records(parts.segments).filter((s) => s.kind !== "audio");
   return [
     el("section", {}, el("h3", { title: parts.quality.question }, "Quality"), quality ? facts(quality) : el("p.words", {}, parts.quality.error ?? parts.quality.empty)),
     el("section", {}, el("h3", { title: parts.states.question }, "Timeline"), states.length + segments.length ? lanes(states, segments) : el("p.words", {}, parts.states.error ?? parts.states.empty)),
@@ -84,7 +84,7 @@ function lanes(states, segments) {
   });
 
   const fetched = segments.filter((s) => s.bitrate_kbps !== null);
-  lane(root, x, 52, 120, "Bitrate", "kbit/s", fetched, [["bitrate_kbps", "--s0", "step"], ["throughput_kbps", "--s3", "dots"]]);
+  lane(root, x, 52, 120, "Bitrate", "kbit/s", fetched, [["bitrate_kbps", "--ink-2", "step"], ["throughput_kbps", "--s3", "dots"]]);
   lane(root, x, 186, 56, "Buffer", "ms", segments.filter((s) => s.buffer_ms !== null), [["buffer_ms", "--s2", "area"]]);
   for (const stall of states.filter((s) => s.state === "r")) {
     const until = states.find((s) => s.at > stall.at)?.at ?? to;
@@ -92,7 +92,7 @@ function lanes(states, segments) {
   }
 
   const key = [...present].map((s) => STATES[s]).filter(Boolean);
-  return el("div", {}, root, el("ul.states", {}, ...[...key, ["bitrate of the segment", "--s0"], ["measured throughput", "--s3"], ["buffer", "--s2"]].map(([word, colour]) => {
+  return el("div", {}, root, el("ul.states", {}, ...[...key, ["bitrate of the segment", "--ink-2"], ["measured throughput", "--s3"], ["buffer", "--s2"]].map(([word, colour]) => {
     const dot = el("i");
     dot.style.background = `var(${colour})`;
     return el("li", {}, dot, word);
@@ -104,7 +104,8 @@ function lane(root, x, top, height, name, unit, rows, series) {
   const main = rows.map((r) => r[series[0][0]]);
   const most = Math.max(1, ...main, Math.min(middle(rows.map((r) => r[series[1]?.[0]] ?? 0)), 3 * Math.max(1, ...main))) * 1.1;
   const y = (value) => top + height - (Math.min(value, most) / most) * height;
-  root.append(svg("text", { x: 8, y: top + 12 }, name), svg("text", { x: 8, y: top + 27 }, `≤ ${show(most / 1.1, unit)}`));
+  root.append(svg("text", { x: 8, y: top - 2 }, name));
+  root.append(svg("text", { x: LEFT - 6, y: y(most / 1.1) + 4, "text-anchor": "end" }, show(most / 1.1, unit)), svg("text", { x: LEFT - 6, y: top + height, "text-anchor": "end" }, "0"));
   root.append(svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: top + height, y2: top + height, class: "rule" }));
   for (const [column, colour, kind] of series) {
     const points = rows.filter((r) => r[column] !== null).map((r) => [x(r.at), y(r[column]), r]);

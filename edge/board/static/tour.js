@@ -9,7 +9,7 @@ const NARROW_KBPS = 100;
 const STEPS = [
   {
     name: "play", title: "Watch something", button: "Press play",
-    words: "Your browser asks the gateway, fetches segments from a cache server and reports each change on screen. Your session appears under Newest sessions.",
+    words: "Your browser asks the gateway, fetches segments from a cache server and reports each change on screen. Your session appears among those playing now.",
     act: async (room) => ({ sid: await room.play() }),
   },
   {

@@ -18,7 +18,7 @@ SELECT
   ) AS status,
   ifNull(quality.startup_ms, seen.start_delay_ms) AS startup_ms,
   if(quality.sid != '', quality.rebuffer_count, seen.rebufferings) AS rebufferings,
-  if(quality.sid != '', quality.rebuffer_ms, NULL) AS rebuffer_ms,
+  if(quality.sid != '', quality.rebuffer_ms, NULL) AS rebuffered_ms,
   ifNull(quality.bitrate_kbps, seen.bitrate_kbps) AS bitrate_kbps,
   seen.reports AS reports
 FROM (
