@@ -51,16 +51,17 @@ def test_a_new_version_goes_on_from_the_state_or_is_refused(there: World) -> Non
     there.headrace("jobs", "deploy", "qoe_sessions")
     there.put("playback.report", events(PLAYED, "half")[:HALF])
     there.put("playback.report", events(PLAYED, "whole"))
-    eventually(lambda: {row["sid"] for row in there.found("playback.qoe_session")} == {"whole"})
+    eventually(lambda: {row["sid"] for row in there.found("playback.qoe_session")} == {"whole"}, within=60)
 
     # Another projection keeps the state: of the session that was under way one whole row comes, and nothing is read again.
     file.write_text(first.replace("'qoe_sessions', 0,", "'second version', 0,"))
     assert file.read_text() != first
     there.headrace("jobs", "upgrade", "qoe_sessions")
     there.put("playback.report", events(PLAYED, "half")[HALF:])
-    eventually(lambda: any(row["reports"] == expected["reports"] for row in there.found("playback.qoe_session") if row["sid"] == "half"))
+    whole = ("half", expected["reports"])
+    eventually(lambda: whole in {(row["sid"], row["reports"]) for row in there.found("playback.qoe_session")}, within=60)
     rows = there.found("playback.qoe_session")
-    (half,) = (row for row in rows if row["sid"] == "half" and row["reports"] == expected["reports"])
+    (half,) = (row for row in rows if (row["sid"], row["reports"]) == whole)
     assert (half["producer_id"], half["rebuffer_ms"], half["playing_ms"]) == (
         "second version", expected["rebuffer_ms"], expected["playing_ms"],
     )  # fmt: skip
@@ -79,4 +80,4 @@ def test_a_new_version_goes_on_from_the_state_or_is_refused(there: World) -> Non
     late = Counter(event["event_id"] for event in there.found("playback.report_late"))
     there.headrace("jobs", "upgrade", "qoe_sessions", "--lose-state")
     again = {event["event_id"]: late[event["event_id"]] + 1 for sid in ("half", "whole") for event in events(PLAYED, sid)}
-    eventually(lambda: Counter(event["event_id"] for event in there.found("playback.report_late")) == again)
+    eventually(lambda: Counter(event["event_id"] for event in there.found("playback.report_late")) == again, within=60)
