@@ -1,0 +1,210 @@
+"""Golden cases through the real jobs: `tests/<domain>/golden/<job>/<case>/in.<topic>.jsonl` → `expect.<topic>.jsonl`.
+
+A line is an event in JSON, times in ISO 8601. Adding a case is adding its files.
+
+- `in`, in the order of arrival: a line arrives at the latest `event_time` up to it. May be left out: the envelope, and `sid`, which then is
+  the case's name. A line with `"marker": true` says that time has come to its `event_time`, everywhere; what follows is sent
+  once the jobs have taken what came before and, where options make them forget soon (`table.exec.state.ttl`), have forgotten it.
+- `expect`: the rows of the case's sessions, by `sid` and `event_time`, and of each the fields that matter. No more may come; none may lack.
+  Of a topic without sessions it is the rows whose `event_time` is in the case's time. Of a row that a job writes again as it grows
+  the last one counts.
+- `options.json` beside the cases of a job: other options of jobs for these cases, `{job: {option: value}}`.
+
+All cases with the same options run at once, in a namespace with every job; after the last line time goes on by an hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from infra.base import kafka
+from infra.base.settings import Settings, settings
+from schemas.catalogue import Topic, catalogue
+from schemas.examples import from_json
+from streams.environment import jobs
+from tests.kit import eventually
+from tests.playback import cases as by_hand
+from tests.world import World, copy_of_tree, world
+
+TESTS = Path(__file__).parents[1]
+HOUR = timedelta(hours=1)
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What goes in and what is expected to come out, by topic."""
+
+    job: str
+    name: str
+    put: dict[str, list[Record]]
+    expect: dict[str, list[Record]]
+
+    def __str__(self) -> str:
+        return f"{self.job}/{self.name}"
+
+    @cached_property
+    def arrivals(self) -> list[tuple[datetime, str, Record]]:
+        """(when, topic, event), in order."""
+        found = []
+        for topic, records in self.put.items():
+            latest = datetime.min.replace(tzinfo=UTC)
+            for record in records:
+                latest = max(latest, record["event_time"])
+                found.append((latest, topic, record))
+        return sorted(found, key=lambda arrival: arrival[0])
+
+    def rows(self, topic: str, found: list[Record]) -> list[Record]:
+        """Which of a topic's rows are this case's, by session and time: not every job keeps the order of a session."""
+        if has_sessions(catalogue().topic(topic)):
+            sids = {record["sid"] for records in self.put.values() for record in records}
+            return sorted((row for row in found if row["sid"] in sids), key=lambda row: (row["sid"], row["event_time"]))
+        times = [when for when, _, _ in self.arrivals]
+        first, last = min(times).replace(second=0, microsecond=0), max(times)
+        return sorted((row for row in found if first <= row["event_time"] <= last), key=lambda row: row["event_time"])
+
+
+def topic_of(file: Path) -> Topic:
+    """Whose events are in a file `in.<topic>.jsonl` or `expect.<topic>.jsonl`."""
+    return catalogue().topic(file.stem.partition(".")[2])
+
+
+def lines(file: Path) -> list[Record]:
+    """The events of a file, as a decoder would give them."""
+    return [from_json(topic_of(file).event, json.loads(line)) for line in file.read_text().splitlines()]
+
+
+def read(folder: Path) -> Case:
+    """The case in a folder."""
+    put: dict[str, list[Record]] = {}
+    for file in sorted(folder.glob("in.*.jsonl")):
+        own = {"producer_id": "golden", "epoch": 0, **({"sid": folder.name} if has_sessions(topic_of(file)) else {})}
+        put[topic_of(file).name] = [{**own, "event_id": f"{folder.name}-{n}", "seq": n, **line} for n, line in enumerate(lines(file))]
+    return Case(folder.parent.name, folder.name, put, {topic_of(file).name: lines(file) for file in sorted(folder.glob("expect.*.jsonl"))})
+
+
+def has_sessions(topic: Topic) -> bool:
+    return "sid" in {field["name"] for field in topic.event.fields}
+
+
+def written_by_hand() -> Iterator[Case]:
+    """The awkward sessions, which are written down once for the function and the job."""
+    for case in by_hand.CASES:
+        sid = f"by hand: {case['case']}"
+        expect = {name: by_hand.at(value) if name in ("started_at", "ended_at") else value for name, value in case["expect"].items()}
+        yield Case("qoe_sessions", sid, {"playback.report": by_hand.events(case, sid)}, {"playback.qoe_session": [expect]})
+
+
+CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand()]
+OPTIONS = {file.parent.name: file.read_text() for file in TESTS.glob("*/golden/*/options.json")}
+
+
+@pytest.fixture(scope="module")
+def came_out(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[Record]]]:
+    """Everything that came out, by case and topic."""
+    found = {}
+    for options, together in groupby(sorted(CASES, key=lambda case: OPTIONS.get(case.job, "{}")), lambda case: OPTIONS.get(case.job, "{}")):
+        cases = list(together)
+        tree = copy_of_tree(tmp_path_factory.mktemp("golden"))
+        for job, values in json.loads(options).items():
+            file = tree / jobs()[job].where
+            file.write_text(file.read_text() + "".join(f";\nSET '{name}' = '{value}'" for name, value in values.items()))
+        ttls = [values.get("table.exec.state.ttl", "0 s") for values in json.loads(options).values()]
+        with world("golden", tree) as there:
+            out = run(there, cases, max((float(ttl.removesuffix(" s")) for ttl in ttls), default=0.0))
+        found |= {str(case): out for case in cases}
+    return found
+
+
+def run(there: World, cases: list[Case], forgotten_after_s: float) -> dict[str, list[Record]]:
+    """Run the cases through every job: the standing rows by topic."""
+    deployed = there.run("python", "-m", "streams.deploy", "--all")
+    assert deployed.returncode == 0, deployed.stderr
+    arrivals = sorted((arrival for case in cases for arrival in case.arrivals), key=lambda arrival: arrival[0])
+    marked = datetime.min.replace(tzinfo=UTC)
+    for when, topic, record in arrivals:
+        if not record.get("marker"):
+            there.put(topic, [record], milliseconds(when))
+        elif when > marked:
+            marked = when
+            there.mark(topic, milliseconds(when))
+            wait_until_taken(topic)
+            forgotten_at = time.monotonic() + forgotten_after_s
+            eventually(lambda forgotten_at=forgotten_at: time.monotonic() > forgotten_at, within=forgotten_after_s + 5)  # type: ignore[misc]
+    topics = {topic for case in cases for topic in case.put}
+    for topic in topics:
+        there.mark(topic, milliseconds(arrivals[-1][0] + HOUR))
+    expected = {topic for case in cases for topic in case.expect}
+
+    def out() -> dict[str, list[Record]]:
+        return {topic: standing(there.found(topic)) for topic in expected}
+
+    with contextlib.suppress(AssertionError):  # each case says what is wrong with it
+        eventually(lambda: all_as_expected(cases, out()), within=45, every=1)
+    there.headrace("jobs", "stop", *jobs())
+    return out()
+
+
+def milliseconds(when: datetime) -> int:
+    return round(when.timestamp() * 1000)
+
+
+def wait_until_taken(topic: str) -> None:
+    """Until every job that reads the topic has a checkpoint behind its end."""
+    for job in jobs().values():
+        if topic in job.reads:
+            eventually(lambda job=job: has_taken(job.name, topic), within=60)  # type: ignore[misc]
+
+
+def has_taken(job: str, topic: str) -> bool:
+    """Whether a job has committed that it has read the topic to its end."""
+    consumer = kafka.consumer(job)
+    try:
+        partitions = [TopicPartition(settings().topic(topic), p) for p in range(catalogue().topic(topic).partitions)]
+        ends = [consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions]
+        return all(max(taken.offset, 0) >= end for taken, end in zip(consumer.committed(partitions, timeout=10), ends, strict=True))
+    finally:
+        consumer.close()
+
+
+def standing(rows: list[Record]) -> list[Record]:
+    """Rows without those that were written again when they had grown: `event_id` ends in a slash and the size."""
+    newest: dict[Any, Record] = {}
+    for place, row in enumerate(rows):
+        identity, _, size = row["event_id"].rpartition("/")
+        key = identity if size.isdigit() else place
+        if key not in newest or int(size) >= int(newest[key]["event_id"].rpartition("/")[2]):
+            newest[key] = row
+    return list(newest.values())
+
+
+def all_as_expected(cases: list[Case], found: Mapping[str, list[Record]]) -> bool:
+    return all(picked(case, topic, found[topic]) == expected for case in cases for topic, expected in case.expect.items())
+
+
+def picked(case: Case, topic: str, found: list[Record]) -> list[Mapping[str, Any]]:
+    """The case's rows, each with the fields that its expected row has; a row too many as a whole."""
+    rows, expected = case.rows(topic, found), case.expect[topic]
+    known = [{name: row[name] for name in fields} for row, fields in zip(rows, expected, strict=False)]
+    return [*known, *rows[len(expected) :]]
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_golden(case: Case, came_out: dict[str, dict[str, list[Record]]]) -> None:
+    for topic, expected in case.expect.items():
+        assert picked(case, topic, came_out[str(case)][topic]) == expected
