@@ -1,6 +1,6 @@
 """What does the quality of every session cost, compared with reading its reports at all?
 
-The deployed job `qoe_sessions`, duplicates falling out and its three sinks exactly once, against a job that decodes the same topic
+The deployed job `qoe_sessions`, duplicates falling out and both sinks exactly once, against a job that decodes the same topic
 through the same table and throws it away. Same parallelism, checkpoints, process and log; one after the other, after an unmeasured
 round that lets the JVM compile. A job's rate is the slope of what its sources have read, from Flink's metrics, over the part of the
 log in which neither the start nor the end shows.
