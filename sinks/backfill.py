@@ -415,8 +415,4 @@ def _within(partition: int, first: int, last: int) -> str:
 
 
 def _comment(client: Client, name: str) -> str:
-    rows = client.query(
-        "SELECT comment FROM system.tables WHERE database = {database:String} AND name = {name:String}",
-        parameters={"database": settings().database, "name": name},
-    ).result_rows
-    return str(rows[0][0]) if rows else ""
+    return migrate.said_of(client, name, "comment")

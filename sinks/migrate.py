@@ -164,12 +164,17 @@ def columns(client: Client, table: str) -> dict[str, str]:
     return {str(name): str(kind) for name, kind in rows}
 
 
-def _definition(client: Client, name: str) -> str:
+def said_of(client: Client, name: str, column: str) -> str:
+    """One column of system.tables about an object of this database; empty where there is none."""
     rows = client.query(
-        "SELECT create_table_query FROM system.tables WHERE database = {database:String} AND name = {name:String}",
+        f"SELECT {column} FROM system.tables WHERE database = {{database:String}} AND name = {{name:String}}",
         parameters={"database": settings().database, "name": name},
     ).result_rows
     return str(rows[0][0]) if rows else ""
+
+
+def _definition(client: Client, name: str) -> str:
+    return said_of(client, name, "create_table_query")
 
 
 def _renew_materialized_view(client: Client, item: Declared, before: str) -> None:
