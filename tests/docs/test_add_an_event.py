@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from infra.base import warehouse
 from infra.base.settings import Settings
 from sinks import dashboards
 from tests.kit import eventually
+from tests.world import copy_of_tree
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-an-event.md").read_text()
@@ -74,8 +74,7 @@ class Shell:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of this tree, committed on `main`."""
-    for room in ("infra", "schemas", "producers", "edge", "streams", "sinks"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    copy_of_tree(tmp_path)
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "Before"]):
         subprocess.run([*git, *command], check=True)

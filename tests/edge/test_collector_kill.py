@@ -14,9 +14,8 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 
-from infra.base import kafka
 from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, settings
 from producers import ledger
@@ -27,6 +26,7 @@ from schemas.envelope import fingerprint
 from schemas.publish import publish
 from tests.edge.test_serve import free_port
 from tests.kit import eventually
+from tests.world import committed
 
 pytestmark = pytest.mark.stack
 REPORT = catalogue().topic("playback.report")
@@ -72,24 +72,6 @@ class Player(threading.Thread):
         return False
 
 
-def stored() -> list[Message]:
-    """Every message of the topic, to its end as it is now."""
-    consumer = kafka.consumer("reader", enable_partition_eof=True)
-    try:
-        consumer.assign([TopicPartition(settings().topic(REPORT.name), p, 0) for p in range(REPORT.partitions)])
-        found: list[Message] = []
-        ended = 0
-        while ended < REPORT.partitions:
-            for message in consumer.consume(10_000, 1.0):
-                if message.error() is not None:
-                    ended += 1
-                else:
-                    found.append(message)
-        return found
-    finally:
-        consumer.close()
-
-
 def test_what_was_answered_202_is_stored_and_the_ledger_tells_the_truth(world: Settings) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     chance = random.Random(3)
@@ -122,7 +104,7 @@ def test_what_was_answered_202_is_stored_and_the_ledger_tells_the_truth(world: S
             collector.wait()
 
     decode = Decoder(RegistryClient().schema)
-    by_position: dict[tuple[int, int], Message] = {(m.partition(), m.offset()): m for m in stored()}
+    by_position: dict[tuple[int, int], Message] = {(m.partition(), m.offset()): m for m in committed(REPORT.name)}
     records: dict[tuple[int, int], dict[str, Any]] = {position: decode(message.value()) for position, message in by_position.items()}
     reports = [record for record in records.values() if not record["marker"]]
     assert {record["event_id"] for record in reports} == {report_id(p.sid, "event:default", sn) for p in players for sn in range(p.taken)}

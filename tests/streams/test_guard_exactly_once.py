@@ -22,6 +22,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.publish import publish, subject_of
 from streams.guard import DEAD_LETTERS
 from tests.kit import eventually
+from tests.world import committed
 
 pytestmark = pytest.mark.stack
 REPORT = catalogue().topic("playback.report")
@@ -86,25 +87,6 @@ def reach() -> int:
         consumer.close()
 
 
-def committed(topic: str) -> list[bytes]:
-    """Every committed message of a topic, to its end as it is now."""
-    consumer = kafka.consumer("reader", enable_partition_eof=True)
-    try:
-        partitions = [TopicPartition(settings().topic(topic), p, 0) for p in range(catalogue().topic(topic).partitions)]
-        consumer.assign(partitions)
-        values: list[bytes] = []
-        ended: set[int] = set()
-        while len(ended) < len(partitions):
-            for message in consumer.consume(10_000, 1.0):
-                if message.error() is not None:
-                    ended.add(message.partition())
-                else:
-                    values.append(message.value())
-        return values
-    finally:
-        consumer.close()
-
-
 def test_kills_and_zombies_lose_and_double_nothing(world: Settings) -> None:
     chance = random.Random(7)
     writer = Writer()
@@ -134,8 +116,8 @@ def test_kills_and_zombies_lose_and_double_nothing(world: Settings) -> None:
             process.kill()
             process.wait()
     decode = Decoder(RegistryClient().schema)
-    forwarded = Counter(decode(value)["event_id"] for value in committed(REPORT.name))
-    letters = Counter(decode(value)["event_id"] for value in committed(DEAD_LETTERS))
+    forwarded = Counter(decode(message.value())["event_id"] for message in committed(REPORT.name))
+    letters = Counter(decode(message.value())["event_id"] for message in committed(DEAD_LETTERS))
     assert set(forwarded) == writer.good
     assert len(letters) == writer.written // BAD_EVERY
     assert set(forwarded.values()) == set(letters.values()) == {1}
