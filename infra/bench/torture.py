@@ -41,6 +41,7 @@ from infra.chaos.plan import Fault, Kind, Menu, plan
 from infra.chaos.poison import Poison, poisons
 from infra.chaos.recompute import Recomputed, recompute, recompute_routes
 from infra.chaos.viewers import Viewers
+from infra.chaos.waiting import until
 from producers.emit import Emitter
 from schemas.catalogue import Topic, catalogue
 from schemas.cmcd import report_id
@@ -282,11 +283,11 @@ def torture(seconds: float, seed: int, events: int) -> Verdict:
     began = time.monotonic()
     injector.run(faults, threading.Event())
     time.sleep(max(0.0, seconds - (time.monotonic() - began)))
-    _until(lambda: _reports() >= events, seconds, lambda: f"{_reports():,} reports are stored of the {events:,} asked for")
+    until(lambda: _reports() >= events, seconds, lambda: f"{_reports():,} reports are stored of the {events:,} asked for", every_s=1.0)
     simulators.end()
     harness.say("calm: waiting for the last faults and for every service")
     injector.join()
-    _until(lambda: not processes.waiting(), 600, lambda: f"not ready: {', '.join(processes.waiting())}")
+    until(lambda: not processes.waiting(), 600, lambda: f"not ready: {', '.join(processes.waiting())}", every_s=1.0)
     viewers.end()
     foreigner.end()
     _close()
@@ -368,14 +369,6 @@ def _close() -> None:
     """A time marker far ahead on every partition, so that sessions that nobody closed fall silent."""
     with Emitter("torture") as emitter:
         emitter.mark(REPORTS, event_time_ms=time.time_ns() // 1_000_000 + CLOSING_MS)
-
-
-def _until(probe: Callable[[], bool], within_s: float, words: Callable[[], str]) -> None:
-    deadline = time.monotonic() + within_s
-    while not probe():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {within_s:.0f} s: {words()}")
-        time.sleep(1.0)
 
 
 def _reports() -> int:

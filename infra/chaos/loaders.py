@@ -23,6 +23,7 @@ from infra.base.settings import settings
 from infra.chaos.doomed import Point
 from infra.chaos.inject import Act, Processes
 from infra.chaos.plan import Fault
+from infra.chaos.waiting import until
 
 WITHIN_S = 300.0
 """How long a loader may take to come to its step, or the group to give its partitions away, while everything else breaks."""
@@ -116,11 +117,7 @@ def _second(module: str, *arguments: str, **options: Any) -> Iterator[_Loader]:
 
 
 def _until(probe: Callable[[], Any], words: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not probe():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{words} after {WITHIN_S:.0f} s")
-        time.sleep(0.25)
+    until(probe, WITHIN_S, lambda: words)
 
 
 def _stopped(process: subprocess.Popen[bytes]) -> bool:
