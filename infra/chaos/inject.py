@@ -84,8 +84,9 @@ class Injector:
             self._acts.get((fault.target, fault.kind), self._on_service)(fault)
             self.done.append(fault)
         except Exception as error:  # a fault that could not be done is reported at the end; the others go on
-            self._log.error("fault not carried out", what=str(fault), reason=str(error))
-            self.failed.append((fault, str(error)))
+            reason = str(error) or type(error).__name__
+            self._log.error("fault not carried out", what=str(fault), reason=reason)
+            self.failed.append((fault, reason))
 
     def _on_service(self, fault: Fault) -> None:
         match fault.kind:

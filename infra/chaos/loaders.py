@@ -140,7 +140,7 @@ def _given_away(member: str) -> bool:
     name = settings().topic("loader")
     try:
         group = kafka.admin().describe_consumer_groups([name], request_timeout=10)[name].result(15)
-    except KafkaException:
+    except (KafkaException, TimeoutError):
         return False
     members = {found.member_id for found in group.members}
     return bool(members) and member not in members and group.state == ConsumerGroupState.STABLE

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from infra.chaos import loaders
 from infra.chaos.doomed import POINTS, Doomed, Point
 from infra.chaos.inject import Injector, Processes, freeze
 from infra.chaos.plan import CALM_AT_START_S, Fault, Kind, Menu, plan
@@ -172,3 +175,24 @@ def test_a_doomed_lane_takes_the_same_steps_and_ends_at_each_of_them(point: Poin
     assert {type(effect).__name__ for effect in usual} >= {point.step}
     assert steps(Doomed("t", 0, limits, point=point, end=ended.set)) == usual
     assert ended.wait(5)
+
+
+def test_a_broker_that_never_answers_has_given_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's answer is then a timeout without words, which must not end the wait for the zombie's turn."""
+    answer: Future[Any] = Future()
+    monkeypatch.setattr(answer, "result", lambda within_s: Future.result(answer, 0.01))
+    admin = SimpleNamespace(describe_consumer_groups=lambda names, request_timeout: {names[0]: answer})
+    monkeypatch.setattr(loaders.kafka, "admin", lambda: admin)
+    assert not loaders._given_away("member")
+
+
+def test_a_fault_that_fails_without_words_says_what_kind_of_failure_it_was() -> None:
+    fault = Fault(0.0, Kind.KILL, "producer")
+
+    def fails(_: Fault) -> None:
+        raise TimeoutError
+
+    injector = Injector(cast(Processes, None), {("producer", Kind.KILL): fails})
+    injector.run([fault], threading.Event())
+    injector.join()
+    assert injector.failed == [(fault, "TimeoutError")]
