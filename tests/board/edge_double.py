@@ -62,7 +62,7 @@ def double(url: str, folder: Path) -> Starlette:
 
     async def session(request: Request) -> Response:
         known = reports[request.path_params["sid"]]
-        return JSONResponse({"quality": qoe.session(known), "reports": known, "refused": refused})
+        return JSONResponse({"quality": qoe.session(map(qoe.Report.of, known)), "reports": known, "refused": refused})
 
     return Starlette(
         routes=[

@@ -18,13 +18,17 @@ def pack(many: list[dict[str, Any]]) -> str:
     return timeline.BETWEEN_REPORTS.join(timeline.BETWEEN_FIELDS.join(str(r.get(name, "")) for name in timeline.FIELDS) for r in many)
 
 
+def session(many: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return qoe.session(map(qoe.Report.of, many))
+
+
 def test_there_are_thirty_cases_with_different_names() -> None:
     assert len({case["case"] for case in CASES}) == len(CASES) >= 30
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['clause']}: {case['case']}")
 def test_a_session_has_the_metrics_written_by_hand(case: dict[str, Any]) -> None:
-    found = qoe.session(reports(case))
+    found = session(reports(case))
     assert found is not None
     assert {name: found[name] for name in case["expect"]} == case["expect"]
 
@@ -33,27 +37,27 @@ def test_a_session_has_the_metrics_written_by_hand(case: dict[str, Any]) -> None
 def test_order_and_repetition_change_nothing(data: st.DataObject, case: dict[str, Any]) -> None:
     once = reports(case)
     shuffled = data.draw(st.permutations(once + data.draw(st.lists(st.sampled_from(once), max_size=20))))
-    assert qoe.session(shuffled) == qoe.session(once)
+    assert session(shuffled) == session(once)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_a_packed_timeline_says_the_same(case: dict[str, Any]) -> None:
-    assert qoe.session(timeline.unpack(pack(reports(case)))) == qoe.session(reports(case))
+    assert qoe.session(timeline.unpack(pack(reports(case)))) == session(reports(case))
 
 
 def test_a_timeline_with_a_torn_piece_loses_only_that_piece() -> None:
     whole = pack(reports(CASES[0]))
-    assert qoe.session(timeline.unpack(whole + timeline.BETWEEN_REPORTS + "torn")) == qoe.session(reports(CASES[0]))
+    assert qoe.session(timeline.unpack(whole + timeline.BETWEEN_REPORTS + "torn")) == session(reports(CASES[0]))
 
 
 def test_segments_alone_are_no_session() -> None:
-    assert qoe.session([{"event_id": "r0", "event_time": 0, "sn": 0, "e": "rr", "ot": "v"}]) is None
-    assert qoe.session([]) is None
+    assert session([{"event_id": "r0", "event_time": 0, "sn": 0, "e": "rr", "ot": "v"}]) is None
+    assert session([]) is None
 
 
 def test_reports_beyond_the_bound_are_not_looked_at() -> None:
     beyond = {"event_id": "far", "event_time": 999, "sn": qoe.MOST_REPORTS, "e": "ps", "sta": "p"}
-    assert qoe.session([*reports(CASES[0]), beyond]) == qoe.session(reports(CASES[0]))
+    assert session([*reports(CASES[0]), beyond]) == session(reports(CASES[0]))
 
 
 def test_the_columns_of_the_table_function_are_those_of_the_contract() -> None:

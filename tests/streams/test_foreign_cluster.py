@@ -30,7 +30,7 @@ def rows(world: World) -> dict[str, int]:
     """How often each session's whole row has been committed. A row that is there twice, or is less than it should be, fails here."""
     found = world.found("playback.qoe_session")
     assert all(count == 1 for count in Counter(row["event_id"] for row in found).values()), "a row was written twice"
-    expected = qoe.session(reports(PLAYED))
+    expected = qoe.session(map(qoe.Report.of, reports(PLAYED)))
     assert expected is not None
     whole = [row for row in found if row["reports"] == expected["reports"]]
     for row in whole:

@@ -44,7 +44,7 @@ def running() -> tuple[str, str]:
 @pytest.mark.stack
 @pytest.mark.timeout(600)
 def test_a_new_version_goes_on_from_the_state_or_is_refused(there: World) -> None:
-    expected = qoe.session(reports(PLAYED))
+    expected = qoe.session(map(qoe.Report.of, reports(PLAYED)))
     assert expected is not None
     file = there.tree / "streams" / "playback" / "qoe_sessions.sql"
     first = file.read_text()
