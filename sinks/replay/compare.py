@@ -20,8 +20,8 @@ from sinks.archive.layout import RecordedLog
 FINAL_VIEWS = ("qoe_sessions",)
 """What a replay is judged by: views that hold the newest row of each session, however often it was written."""
 FIRST_DIFFERENCES = 5
-SILENCE_MS = 150_000
-"""A session that falls silent is known to have ended two minutes later; with the watermark's delay and some room."""
+SILENCE_MS = 200_000
+"""A session that falls silent is known to have ended three minutes later at most; with the watermark's delay and some room."""
 CLOSING_MS = 15_000
 """A session that says it has ended is settled sooner: with the watermark's delay, and room for reports that are on their way."""
 

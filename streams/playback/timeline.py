@@ -10,16 +10,20 @@ a value; a piece that has another number of fields nevertheless is skipped, beca
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
-from streams.playback.qoe import ABOUT_THE_SESSION, Report
+from streams.playback.qoe import Report
 
 BETWEEN_FIELDS = "\x1f"
 BETWEEN_REPORTS = "\x1e"
 BETWEEN_TIMELINES = "\x1d"
 
 FIELDS = Report._fields
-"""Fields of playback.report in the order in which they are packed; the last six only where the report is no segment."""
+"""Fields of playback.report in the order in which they are packed; a segment's end with IN_SHORT unless it says more about the playback."""
+
+IN_SHORT = FIELDS[: FIELDS.index("msd_ms")]
+ABOUT_THE_PLAYBACK = ("msd_ms", "bsa", "bsda_ms")
 
 REQUIRED = frozenset({"event_id", "event_time", "sn", "e"})
 INTEGERS = frozenset({"event_time", "sn", "br_kbps", "d_ms", "rc", "msd_ms", "bsa", "bsda_ms", "isp_asn"})
@@ -30,19 +34,18 @@ def _sql(name: str) -> str:
     if name == "event_time":  # Flink has no cast from TIMESTAMP to milliseconds
         since = "TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', event_time)"
         return f"CAST({since} * CAST(1000 AS BIGINT) + EXTRACT(MILLISECOND FROM event_time) AS STRING)"
+    if name == "sta":  # what else may carry it changes nothing
+        return "CASE WHEN e = 'ps' THEN COALESCE(sta, '') ELSE '' END"
     text = f"CAST({name} AS STRING)" if name in INTEGERS else name
-    if name in REQUIRED:
-        return text
-    return f"COALESCE({text}, '')"
+    return text if name in REQUIRED else f"COALESCE({text}, '')"
 
 
 def _packed() -> str:
     separator = f"U&'\\{ord(BETWEEN_FIELDS):04X}'"
-    always = ", ".join(_sql(name) for name in FIELDS if name not in ABOUT_THE_SESSION)
-    seldom = ", ".join(_sql(name) for name in FIELDS if name in ABOUT_THE_SESSION)
-    nothing = BETWEEN_FIELDS * (len(ABOUT_THE_SESSION) - 1)
-    empty = "U&'" + "".join(f"\\{ord(c):04X}" for c in nothing) + "'"
-    return f"CONCAT_WS({separator}, {always}, CASE WHEN e <> 'rr' THEN CONCAT_WS({separator}, {seldom}) ELSE {empty} END)"
+    short = ", ".join(map(_sql, IN_SHORT))
+    rest = ", ".join(map(_sql, FIELDS[len(IN_SHORT) :]))
+    says_more = " OR ".join(["e <> 'rr'", *(f"{name} IS NOT NULL" for name in ABOUT_THE_PLAYBACK)])
+    return f"CONCAT_WS({separator}, {short}, CASE WHEN {says_more} THEN CONCAT_WS({separator}, {rest}) END)"
 
 
 PACKED = _packed()
@@ -71,6 +74,8 @@ def unpack(timeline: str) -> list[Report]:
 def _after_sn(text: str) -> tuple[Any, ...] | None:
     """Values of the fields after `sn`; None where they are not as many. Most reports differ in what comes before."""
     values = text.split(BETWEEN_FIELDS)
-    if len(values) != len(AFTER_SN):
+    if len(values) not in (len(AFTER_SN), len(IN_SHORT) - 3):
         return None
-    return tuple((int(value) if value else None) if name in INTEGERS else value for name, value in zip(AFTER_SN, values, strict=True))
+    return tuple(
+        (int(value) if value else None) if name in INTEGERS else value for name, value in zip_longest(AFTER_SN, values, fillvalue="")
+    )
