@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from streams.environment import Job
-from streams.playback.qoe import session
+from streams.playback.qoe import Report, session
 from streams.route import routes
 
 NAMED = 20
@@ -43,7 +43,7 @@ def recompute(client: Client) -> Recomputed:
         stored = {row["sid"]: row for row in _rows(client, "qoe_sessions", f"cityHash64(sid) % {PIECES} = {piece}", "sid")}
         condition = f"NOT marker AND cityHash64(sid) % {PIECES} = {piece}"
         for sid, reports in groupby(_rows(client, "playback_report", condition, "sid"), key=lambda row: str(row["sid"])):
-            expected = session(reports)
+            expected = session(map(Report.of, reports))
             found = stored.pop(sid, None)
             if expected is None and found is None:
                 continue
