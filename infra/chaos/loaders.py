@@ -138,8 +138,9 @@ def _partitions(process: _Loader) -> int:
 def _given_away(member: str) -> bool:
     """Whether the group goes on without this member. Asked by a client of its own: one that has seen the broker die may ask for ever."""
     name = settings().topic("loader")
+    client = kafka.admin()  # kept until the answer is there: a client that is let go of takes its questions with it
     try:
-        group = kafka.admin().describe_consumer_groups([name], request_timeout=10)[name].result(15)
+        group = client.describe_consumer_groups([name], request_timeout=10)[name].result(15)
     except (KafkaException, TimeoutError):
         return False
     members = {found.member_id for found in group.members}

@@ -14,10 +14,11 @@
 
 SET 'table.exec.state.ttl' = '1 h';
 
--- A bundle ends with each checkpoint, before which nothing can be seen anyway, and after so many reports. It ends too whenever the watermark passes
--- a multiple of the latency, which is event time: short, it would make a bundle of every few reports of a recorded log.
+-- A bundle ends with each checkpoint, before which nothing can be seen anyway, and after so many reports: joining them copies a session's string once
+-- per report of it in the bundle. It ends too whenever the watermark passes a multiple of the latency, which is event time: short, it would make a
+-- bundle of every few reports of a recorded log.
 SET 'table.exec.mini-batch.allow-latency' = '60 s';
-SET 'table.exec.mini-batch.size' = '60000';
+SET 'table.exec.mini-batch.size' = '10000';
 
 CREATE TEMPORARY FUNCTION quality AS 'streams.playback.quality.quality' LANGUAGE PYTHON;
 

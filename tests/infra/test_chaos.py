@@ -186,6 +186,13 @@ def test_a_broker_that_never_answers_has_given_nothing_away(monkeypatch: pytest.
     assert not loaders._given_away("member")
 
 
+@pytest.mark.stack
+@pytest.mark.usefixtures("stack")
+def test_a_group_that_is_stable_has_given_away_what_was_a_strangers() -> None:
+    """Asked of a real broker: a client that was let go of before the answer never got one."""
+    eventually(lambda: loaders._given_away("somebody who is no member"))
+
+
 def test_a_fault_that_fails_without_words_says_what_kind_of_failure_it_was() -> None:
     fault = Fault(0.0, Kind.KILL, "producer")
 
