@@ -69,5 +69,5 @@ def _archive() -> Path:
 
 
 def _shared(collector: str = "Serial") -> list[str]:
-    """Archives fit one collector only; an archive that is missing or does not fit is ignored by the JVM."""
+    """The archive was made with the serial collector; the parallel one maps it too. A JVM ignores one that is missing or does not fit."""
     return [f"-XX:SharedArchiveFile={_archive()}", f"-XX:+Use{collector}GC"]

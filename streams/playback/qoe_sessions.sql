@@ -47,8 +47,8 @@ FROM SESSION(TABLE active_minutes PARTITION BY sid, DESCRIPTOR(minute_end), INTE
 GROUP BY sid, window_start, window_end
 HAVING MAX(closes) = 0;
 
--- A session's row comes out when it has closed or fallen silent, and whenever no sign of life in time came after a late report: if one does, so
--- does a close or a silence, and until then there is nothing to say.
+-- A session's row comes out when it has closed or fallen silent, and whenever no sign of life in time came after a late report, or at all: if one
+-- does, so does a close or a silence, and until then there is nothing to say.
 CREATE TEMPORARY VIEW closed AS
 SELECT sid, timeline, first_report_at, last_report_at
 FROM (
@@ -66,7 +66,7 @@ FROM (
   )
   GROUP BY sid
 )
-WHERE (closes = 1 OR newest_late_at >= COALESCE(newest_sign_at, newest_late_at)) AND characters <= ${streams.playback.timeline.LONGEST};
+WHERE (closes = 1 OR newest_sign_at IS NULL OR newest_late_at >= newest_sign_at) AND characters <= ${streams.playback.timeline.LONGEST};
 
 CREATE TEMPORARY VIEW timelines AS
 SELECT sid, timeline, first_report_at, last_report_at FROM TO_CHANGELOG(input => TABLE closed, uid => 'timelines') WHERE op IN ('INSERT', 'UPDATE_AFTER');

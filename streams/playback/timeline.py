@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, get_type_hints
 
 from streams.playback.qoe import Report
 
@@ -25,9 +25,10 @@ FIELDS = Report._fields
 IN_SHORT = FIELDS[: FIELDS.index("msd_ms")]
 ABOUT_THE_PLAYBACK = ("msd_ms", "bsa", "bsda_ms")
 
-REQUIRED = frozenset({"event_id", "event_time", "sn", "e"})
-INTEGERS = frozenset({"event_time", "sn", "br_kbps", "d_ms", "rc", "msd_ms", "bsa", "bsda_ms", "isp_asn"})
-AFTER_SN = FIELDS[3:]
+REQUIRED = frozenset(FIELDS) - Report._field_defaults.keys()
+INTEGERS = frozenset(name for name, kind in get_type_hints(Report).items() if kind in (int, int | None))
+OWN = FIELDS.index("e")
+"""How many fields are each report's own; those after them repeat from report to report."""
 
 
 def _sql(name: str) -> str:
@@ -64,18 +65,17 @@ def unpack(timeline: str) -> list[Report]:
     """The reports in `timeline`: packed reports joined by BETWEEN_REPORTS."""
     reports = []
     for piece in timeline.split(BETWEEN_REPORTS):
-        head = piece.split(BETWEEN_FIELDS, 3)
-        if len(head) == 4 and (known := _after_sn(head[3])):
-            reports.append(Report._make((head[0], int(head[1]), int(head[2]), *known)))
+        own = piece.split(BETWEEN_FIELDS, OWN)
+        if len(own) > OWN and (repeated := _repeated(own[OWN])):
+            reports.append(Report._make((own[0], int(own[1]), int(own[2]), *repeated)))
     return reports
 
 
 @lru_cache(maxsize=10_000)
-def _after_sn(text: str) -> tuple[Any, ...] | None:
-    """Values of the fields after `sn`; None where they are not as many. Most reports differ in what comes before."""
+def _repeated(text: str) -> tuple[Any, ...] | None:
+    """Values of all fields after a report's own; None where there are not as many as of a whole report or a short one."""
     values = text.split(BETWEEN_FIELDS)
-    if len(values) not in (len(AFTER_SN), len(IN_SHORT) - 3):
+    if len(values) + OWN not in (len(FIELDS), len(IN_SHORT)):
         return None
-    return tuple(
-        (int(value) if value else None) if name in INTEGERS else value for name, value in zip_longest(AFTER_SN, values, fillvalue="")
-    )
+    named = zip_longest(FIELDS[OWN:], values, fillvalue="")
+    return tuple((int(value) if value else None) if name in INTEGERS else value for name, value in named)

@@ -50,6 +50,14 @@ def test_a_timeline_with_a_torn_piece_loses_only_that_piece() -> None:
     assert qoe.session(timeline.unpack(whole + timeline.BETWEEN_REPORTS + "torn")) == session(reports(CASES[0]))
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_a_segment_that_says_nothing_of_the_playback_may_be_packed_short(case: dict[str, Any]) -> None:
+    whole = pack(reports(case)).split(timeline.BETWEEN_REPORTS)
+    kept = len(timeline.IN_SHORT)
+    short = [timeline.BETWEEN_FIELDS.join(f[:kept] if not any(f[kept:]) else f) for f in (r.split(timeline.BETWEEN_FIELDS) for r in whole)]
+    assert timeline.unpack(timeline.BETWEEN_REPORTS.join(short)) == timeline.unpack(timeline.BETWEEN_REPORTS.join(whole))
+
+
 def test_segments_alone_are_no_session() -> None:
     assert session([{"event_id": "r0", "event_time": 0, "sn": 0, "e": "rr", "ot": "v"}]) is None
     assert session([]) is None
