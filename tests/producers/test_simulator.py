@@ -51,7 +51,7 @@ def as_event(arrival: Arrival) -> dict[str, Any]:
 
 
 def test_what_the_jobs_compute_from_reports_equals_the_truth_from_the_playback() -> None:
-    from streams.playback.qoe import session
+    from streams.playback.qoe import Report, session
 
     arrivals, truths = flow(Plan(START_MS, sessions=2_500, duplicates=0.05, out_of_order=0.1, late=0.02))
     by_sid: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -61,7 +61,7 @@ def test_what_the_jobs_compute_from_reports_equals_the_truth_from_the_playback()
     assert len(arrivals) > 150_000
     wrong: Counter[str] = Counter()
     for true in truths:
-        computed = {"sid": true["sid"], **(session(by_sid[true["sid"]]) or {})}
+        computed = {"sid": true["sid"], **(session(map(Report.of, by_sid[true["sid"]])) or {})}
         wrong.update(name for name in true if computed.get(name) != true[name])
     assert not wrong
 
@@ -115,7 +115,7 @@ def test_no_more_arrives_in_a_second_than_the_markers_promise() -> None:
 
 
 def test_a_pool_repeats_sessions_under_new_names_with_truths_that_still_hold() -> None:
-    from streams.playback.qoe import session
+    from streams.playback.qoe import Report, session
 
     arrivals, truths = flow(Plan(START_MS, events=20_000, pool=20))
     assert len({a.sid for a in arrivals}) == len(truths) > 100
@@ -123,7 +123,7 @@ def test_a_pool_repeats_sessions_under_new_names_with_truths_that_still_hold() -
     for arrival in arrivals:
         by_sid[arrival.sid].append(as_event(arrival))
     for true in truths:
-        computed = session(by_sid[true["sid"]])
+        computed = session(map(Report.of, by_sid[true["sid"]]))
         assert computed
         assert {name: computed.get(name) for name in true if name != "sid"} == {n: v for n, v in true.items() if n != "sid"}
 
