@@ -236,6 +236,7 @@ class _Run:
         table = self._topic.table
         shadow = self._shadow(table)
         self._client.command(project.landing_table(self._topic, self._database, migrate.ttl_days(self._topic), name=shadow))
+        migrate.merge_seldom(self._client, shadow)
         self._match_columns(shadow, table)
         self._mark(shadow, self._topic.description)
         left_out = self._load(source, before, stop, progress)

@@ -2,7 +2,8 @@
 
 A job is one `<domain>/<job>.sql`, which opens with the question it answers and then holds, separated by semicolons:
 
-    SET 'key' = 'value'                  an option of this job alone
+    SET 'key' = 'value'                  an option of this job alone: of Flink's, or 'headrace.columns' = 'named', with which it reads no
+                                         column that it does not name; for a job that needs few of many, decoding is most of its work
     CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL
     INSERT INTO `domain.noun` SELECT …   all of a job's inserts run as one Flink job
 
@@ -19,7 +20,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ TABLE = re.compile(r"`(\w+(?:\.\w+)+)`")
 INSERT = re.compile(r"INSERT\s+INTO\s+`([\w.]+)`", re.IGNORECASE)
 OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
+COLUMNS = "headrace.columns"
 TRANSACTION_TIMEOUT_MS = 600_000
 """A job that is down for longer loses its open transactions; the broker's maximum is 15 min."""
 
@@ -88,6 +90,10 @@ class Job:
             raise JobError(f"{self.where}: {match.group()}: {error}") from None
 
 
+CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
+"""A job that has caught up asks for records five times a second, not whenever somebody has written some."""
+
+
 def jobs() -> dict[str, Job]:
     """Every job of this room by name: the .sql files below it, and the routes that topics.yaml declares."""
     from streams import route
@@ -115,6 +121,8 @@ def _split(text: str) -> Iterator[str]:
 
 def source(topic: Topic, job: Job) -> str:
     """CREATE TABLE of a topic that a job reads: from its beginning where no state says otherwise, committed records only."""
+    if job.options.get(COLUMNS) == "named":
+        topic = _narrowed(topic, job)
     return flink_table(
         topic,
         {
@@ -123,11 +131,19 @@ def source(topic: Topic, job: Job) -> str:
             "properties.bootstrap.servers": settings().kafka.bootstrap,
             "properties.group.id": job.flink_name,
             "properties.isolation.level": "read_committed",
+            **CAUGHT_UP,
             "scan.startup.mode": "earliest-offset",
             **_value_format(topic),
         },
         arrival=True,
     )
+
+
+def _narrowed(topic: Topic, job: Job) -> Topic:
+    """The topic with those columns only that the job's text names."""
+    words = {word for statement in job.statements for word in re.findall(r"\w+", statement)}
+    named = [field for field in topic.event.fields if field["name"] in words | {"event_time"}]
+    return replace(topic, event=replace(topic.event, schema={**topic.event.schema, "fields": named}))
 
 
 def sink(topic: Topic, job: Job) -> str:

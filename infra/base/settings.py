@@ -40,7 +40,7 @@ class Flink(BaseModel):
 
     rest_url: str = Field("http://127.0.0.1:8082", description="REST address of the JobManager")
     parallelism: int = Field(2, description="parallelism of each job")
-    task_heap_mb: int = Field(1_400, description="heap for the state and records of the local TaskManager's jobs, MiB")
+    task_heap_mb: int = Field(3_000, description="heap for the state and records of the local TaskManager's jobs, MiB")
     checkpoint_ms: int = Field(2_000, description="checkpoint interval; facts become visible at this pace")
     jars: list[str] = Field(default_factory=list, description="connector jars; empty: those of the local jar cache")
     checkpoint_dir: str = Field("", description="URI for checkpoints; empty: below the state directory")
@@ -64,7 +64,7 @@ class Loader(BaseModel):
 
     max_rows: int = Field(100_000, description="rows in one insert at most")
     max_bytes: int = Field(64 << 20, description="bytes in one insert at most")
-    linger_ms: int = Field(500, description="how long a first row may wait for company")
+    linger_ms: int = Field(500, description="a partition is stored no more often than this")
     max_dead_ratio: float = Field(0.5, description="stop when more than this share of a partition's last block is dead letters")
     max_dead_consecutive: int = Field(1_000, description="stop after this many dead letters in a row in one partition")
     status_url: str = Field("http://127.0.0.1:8005", description="where the loader answers GET /healthz and GET /status")

@@ -1,11 +1,13 @@
 """How long after it was produced can an event be queried, and how long after its last report a session's quality?
 
-The whole way runs: a simulator in step with the clock, Kafka, every Flink job, the loader, the warehouse. A probe asks the warehouse
-every `PROBE_S` how far each partition of a table can be seen; a row became visible at the end of the first question that saw it or a
-later one of its partition. So nothing is taken from `ingested_at`, which is stamped before an insert is committed, and the figures
-err to the long side, by the probe's step at most.
+The whole way runs: Kafka, Flink with the job that makes the sessions, the loader, the warehouse. The other jobs rest, because two cores
+do not carry all of them at 20,000 a second (docs/performance.md says what came of it). The load is a recorded log of simulated sessions
+that begin a few minutes from now, replayed in step with the clock: to make 20,000 reports a second up while they are measured would
+take one of two cores from what is measured. A probe asks the warehouse every `PROBE_S` how far each partition of a table can be seen;
+a row became visible at the end of the first question that saw it or a later one of its partition. So nothing is taken from
+`ingested_at`, which is stamped before an insert is committed, and the figures err to the long side, by the probe's step at most.
 
-`raw`: from arrival at the broker, as scheduled by the simulator (what it falls behind counts too), to the row of playback_report.
+`raw`: from when a report is due at the broker (what the replay falls behind counts too) to its row in playback_report.
 `qoe_session_after_close`: from the arrival of the report that closes a session to the first row of playback_qoe_session.
 """
 
@@ -17,13 +19,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infra.base import warehouse
-from infra.bench.harness import OUT, Figure, Options, ground, namespace, say
+from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
+from sinks.archive import RecordedLog
 
 FIGURES = {
     "raw_p50_s": Figure("s"),
@@ -32,17 +37,27 @@ FIGURES = {
     "qoe_session_after_close_p99_s": Figure("s", 5, 8, higher=False),
     "events_per_s": Figure("events/s"),
 }
-SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader"
+SERVICES = "kafka,registry,flink,topics,warehouse,tables,loader"
+JOBS = ("qoe_sessions",)
 PER_SECOND = 20_000
 SECONDS = 120.0
-FILLING_S = 240.0
-"""A world fills with sessions in well under a minute; one that takes so long never will."""
+FILLING_S = 120.0
+"""Before the measured time: a world fills with sessions in half a minute, and a JVM compiles its jobs in two."""
+LONGEST_FILLING_S = 240.0
+"""A world that has not filled after this never will."""
+EMPTYING_S = 90.0
+"""After the measured time: what is left of the log when the last session begins goes on for minutes, ever thinner."""
+RECORDED_PER_S = 40_000
+"""Reports a second that a slow machine records: the log's sessions begin when it is sure to be ready."""
+STARTING_S = 90.0
 SETTLING_S = 60.0
 """After the measured time, how long the last of its rows may take to be visible before they count as lost."""
 PROBE_S = 0.2
 RECENT_MS = 10_000
+BEHIND_MS = 10_000
 KEPT_UP = 0.97
 """The share of the rate asked for below which a measurement is none."""
+HEADRACE = str(Path(sys.executable).with_name("headrace"))
 REPORTS, SESSIONS = "playback_report", "playback_qoe_session"
 
 Times = npt.NDArray[np.float64]
@@ -50,19 +65,29 @@ Offsets = npt.NDArray[np.int64]
 
 
 def run(options: Options) -> list[dict[str, float]]:
-    """One mapping of figures per run; runs are stretches of time of one world, which never stands still between them."""
+    """One mapping of figures per run; runs are stretches of time of one world, one right after the other."""
     per_second = round(options.events / (options.seconds or SECONDS)) if options.events else PER_SECOND
     seconds = options.seconds or SECONDS
-    with namespace("bench"), ground(SERVICES, OUT / "latency"), _simulator(per_second, options) as simulator, Probe() as probe:
-        _wait_until_full(per_second, probe, simulator)
-        runs = []
-        for number in range(options.runs):
-            figures = _measure(seconds, probe, simulator)
-            say(f"run {number + 1} of {options.runs}: {', '.join(f'{name} {value:,.4g}' for name, value in figures.items())}")
-            if figures["events_per_s"] < KEPT_UP * per_second:
-                raise AssertionError(f"{figures['events_per_s']:,.0f} events came a second, not {per_second:,}")
-            runs.append(figures)
-        return runs
+    events = round(per_second * (FILLING_S + options.runs * seconds + EMPTYING_S))
+    start_ms = _now_ms() + round(1000 * (events / RECORDED_PER_S + STARTING_S))
+    with namespace("bench"), ground(SERVICES, OUT / "latency") as stack:
+        log = record(stack.state_dir / "log", events, options, "--per-second", str(per_second), "--start", str(start_ms))
+        subprocess.run([HEADRACE, "jobs", "deploy", *JOBS], check=True, stdin=subprocess.DEVNULL)
+        begin_ms = min(segment.from_ms for segment in RecordedLog.open(log).segments)
+        with _load(log, begin_ms) as load, Probe() as probe:
+            _wait_until_full(per_second, begin_ms, probe, load)
+            stretches = []
+            for _ in range(options.runs):
+                from_ms = _now_ms()
+                _pass(seconds, probe, load)
+                stretches.append((from_ms, _now_ms()))
+            _settle(stretches, probe, load)
+            runs = [_figures(probe, from_ms, to_ms) for from_ms, to_ms in stretches]
+    for number, figures in enumerate(runs):
+        say(f"run {number + 1} of {options.runs}: {', '.join(f'{name} {value:,.4g}' for name, value in figures.items())}")
+        if figures["events_per_s"] < KEPT_UP * per_second:
+            raise AssertionError(f"{figures['events_per_s']:,.0f} events came a second, not {per_second:,}")
+    return runs
 
 
 class Sight:
@@ -125,22 +150,22 @@ class Probe:
 
     def _look(self, client: Any) -> None:
         # Parts know the times they span: those without new rows are not read again.
-        columns = "topic_partition, max(topic_offset), toUnixTimestamp64Milli(max(topic_time))"
-        recent = f"topic_time >= fromUnixTimestamp64Milli({max(0, self.sights[REPORTS].complete_to_ms - RECENT_MS)})"
-        for table, condition in ((REPORTS, recent), (SESSIONS, "1")):
-            rows = client.query(f"SELECT {columns} FROM {table} WHERE {condition} GROUP BY topic_partition").result_rows
-            now = time.time()
-            for partition, offset, time_ms in rows:
-                self.sights[table].see(now, partition, offset, time_ms)
+        looks = [
+            f"SELECT '{table}', topic_partition, max(topic_offset), toUnixTimestamp64Milli(max(topic_time)) FROM {table} "
+            f"WHERE topic_time >= fromUnixTimestamp64Milli({max(0, sight.complete_to_ms - RECENT_MS)}) GROUP BY topic_partition"
+            for table, sight in self.sights.items()
+        ]
+        rows = client.query(" UNION ALL ".join(looks)).result_rows
+        now = time.time()
+        for table, partition, offset, time_ms in rows:
+            self.sights[table].see(now, partition, offset, time_ms)
 
 
 @contextmanager
-def _simulator(per_second: int, options: Options) -> Iterator[subprocess.Popen[bytes]]:
-    """Reports in step with the clock until the block ends."""
-    command = [
-        sys.executable, "-m", "producers.simulator", "--live", "--events", "1000000000", "--pool", "300",
-        "--per-second", str(per_second), "--seed", str(options.seed), *(("--world", str(options.world)) if options.world else ()),
-    ]  # fmt: skip
+def _load(log: Path, begin_ms: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The replay of `log` onto the namespace's own topics, in step with the clock, until the block ends."""
+    begin = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
+    command = [HEADRACE, "replay", str(log), "--same-topics", "--speed", "1", "--begin", begin]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield process
@@ -149,45 +174,53 @@ def _simulator(per_second: int, options: Options) -> Iterator[subprocess.Popen[b
         process.wait(60)
 
 
-def _wait_until_full(per_second: int, probe: Probe, simulator: subprocess.Popen[bytes]) -> None:
-    """Block until rows come at the rate that was asked for. Raises AssertionError."""
-    deadline = time.monotonic() + FILLING_S
-    rate = 0.0
-    while rate < KEPT_UP * per_second:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {FILLING_S:.0f} s {rate:,.0f} rows come a second, not {per_second:,}: the machine is too slow")
+def _wait_until_full(per_second: int, begin_ms: int, probe: Probe, load: subprocess.Popen[bytes]) -> None:
+    """Block until rows come at the rate that was asked for and soon after they are due. Raises AssertionError."""
+    while (left_ms := begin_ms - _now_ms()) > 0:
+        say(f"the first session begins in {left_ms / 1000:.0f} s")
+        _pass(min(10.0, left_ms / 1000), probe, load)
+    rate, behind_ms = 0.0, 0
+    while rate < KEPT_UP * per_second or behind_ms > BEHIND_MS or _now_ms() < begin_ms + 1000 * FILLING_S:
+        if _now_ms() > begin_ms + 1000 * LONGEST_FILLING_S:
+            raise AssertionError(
+                f"after {LONGEST_FILLING_S:.0f} s {rate:,.0f} rows come a second, {behind_ms / 1000:.0f} s late, "
+                f"and not {per_second:,} at once: the machine is too slow, or does something else"
+            )
         before, began = probe.sights[REPORTS].reached(), time.monotonic()
-        _pass(5.0, probe, simulator)
+        _pass(5.0, probe, load)
         rate = (probe.sights[REPORTS].reached() - before) / (time.monotonic() - began)
-        say(f"filling the world with sessions: {rate:,.0f} rows a second")
+        behind_ms = _now_ms() - probe.sights[REPORTS].complete_to_ms
+        say(f"the world fills: {rate:,.0f} rows a second")
 
 
-def _pass(seconds: float, probe: Probe, simulator: subprocess.Popen[bytes]) -> None:
+def _pass(seconds: float, probe: Probe, load: subprocess.Popen[bytes]) -> None:
     """Let time pass while everything runs. Raises AssertionError as soon as something does not."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if probe.failure:
             raise AssertionError(probe.failure)
-        if simulator.poll() is not None:
-            raise AssertionError(f"the simulator ended with code {simulator.returncode}")
+        if load.poll() is not None:
+            raise AssertionError(f"the load ended with code {load.returncode}")
         time.sleep(min(1.0, left))
 
 
-def _measure(seconds: float, probe: Probe, simulator: subprocess.Popen[bytes]) -> dict[str, float]:
-    """Figures of what arrives in the next `seconds`, once all of it is visible."""
-    from_ms = time.time_ns() // 1_000_000
-    _pass(seconds, probe, simulator)
-    to_ms = time.time_ns() // 1_000_000
+def _settle(stretches: Sequence[tuple[int, int]], probe: Probe, load: subprocess.Popen[bytes]) -> None:
+    """Block until everything of the measured time can be seen. Raises AssertionError."""
+    (from_ms, _), (_, to_ms) = stretches[0], stretches[-1]
     deadline = time.monotonic() + SETTLING_S
     unseen: int | str = "all reports"
     while unseen:
         if time.monotonic() > deadline:
             raise AssertionError(f"{SETTLING_S:.0f} s after it ended, the measured time is not visible: {unseen} missing")
-        _pass(5.0, probe, simulator)
+        _pass(5.0, probe, load)
         if probe.sights[REPORTS].complete_to_ms > to_ms:
             close_s = _after_close_s(probe, from_ms, to_ms)
             unseen = int(np.isinf(close_s).sum()) if len(close_s) else "sessions that ended"
-    raw_s = _raw_s(probe, from_ms, to_ms)
+
+
+def _figures(probe: Probe, from_ms: int, to_ms: int) -> dict[str, float]:
+    """Figures of what arrived between two times."""
+    raw_s, close_s = _raw_s(probe, from_ms, to_ms), _after_close_s(probe, from_ms, to_ms)
     return {
         "raw_p50_s": quantile(raw_s, 0.5),
         "raw_p99_s": quantile(raw_s, 0.99),
@@ -199,6 +232,10 @@ def _measure(seconds: float, probe: Probe, simulator: subprocess.Popen[bytes]) -
         "events": float(len(raw_s)),
         "sessions": float(len(close_s)),
     }
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _raw_s(probe: Probe, from_ms: int, to_ms: int) -> Times:

@@ -21,6 +21,7 @@ def replay(
     topics: Annotated[str, typer.Option(help="Comma-separated topics; default: those that sources write.")] = "",
     from_: Annotated[str | None, typer.Option("--from", help="Leave out records stamped earlier, e.g. 2026-01-31T18:00.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Leave out records stamped then or later.")] = None,
+    begin: Annotated[str | None, typer.Option(help="With a speed: when the first record is due; default: at once.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted replay.")] = False,
     compare: Annotated[
         bool,
@@ -42,6 +43,8 @@ def replay(
         factor = None if speed == "max" else float(speed)
     except ValueError:
         raise typer.BadParameter(f"--speed {speed}: a number, or max") from None
+    if begin and factor is None:
+        raise typer.BadParameter("--begin goes with a --speed: as fast as it goes, nothing is ever due")
     if compare and (same_topics or resume or topics or from_ or to):
         raise typer.BadParameter(
             "--compare needs the whole log in a namespace of its own: leave out --same-topics, --resume and selections"
@@ -57,6 +60,7 @@ def replay(
                     topics=[t for t in topics.split(",") if t],
                     from_ms=instant_ms(from_),
                     to_ms=instant_ms(to),
+                    begin_ms=instant_ms(begin),
                     resume=resume,
                     stop=interrupted,
                     progress=Progress("replayed"),

@@ -291,7 +291,8 @@ class TaskManager(_Flink):
         heap = memory["framework.heap.size"] + memory["task.heap.size"]
         direct = memory["framework.off-heap.size"] + memory["task.off-heap.size"] + memory["network.max"]
         limits = [f"-XX:MaxDirectMemorySize={direct}m", f"-XX:MaxMetaspaceSize={memory['jvm-metaspace.size']}m"]
-        young = "-XX:NewRatio=1"  # most of what is allocated is a record on its way or a bundle of them, and dies with the checkpoint
+        # Most of what is allocated is a record on its way or a bundle of them, and dies with the checkpoint; what stays is sessions' state.
+        young = f"-XX:MaxNewSize={min(1_200, heap // 2)}m"
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         return self._jvm(site, *limits, young, main, heap_mb=heap, collector="Parallel")
 

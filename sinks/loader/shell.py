@@ -62,8 +62,12 @@ WORKERS = 4
 CROWDED_S = 3.0
 IDLE_COMMIT_S = 1.0
 RELEASE_S = 20.0
-LINGER_PER_ACTIVE_MS = 20
-"""Each partition that is being loaded lets all of them wait this much longer: many quiet tables are no reason for many small inserts."""
+GATHER_MS = 100
+"""What comes first after a pause waits this long: a Flink job's rows come all at once, when its checkpoint commits them."""
+LINGER_PER_ACTIVE_MS = 80
+MOST_LINGERS = 2
+"""Each partition that is being loaded lets all of them wait so long, up to so many times `linger_ms`: an insert costs 30 ms of a core
+whatever it holds, and many quiet tables are no reason for many small inserts."""
 ACTIVE_S = 10.0
 
 
@@ -79,6 +83,7 @@ class Track:
     rows: int = 0
     size: int = 0
     since: float = 0.0
+    taken_at: float = 0.0
     read_to: int = -1
     lane: Lane | None = None
     effect: Effect | None = None
@@ -111,6 +116,11 @@ class Track:
         self.size += block.size
         self.read_to = max(self.read_to, block.offsets[-1])
 
+    def due(self, now: float, max_rows: int, max_bytes: int, linger_ms: float) -> bool:
+        """Whether what has come is to be stored at `now`: it fills a block, or it has gathered and the last one was taken a linger ago."""
+        full = self.rows >= max_rows or self.size >= max_bytes
+        return self.rows > 0 and (full or now >= max(self.since + GATHER_MS / 1000, self.taken_at + linger_ms / 1000))
+
     def take(self, max_rows: int, max_bytes: int, through: int | None = None) -> Block:
         """Take out the next block: what fits into both limits but one message at least; or everything up to offset `through`."""
         parts: list[Block] = []
@@ -134,7 +144,7 @@ class Track:
                 break
         self.rows -= rows
         self.size -= size
-        self.since = time.monotonic()
+        self.since = self.taken_at = time.monotonic()
         if len(parts) == 1:
             return parts[0]
         return Block(
@@ -411,8 +421,7 @@ class Shell:
                 return
             track.block = track.take(0, 0, fetch.through)
         else:
-            waited_ms = (time.monotonic() - track.since) * 1000
-            if not track.rows or (track.rows < limits.max_rows and track.size < limits.max_bytes and waited_ms < self._linger_ms()):
+            if not track.due(time.monotonic(), limits.max_rows, limits.max_bytes, self._linger_ms()):
                 return
             track.block = track.take(limits.max_rows, limits.max_bytes)
         if track.block.offsets:
@@ -422,7 +431,8 @@ class Shell:
     def _linger_ms(self) -> float:
         now = time.monotonic()
         active = sum(1 for t in self._tracks.values() if t.rows or now - t.intended_at < ACTIVE_S)
-        return max(self._limits.linger_ms, active * LINGER_PER_ACTIVE_MS)
+        least = self._limits.linger_ms
+        return min(max(least, active * LINGER_PER_ACTIVE_MS), least * MOST_LINGERS)
 
     def _submit(self, track: Track) -> None:
         """Send the pending effect to the pool, if it is one for the pool and not to be tried later."""

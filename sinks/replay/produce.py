@@ -77,6 +77,7 @@ def replay(
     topics: Sequence[str] = (),
     from_ms: int | None = None,
     to_ms: int | None = None,
+    begin_ms: int | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda done, total: None,
@@ -85,8 +86,9 @@ def replay(
     """Replay the log at `path` into `namespace`, or into this process's own topics where that is None.
 
     `speed` is log seconds per second, None as fast as it goes; `topics` defaults to the recorded source topics; `from_ms` and `to_ms`
-    select by topic timestamp. Target topics must be empty, or with `resume` hold the beginning of this same selection. Blocks until
-    everything is acknowledged. Raises CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable, KafkaException.
+    select by topic timestamp. With a speed no record goes before it is due; the first is due at `begin_ms` by the clock, or now, and
+    what is overdue goes at once. Target topics must be empty, or with `resume` hold the beginning of this same selection. Blocks
+    until everything is acknowledged. Raises CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable, KafkaException.
     """
     if namespace is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", namespace):
         raise CannotReplay(f"namespace {namespace!r}: use lower-case letters, digits and underscores: it becomes part of a database's name")
@@ -98,7 +100,7 @@ def replay(
     ids = _prepare(log, chosen, target, own=namespace is not None)
     cursors = [_Cursor(log, topic, p, from_ms or 0, to_ms or 2**62) for topic in chosen for p in range(log.partitions[topic])]
     there = _already_there(cursors, target, resume)
-    return _Run(log, cursors, there, target, ids, stop, progress, clock or WallClock()).run(speed)
+    return _Run(log, cursors, there, target, ids, stop, progress, clock or WallClock()).run(speed, begin_ms)
 
 
 def _chosen(log: RecordedLog, topics: Sequence[str]) -> list[str]:
@@ -298,16 +300,16 @@ class _Run:
         self._sent: Counter[str] = Counter()
         self._unknown_schema = 0
 
-    def run(self, speed: float | None) -> Replayed:
+    def run(self, speed: float | None, begin_ms: int | None) -> Replayed:
         began = time.monotonic()
-        started_ms = self._clock.now_ms()
+        started_ms = self._clock.now_ms() if begin_ms is None else begin_ms
         log_began = min((c.next_ms for c in self._cursors if not c.ended), default=0)
         width_ms = self._slice_ms(log_began) if speed is None else max(1, round(SLICE_MS * speed))
         complete = True
         while live := [c for c in self._cursors if not c.ended]:
             first = min(c.next_ms for c in live)
             if speed is not None:
-                self._wait(started_ms + (first - log_began) / speed)
+                self._wait(started_ms + (first + width_ms - log_began) / speed)
             if self._stop():
                 complete = False
                 break

@@ -8,6 +8,7 @@
 --           A stretch is what shares its first report; a later timeline of the same stretch holds all of the earlier one.
 
 SET 'table.exec.state.ttl' = '8 d';
+SET 'execution.checkpointing.interval' = '5 s';  -- nobody waits for a correction, and each checkpoint makes files that have to be compacted
 SET 'state.backend.type' = 'rocksdb';
 SET 'state.backend.rocksdb.memory.fixed-per-slot' = '32 mb';
 SET 'parallelism.default' = '1';

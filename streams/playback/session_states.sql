@@ -7,6 +7,7 @@
 -- State     none
 
 SET 'table.exec.mini-batch.enabled' = 'false';
+SET 'headrace.columns' = 'named';
 
 INSERT INTO `playback.session_state`
 SELECT

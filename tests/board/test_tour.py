@@ -16,7 +16,7 @@ from producers.emit import Emitter
 from producers.encoders import encode, events
 from tests.board import touring
 from tests.board.browser import browser, page, until
-from tests.board.watching import Seen, acknowledged, assert_agree, network, press_play, seen
+from tests.board.watching import Seen, acknowledged, assert_agree, network, press_play, seen, to_the_end
 from tests.kit import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 SESSIONS = 20
 TABS = 2
 NETWORKS_KBPS = (0, 3000, 800, 100)
-NARROW_MS = 20_000
+NARROW_MS = 15_000
 QUALITY = """
 SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at
 FROM qoe_sessions WHERE sid = {sid:String} AND end_reason != 'silence'
@@ -66,7 +66,7 @@ def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -
                 network(tab, 0)
                 tab.evaluate("document.querySelector('video').playbackRate = 2")
             for sid, tab in zip(sids, tabs, strict=True):
-                until(tab, "witness.some(([name]) => name === 'ended')", within=240)
+                to_the_end(tab, within=240)
                 acknowledged(tab)
                 witnessed[sid] = seen(tab)
     assert len(witnessed) == SESSIONS

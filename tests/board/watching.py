@@ -14,6 +14,14 @@ WITNESS = """() => {
   for (const name of ["playing", "waiting", "ended", "pause", "seeking"]) video.addEventListener(name, note(name));
   document.querySelector("button.primary").addEventListener("click", note("click"), true);
 }"""
+STATE = """() => {
+  const { currentTime, duration, paused, playbackRate, readyState, networkState, error, buffered } = document.querySelector("video");
+  const ranges = [...Array(buffered.length).keys()].map((i) => [buffered.start(i), buffered.end(i)]);
+  const reports = [...document.querySelectorAll(".reports [data-status]")].map(({ title, dataset }) => `${dataset.status} ${title}`);
+  return JSON.stringify({
+    currentTime, duration, paused, playbackRate, readyState, networkState, error: error?.message, ranges, witness, reports,
+  });
+}"""
 TOLERANCE_MS = 100
 
 
@@ -60,6 +68,14 @@ def network(tab: Any, kbps: int) -> None:
 def seen(tab: Any) -> Seen:
     """What the witness has seen so far."""
     return Seen.of([(name, at) for name, at in tab.evaluate("witness")])
+
+
+def to_the_end(tab: Any, within: float) -> None:
+    """Wait until the video has ended. Where it does not, say what the element and the page's list of reports show."""
+    try:
+        until(tab, "witness.some(([name]) => name === 'ended')", within)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {tab.evaluate(STATE)}") from None
 
 
 def acknowledged(tab: Any) -> None:

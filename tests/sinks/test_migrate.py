@@ -59,6 +59,18 @@ def test_an_old_table_gets_new_columns_and_keeps_its_rows(place: str) -> None:
     assert migrate.migrate(client, [TOPIC], []) == []  # an older declaration takes nothing away
 
 
+def test_a_table_merges_many_parts_at_once_also_where_it_was_made_otherwise(place: str) -> None:
+    client = warehouse.writer("default")
+    migrate.migrate(client, [TOPIC], [])
+    definition = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'playback_report'"
+    wanted = f"min_parts_to_merge_at_once = {migrate.MERGED_PARTS}"
+    assert wanted in client.query(definition).result_rows[0][0]
+    client.command("ALTER TABLE playback_report RESET SETTING min_parts_to_merge_at_once")
+    assert wanted not in client.query(definition).result_rows[0][0]
+    assert migrate.migrate(client, [TOPIC], []) == []
+    assert wanted in client.query(definition).result_rows[0][0]
+
+
 def test_a_type_that_changes_is_refused_in_words(place: str) -> None:
     client = warehouse.writer("default")
     migrate.migrate(client, [TOPIC], [])

@@ -141,7 +141,20 @@ def test_speed_is_log_time_per_time(again: str, tmp_path: Path) -> None:
     clock = FakeClock()
     began = clock.now_ms()
     replay(tmp_path / "log", namespace=again, speed=2, clock=clock)
-    assert 2_300 <= clock.now_ms() - began <= 2_500  # 4.9 s of log at twice its speed
+    assert 2_450 <= clock.now_ms() - began <= 2_550  # 4.9 s of log at twice its speed, the last record not before it is due
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(("ahead_ms", "takes_ms"), [(7_000, 9_450), (-1_000, 1_450), (-60_000, 0)])
+def test_a_replay_begins_when_it_is_told_to_and_makes_up_for_what_is_overdue(
+    again: str, tmp_path: Path, ahead_ms: int, takes_ms: int
+) -> None:
+    produce(some_rows(50))
+    record(tmp_path / "log", topics=[TOPIC])
+    clock = FakeClock()
+    began = clock.now_ms()
+    assert replay(tmp_path / "log", namespace=again, speed=2, begin_ms=began + ahead_ms, clock=clock).records == 50
+    assert takes_ms <= clock.now_ms() - began <= takes_ms + 100
 
 
 @pytest.mark.stack
