@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import NewTopic
+from typer.testing import CliRunner
 
 from infra.base import kafka
 from infra.base.clock import FakeClock
 from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, settings
+from infra.cli import app
 from schemas.catalogue import catalogue
 from schemas.codec import HEADER
 from sinks.archive import CannotRecord, RecordedLog, Row, record
@@ -155,6 +157,12 @@ def test_a_replay_begins_when_it_is_told_to_and_makes_up_for_what_is_overdue(
     began = clock.now_ms()
     assert replay(tmp_path / "log", namespace=again, speed=2, begin_ms=began + ahead_ms, clock=clock).records == 50
     assert takes_ms <= clock.now_ms() - began <= takes_ms + 100
+
+
+def test_a_beginning_without_a_speed_is_refused_in_words() -> None:
+    told = CliRunner().invoke(app, ["replay", "day.log", "--begin", "2026-01-31T18:00"], env={"TERMINAL_WIDTH": "200"})
+    assert told.exit_code == 2
+    assert "--begin goes with a --speed" in told.output
 
 
 @pytest.mark.stack
