@@ -132,7 +132,6 @@ def land(client: Client, topic: Topic) -> list[str]:
         client.command(project.landing_table(topic, database, ttl_days(topic)))
         merge_seldom(client, topic.table)
         return [f"{topic.table}: created"]
-    merge_seldom(client, topic.table)
     changes = add_columns(client, topic.table, existing, project.landing_columns(topic))
     wanted = f"toDateTime(topic_time) + toIntervalDay({ttl_days(topic)})" if ttl_days(topic) else ""
     definition = _definition(client, topic.table)
@@ -142,14 +141,16 @@ def land(client: Client, topic: Topic) -> list[str]:
     elif not wanted and " TTL " in definition:
         client.command(f"ALTER TABLE `{database}`.`{topic.table}` REMOVE TTL")
         changes.append(f"{topic.table}: kept for ever")
+    merge_seldom(client, topic.table, definition)
     return changes
 
 
-def merge_seldom(client: Client, table: str) -> None:
+def merge_seldom(client: Client, table: str, definition: str = "") -> None:
     """Let a merge take many parts, where the store knows how: rows come in small parts and are rewritten at each level of merging."""
     name = "min_parts_to_merge_at_once"
-    known = client.query("SELECT name FROM system.merge_tree_settings WHERE name = {name:String}", parameters={"name": name}).result_rows
-    if known and f"{name} = {MERGED_PARTS}" not in _definition(client, table):
+    if f"{name} = {MERGED_PARTS}" in definition:
+        return
+    if client.query("SELECT 1 FROM system.merge_tree_settings WHERE name = {name:String}", parameters={"name": name}).result_rows:
         client.command(f"ALTER TABLE `{settings().database}`.`{table}` MODIFY SETTING {name} = {MERGED_PARTS}")
 
 

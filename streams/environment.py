@@ -38,6 +38,9 @@ TABLE = re.compile(r"`(\w+(?:\.\w+)+)`")
 INSERT = re.compile(r"INSERT\s+INTO\s+`([\w.]+)`", re.IGNORECASE)
 OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
+CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
+"""A job that has caught up asks for records five times a second, not whenever somebody has written some."""
+
 COLUMNS = "headrace.columns"
 TRANSACTION_TIMEOUT_MS = 600_000
 """A job that is down for longer loses its open transactions; the broker's maximum is 15 min."""
@@ -88,10 +91,6 @@ class Job:
             return str(getattr(importlib.import_module(module), name))
         except (ImportError, AttributeError) as error:
             raise JobError(f"{self.where}: {match.group()}: {error}") from None
-
-
-CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
-"""A job that has caught up asks for records five times a second, not whenever somebody has written some."""
 
 
 def jobs() -> dict[str, Job]:

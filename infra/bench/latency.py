@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.base import warehouse
+from infra.base.clock import WallClock
 from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
 from sinks.archive import RecordedLog
 
@@ -48,7 +49,7 @@ LONGEST_FILLING_S = 240.0
 EMPTYING_S = 90.0
 """After the measured time: what is left of the log when the last session begins goes on for minutes, ever thinner."""
 RECORDED_PER_S = 40_000
-"""Reports a second that a slow machine records: the log's sessions begin when it is sure to be ready."""
+"""Reports a second that are recorded at least. If fewer are, the replay begins late and makes up for it before measuring."""
 STARTING_S = 90.0
 SETTLING_S = 60.0
 """After the measured time, how long the last of its rows may take to be visible before they count as lost."""
@@ -57,6 +58,7 @@ RECENT_MS = 10_000
 BEHIND_MS = 10_000
 KEPT_UP = 0.97
 """The share of the rate asked for below which a measurement is none."""
+CLOCK = WallClock()
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
 REPORTS, SESSIONS = "playback_report", "playback_qoe_session"
 
@@ -69,7 +71,7 @@ def run(options: Options) -> list[dict[str, float]]:
     per_second = round(options.events / (options.seconds or SECONDS)) if options.events else PER_SECOND
     seconds = options.seconds or SECONDS
     events = round(per_second * (FILLING_S + options.runs * seconds + EMPTYING_S))
-    start_ms = _now_ms() + round(1000 * (events / RECORDED_PER_S + STARTING_S))
+    start_ms = CLOCK.now_ms() + round(1000 * (events / RECORDED_PER_S + STARTING_S))
     with namespace("bench"), ground(SERVICES, OUT / "latency") as stack:
         log = record(stack.state_dir / "log", events, options, "--per-second", str(per_second), "--start", str(start_ms))
         subprocess.run([HEADRACE, "jobs", "deploy", *JOBS], check=True, stdin=subprocess.DEVNULL)
@@ -78,9 +80,9 @@ def run(options: Options) -> list[dict[str, float]]:
             _wait_until_full(per_second, begin_ms, probe, load)
             stretches = []
             for _ in range(options.runs):
-                from_ms = _now_ms()
+                from_ms = CLOCK.now_ms()
                 _pass(seconds, probe, load)
-                stretches.append((from_ms, _now_ms()))
+                stretches.append((from_ms, CLOCK.now_ms()))
             _settle(stretches, probe, load)
             runs = [_figures(probe, from_ms, to_ms) for from_ms, to_ms in stretches]
     for number, figures in enumerate(runs):
@@ -176,12 +178,12 @@ def _load(log: Path, begin_ms: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def _wait_until_full(per_second: int, begin_ms: int, probe: Probe, load: subprocess.Popen[bytes]) -> None:
     """Block until rows come at the rate that was asked for and soon after they are due. Raises AssertionError."""
-    while (left_ms := begin_ms - _now_ms()) > 0:
+    while (left_ms := begin_ms - CLOCK.now_ms()) > 0:
         say(f"the first session begins in {left_ms / 1000:.0f} s")
         _pass(min(10.0, left_ms / 1000), probe, load)
     rate, behind_ms = 0.0, 0
-    while rate < KEPT_UP * per_second or behind_ms > BEHIND_MS or _now_ms() < begin_ms + 1000 * FILLING_S:
-        if _now_ms() > begin_ms + 1000 * LONGEST_FILLING_S:
+    while rate < KEPT_UP * per_second or behind_ms > BEHIND_MS or CLOCK.now_ms() < begin_ms + 1000 * FILLING_S:
+        if CLOCK.now_ms() > begin_ms + 1000 * LONGEST_FILLING_S:
             raise AssertionError(
                 f"after {LONGEST_FILLING_S:.0f} s {rate:,.0f} rows come a second, {behind_ms / 1000:.0f} s late, "
                 f"and not {per_second:,} at once: the machine is too slow, or does something else"
@@ -189,7 +191,7 @@ def _wait_until_full(per_second: int, begin_ms: int, probe: Probe, load: subproc
         before, began = probe.sights[REPORTS].reached(), time.monotonic()
         _pass(5.0, probe, load)
         rate = (probe.sights[REPORTS].reached() - before) / (time.monotonic() - began)
-        behind_ms = _now_ms() - probe.sights[REPORTS].complete_to_ms
+        behind_ms = CLOCK.now_ms() - probe.sights[REPORTS].complete_to_ms
         say(f"the world fills: {rate:,.0f} rows a second")
 
 
@@ -232,10 +234,6 @@ def _figures(probe: Probe, from_ms: int, to_ms: int) -> dict[str, float]:
         "events": float(len(raw_s)),
         "sessions": float(len(close_s)),
     }
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _raw_s(probe: Probe, from_ms: int, to_ms: int) -> Times:

@@ -248,14 +248,15 @@ UPGRADE = "from streams import deploy, environment; [deploy.upgrade(job) for job
 
 def upgrade(fault: Fault) -> None:
     """Stop every job with a savepoint and start it from there; again where the cluster is killed meanwhile, as whoever upgrades would."""
-    deadline = time.monotonic() + UPGRADE_PATIENCE_S
-    while (done := subprocess.run([sys.executable, "-c", UPGRADE], capture_output=True, text=True, check=False, timeout=1_200)).returncode:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(5.0)
-    else:
-        return
-    raise RuntimeError(f"the upgrade ended with code {done.returncode}: {done.stderr.strip()[-1_000:]}")
+    last_words = ""
+
+    def done() -> bool:
+        nonlocal last_words
+        tried = subprocess.run([sys.executable, "-c", UPGRADE], capture_output=True, text=True, check=False, timeout=1_200)
+        last_words = f"the upgrade ended with code {tried.returncode}: {tried.stderr.strip()[-1_000:]}"
+        return tried.returncode == 0
+
+    until(done, UPGRADE_PATIENCE_S, lambda: last_words, every_s=5.0)
 
 
 @dataclass

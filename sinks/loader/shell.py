@@ -116,10 +116,13 @@ class Track:
         self.size += block.size
         self.read_to = max(self.read_to, block.offsets[-1])
 
-    def due(self, now: float, max_rows: int, max_bytes: int, linger_ms: float) -> bool:
+    def due(self, now: float, max_rows: int, max_bytes: int, linger_ms: Callable[[], float]) -> bool:
         """Whether what has come is to be stored at `now`: it fills a block, or it has gathered and the last one was taken a linger ago."""
-        full = self.rows >= max_rows or self.size >= max_bytes
-        return self.rows > 0 and (full or now >= max(self.since + GATHER_MS / 1000, self.taken_at + linger_ms / 1000))
+        if not self.rows:
+            return False
+        if self.rows >= max_rows or self.size >= max_bytes:
+            return True
+        return now >= self.since + GATHER_MS / 1000 and now >= self.taken_at + linger_ms() / 1000
 
     def take(self, max_rows: int, max_bytes: int, through: int | None = None) -> Block:
         """Take out the next block: what fits into both limits but one message at least; or everything up to offset `through`."""
@@ -421,7 +424,7 @@ class Shell:
                 return
             track.block = track.take(0, 0, fetch.through)
         else:
-            if not track.due(time.monotonic(), limits.max_rows, limits.max_bytes, self._linger_ms()):
+            if not track.due(time.monotonic(), limits.max_rows, limits.max_bytes, self._linger_ms):
                 return
             track.block = track.take(limits.max_rows, limits.max_bytes)
         if track.block.offsets:

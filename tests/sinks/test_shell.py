@@ -11,7 +11,7 @@ from sinks.loader.table import Block
 from tests.sinks.reports import TOPIC
 
 NOW = 1_000.0
-MANY: dict[str, Any] = {"max_rows": 100, "max_bytes": 1_000, "linger_ms": 500.0}
+MANY: dict[str, Any] = {"max_rows": 100, "max_bytes": 950, "linger_ms": lambda: 500.0}
 
 
 def track(rows: int, since: float, taken_at: float) -> Track:
@@ -32,8 +32,9 @@ def track(rows: int, since: float, taken_at: float) -> Track:
         (1, 0.3, 0.3, False),  # a steady stream: one block per linger
         (1, 0.3, 0.51, True),
         (1, 0.05, 0.51, False),  # just come, although it is time: its company is on the way
-        (100, 0.0, 0.0, True),  # a full block waits for nothing, by rows ...
-        (101, 0.0, 0.0, True),  # ... or by bytes
+        (94, 0.0, 0.0, False),
+        (95, 0.0, 0.0, True),  # a full block waits for nothing: this one is by bytes ...
+        (100, 0.0, 0.0, True),  # ... and this one by rows too
     ],
 )
 def test_due(rows: int, waited_s: float, taken_s_ago: float, due: bool) -> None:
