@@ -102,13 +102,14 @@ def flink_table(
 ) -> str:
     """CREATE TABLE of a topic for Flink: columns, watermark, and `connector` as its WITH options.
 
-    `arrival`: also the Kafka timestamp, as the read-only column `arrived_at`.
+    `arrival`: also when and where in its partition Kafka took it, as the read-only columns `arrived_at` and `topic_offset`.
 
     `name` is the table's name in the job (default: the topic's), `connector` comes from settings (see streams.environment).
     """
     columns = [f"  `{f['name']}` {flink_type(f['type'])}" for f in topic.event.fields]
     if arrival:
         columns.append("  `arrived_at` TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL")
+        columns.append("  `topic_offset` BIGINT METADATA FROM 'offset' VIRTUAL")
     if watermark and topic.watermark_s is not None:
         columns.append(f"  WATERMARK FOR `event_time` AS `event_time` - INTERVAL '{topic.watermark_s:g}' SECOND")
     if upsert_key:

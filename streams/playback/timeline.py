@@ -1,7 +1,7 @@
 """A session's reports as one compact string: what `qoe.session` needs of each report, packed in SQL, unpacked here.
 
 A Flink job carries a session's reports in its state and gives them to Python once per session, so what is carried must be small and
-cheap to add to. `PACKED` is the SQL expression that packs one report, `unpack` reads many of them; both follow `FIELDS`.
+cheap to add to. `PACKED` is the SQL expression that packs one report, Timelines.java joins them, `unpack` reads them.
 
 The separators are control characters. CMCD strings are printable ASCII and the collector refuses anything else, so they cannot occur in
 a value; a piece that has another number of fields nevertheless is skipped, because a row that raises would stop the job for ever.
@@ -53,12 +53,8 @@ PACKED = _packed()
 """SQL expression over the columns of playback.report: one report, packed."""
 
 
-SQL_BETWEEN_REPORTS = "U&'\\001E'"
 SQL_BETWEEN_TIMELINES = "U&'\\001D'"
-"""The separators as Flink SQL writes them."""
-
-LONGEST = 8_000_000
-"""Characters of the reports in the longest timeline that is passed on. Only a flood of duplicates gets there; Kafka takes 10 MB."""
+"""The separator as Flink SQL writes it."""
 
 
 def unpack(timeline: str) -> list[Report]:

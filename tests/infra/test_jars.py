@@ -36,7 +36,7 @@ def artefact(content: bytes, coordinate: str = "org.example:thing:1.0") -> Artef
 
 def test_every_pin_is_complete() -> None:
     pins = jars.pinned()
-    assert {pin.part for pin in pins} == {"kafka", "registry", "flink"}
+    assert {pin.part for pin in pins} == {"kafka", "registry", "flink", "compiler"}
     assert all(len(pin.sha256) == 64 and pin.size > 0 for pin in pins)
 
 

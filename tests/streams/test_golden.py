@@ -4,25 +4,22 @@ A line is an event in JSON, times in ISO 8601. Adding a case is adding its files
 
 - `in`, in the order of arrival: a line arrives at the latest `event_time` up to it. May be left out: the envelope, and `sid`, which then is
   the case's name. A line with `"marker": true` says that time has come to its `event_time`, everywhere; what follows is sent
-  once the jobs have taken what came before and, where options make them forget soon (`table.exec.state.ttl`), have forgotten it.
+  once the jobs have taken what came before.
 - `expect`: the rows of the case's sessions, by `sid` and `event_time`, and of each the fields that matter. No more may come; none may lack.
   Of a topic without sessions it is the rows whose `event_time` is in the case's time. Of a row that a job writes again as it grows
   the last one counts.
-- `options.json` beside the cases of a job: other options of jobs for these cases, `{job: {option: value}}`.
 
-All cases with the same options run at once, in a namespace with every job; after the last line time goes on by an hour.
+All cases run at once, in a namespace with every job; after the last line time goes on by an hour.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -109,27 +106,16 @@ def written_by_hand() -> Iterator[Case]:
 
 
 CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand()]
-OPTIONS = {file.parent.name: file.read_text() for file in TESTS.glob("*/golden/*/options.json")}
 
 
 @pytest.fixture(scope="module")
-def came_out(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[Record]]]:
-    """Everything that came out, by case and topic."""
-    found = {}
-    for options, together in groupby(sorted(CASES, key=lambda case: OPTIONS.get(case.job, "{}")), lambda case: OPTIONS.get(case.job, "{}")):
-        cases = list(together)
-        tree = copy_of_tree(tmp_path_factory.mktemp("golden"))
-        for job, values in json.loads(options).items():
-            file = tree / jobs()[job].where
-            file.write_text(file.read_text() + "".join(f";\nSET '{name}' = '{value}'" for name, value in values.items()))
-        ttls = [values.get("table.exec.state.ttl", "0 s") for values in json.loads(options).values()]
-        with world("golden", tree) as there:
-            out = run(there, cases, max((float(ttl.removesuffix(" s")) for ttl in ttls), default=0.0))
-        found |= {str(case): out for case in cases}
-    return found
+def came_out(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
+    """Everything that came out, by topic."""
+    with world("golden", copy_of_tree(tmp_path_factory.mktemp("golden"))) as there:
+        return run(there, CASES)
 
 
-def run(there: World, cases: list[Case], forgotten_after_s: float) -> dict[str, list[Record]]:
+def run(there: World, cases: list[Case]) -> dict[str, list[Record]]:
     """Run the cases through every job: the standing rows by topic."""
     deployed = there.run("python", "-m", "streams.deploy", "--all")
     assert deployed.returncode == 0, deployed.stderr
@@ -142,8 +128,6 @@ def run(there: World, cases: list[Case], forgotten_after_s: float) -> dict[str, 
             marked = when
             there.mark(topic, milliseconds(when))
             wait_until_taken(topic)
-            forgotten_at = time.monotonic() + forgotten_after_s
-            eventually(lambda forgotten_at=forgotten_at: time.monotonic() > forgotten_at, within=forgotten_after_s + 5)  # type: ignore[misc]
     topics = {topic for case in cases for topic in case.put}
     for topic in topics:
         there.mark(topic, milliseconds(arrivals[-1][0] + HOUR))
@@ -205,6 +189,6 @@ def picked(case: Case, topic: str, found: list[Record]) -> list[Mapping[str, Any
 @pytest.mark.stack
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_golden(case: Case, came_out: dict[str, dict[str, list[Record]]]) -> None:
+def test_golden(case: Case, came_out: dict[str, list[Record]]) -> None:
     for topic, expected in case.expect.items():
-        assert picked(case, topic, came_out[str(case)][topic]) == expected
+        assert picked(case, topic, came_out[topic]) == expected
