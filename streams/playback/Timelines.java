@@ -21,7 +21,7 @@ import org.apache.flink.table.functions.ProcessTableFunction;
  * came for {@link #SILENCE_MS}. What comes later begins another stretch of the session, told apart by its {@code first_offset}. A timeline comes out
  *
  * <ul>
- *   <li>once the session has closed: at once if as many reports are there as the last number says, otherwise {@link #HOLES_MS} later;
+ *   <li>once the session has closed: at once if no number up to its last lacks, otherwise {@link #HOLES_MS} later;
  *   <li>when it is let go, if anything came since it last came out;
  *   <li>when it is as long as a record may be, and what follows is another stretch.
  * </ul>
@@ -63,8 +63,11 @@ public class Timelines extends ProcessTableFunction<RowData> {
     public static class Session {
         public int bytes;
         public int reports;
-        public long leastNumber = Long.MAX_VALUE;
-        public long mostNumber = Long.MIN_VALUE;
+        public long mostNumber;
+        /** All numbers from 1 below this one have come. Some players begin with 0: where that one lacks, it is not missed. */
+        public long nextNumber = 1;
+        /** Which of the 64 numbers from {@code nextNumber} have come, the lowest bit first; one further ahead is not noted. */
+        public long ahead;
         public long firstOffset = -1;
         public long firstReportAt = Long.MAX_VALUE;
         public long lastReportAt = Long.MIN_VALUE;
@@ -76,9 +79,19 @@ public class Timelines extends ProcessTableFunction<RowData> {
         public boolean cameOut;
         public boolean changed;
 
-        /** Whether there is a report to each number; two of one and none of another are taken for it, and what lacks then comes out when it is let go. */
+        void note(long number) {
+            mostNumber = Math.max(mostNumber, number);
+            long distance = number - nextNumber;
+            if (distance >= 0 && distance < Long.SIZE) {
+                ahead |= 1L << distance;
+                int come = Long.numberOfTrailingZeros(~ahead);
+                nextNumber += come;
+                ahead = come == Long.SIZE ? 0 : ahead >>> come;
+            }
+        }
+
         boolean isWhole() {
-            return leastNumber <= 1 && reports > mostNumber - leastNumber;
+            return nextNumber > mostNumber;
         }
     }
 
@@ -95,14 +108,12 @@ public class Timelines extends ProcessTableFunction<RowData> {
                     RowData packed)
             throws Exception {
         long at = packed.getTimestamp(2, 3).getMillisecond();
-        long number = packed.getLong(3);
         if (session.reports == 0) {
             session.firstOffset = packed.getLong(4);
         }
         byte[] held = add(session, reports, ((BinaryStringData) packed.getString(1)).toBytes());
         session.reports++;
-        session.leastNumber = Math.min(session.leastNumber, number);
-        session.mostNumber = Math.max(session.mostNumber, number);
+        session.note(packed.getLong(3));
         session.firstReportAt = Math.min(session.firstReportAt, at);
         session.lastReportAt = Math.max(session.lastReportAt, at);
         session.closed |= packed.getInt(5) == 1;
