@@ -1,4 +1,4 @@
-"""Screenshots of the board, the player and each step of the tour, from a running stack: `python -m tests.board.screenshots`.
+"""Pictures of each step of the tour, the player and the boards, dark and light, from a running stack: `python -m tests.board.screenshots`.
 
     HEADRACE_STATE_DIR=.headrace/demo .venv/bin/python -m tests.board.screenshots        # beside `make demo`
 
@@ -11,60 +11,74 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from infra.base.settings import settings
 from tests.board import touring, watching
 from tests.board.browser import browser, page, until
 
-OUT = Path(__file__).parents[2] / "docs" / "screenshots"
-WIDE = {"width": 1440, "height": 900}
+OUT = Path(__file__).parents[2] / "docs" / "pictures"
+WIDE = {"width": 1360, "height": 850}
+THEMES = ("light", "dark")
+SPAN_S = 300
+"""The range shown: a demo's pictures are taken minutes after its start."""
+TITLE = "bbb"
+"""What the player shows: the demo's one film."""
+COLOURS = 128
+"""A page has few; a palette makes its picture a third as large."""
+
+
+def shoot(tab: Any, name: str, **options: Any) -> None:
+    """Keep a picture of the page in each theme, as `<name>-<theme>.png`."""
+    for theme in THEMES:
+        tab.emulate_media(color_scheme=theme)
+        tab.wait_for_timeout(600)  # the charts' first frames in the new colours
+        path = OUT / f"{name}-{theme}.png"
+        tab.screenshot(path=path, **options)
+        Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def settled(tab: Any, board: str) -> None:
-    """Every panel has been answered and drawn."""
-    tab.goto(board)
-    until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the warehouse')")
-    tab.wait_for_timeout(1_000)  # the charts' first frames
+    """Open the board; every panel has been answered."""
+    tab.goto(f"{board}/?span_s={SPAN_S}")
+    until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the ')")
 
 
 def boards(running: Any, board: str) -> None:
-    """The whole board in both themes and on a phone, one session's timeline, one panel's SQL."""
-    for theme in ("light", "dark"):
-        with page(running, viewport=WIDE, color_scheme=theme) as tab:
-            settled(tab, board)
-            tab.screenshot(path=OUT / f"board-{theme}.png", full_page=True)
-    with page(running, viewport={"width": 390, "height": 844}) as tab:
-        settled(tab, board)
-        tab.screenshot(path=OUT / "board-phone.png")
+    """The whole page on a screen and on a phone, one session's timeline, one panel's SQL."""
     with page(running, viewport=WIDE) as tab:
         settled(tab, board)
-        tab.locator("tr:has([data-status=closed]) [data-opens]").first.click()
-        tab.wait_for_selector(".lanes rect")
-        tab.screenshot(path=OUT / "session.png")
-        tab.keyboard.press("Escape")
+        shoot(tab, "board")
+        shoot(tab, "boards", full_page=True)
         tab.hover("#quality_of_experience-rebuffer_ratio")
         tab.click("#quality_of_experience-rebuffer_ratio button")
-        tab.screenshot(path=OUT / "sql.png")
+        shoot(tab, "sql")
+        tab.keyboard.press("Escape")
+        tab.locator("tr:has([data-status=closed]) [data-opens]").first.click()
+        tab.wait_for_selector(".lanes rect")
+        shoot(tab, "session")
+    with page(running, viewport={"width": 390, "height": 844}) as tab:
+        settled(tab, board)
+        shoot(tab, "phone")
 
 
 def player(running: Any, board: str) -> None:
     """The player while it plays."""
     with page(running, viewport=WIDE) as tab:
-        tab.goto(f"{board}/watch")
-        tab.wait_for_selector("button.primary:enabled")
-        watching.press_play(tab, board, tab.input_value("select[aria-label=Title]"))
+        watching.press_play(tab, board, TITLE)
         until(tab, "document.querySelectorAll('.reports [data-status=\"202\"]').length > 5")
-        tab.screenshot(path=OUT / "watch.png", full_page=True)
+        shoot(tab, "watch", full_page=True)
 
 
 def tour(running: Any, board: str) -> None:
     """Each step when it has come true. Raises SystemExit naming the step that has not."""
-    with page(running, viewport={"width": 1600, "height": 1200}) as tab:
-        touring.start(tab, board)
+    with page(running, viewport=WIDE) as tab:
+        touring.start(tab, f"{board}/?span_s={SPAN_S}")
         for number, step in enumerate(touring.STEPS, 1):
             verdict, said = touring.take(tab, step)
             tab.locator(f"#step-{step}").scroll_into_view_if_needed()
             tab.wait_for_timeout(2_500)  # one more update of the board
-            tab.screenshot(path=OUT / f"tour-{number}-{step}.png")
+            shoot(tab, f"tour-{number}-{step}")
             print(f"tour {number} {step}: {verdict}: {said[-1]}")
             if verdict != "done":
                 raise SystemExit(f"step {step} did not come true: " + "; ".join(said))
@@ -78,11 +92,11 @@ def main() -> None:
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     with browser() as running:
-        boards(running, arguments.board)
         if not arguments.still:
             player(running, arguments.board)
             tour(running, arguments.board)
-    print(f"screenshots are in {OUT}")
+        boards(running, arguments.board)
+    print(f"pictures are in {OUT}")
 
 
 if __name__ == "__main__":
