@@ -122,8 +122,13 @@ def _split(text: str) -> Iterator[str]:
 
 def source(topic: Topic, job: Job) -> str:
     """CREATE TABLE of a topic that a job reads: from its beginning where no state says otherwise, committed records only."""
-    if job.options.get(COLUMNS) == "named":
-        topic = _narrowed(topic, job)
+    match job.options.get(COLUMNS):
+        case None:
+            pass
+        case "named":
+            topic = _narrowed(topic, job)
+        case other:
+            raise JobError(f"{job.where}: SET '{COLUMNS}' = '{other}': it is 'named' or left out")
     return flink_table(
         topic,
         {

@@ -38,7 +38,7 @@ from infra.chaos import loaders
 from infra.chaos.doomed import POINTS, SLEEPS
 from infra.chaos.inject import Injector, Processes, freeze
 from infra.chaos.plan import Fault, Kind, Menu, plan
-from infra.chaos.poison import Poison, poisons
+from infra.chaos.poison import Poison, poisons, within_reach
 from infra.chaos.recompute import Recomputed, recompute, recompute_routes
 from infra.chaos.viewers import Viewers
 from infra.chaos.waiting import until
@@ -189,8 +189,7 @@ class Foreigner:
 
     def _run(self) -> None:
         rng = random.Random(f"{self.seed}/foreign")
-        past_the_guard = [topic for topic in catalogue().landed() if topic.consumers == ("sinks.loader",) and not from_jobs(topic)]
-        topics = [catalogue().topic(REPORTS), *past_the_guard]
+        topics = [catalogue().topic(REPORTS), *within_reach(catalogue().landed())]
         streams = {topic.name: poisons(self.seed, partial(self._good, topic), self._another_id(topic)) for topic in topics}
         while not self._stop.wait(FOREIGN_TURN_S):
             topic = rng.choice(topics)
@@ -234,11 +233,6 @@ class Foreigner:
 
     def _another_id(self, topic: Topic) -> int:
         return next(number for name, number in self._ids.items() if catalogue().topic(name).event is not topic.event)
-
-
-def from_jobs(topic: Topic) -> bool:
-    """Whether jobs write a topic: what they write is checked by recomputation."""
-    return any(producer.startswith("streams.") for producer in topic.producers)
 
 
 UPGRADE_PATIENCE_S = 1_200.0

@@ -1,7 +1,8 @@
 """`python -m infra.chaos.doomed WHEN STEP [--sleep]`: a loader that is killed at one step of its protocol, or falls asleep there.
 
-It is a member of the group like any other and loads for real; only its lanes are watched. The first lane that comes to the step
-ends the process with SIGKILL, or, with --sleep, stops it with SIGSTOP after printing its member id: a zombie, once somebody wakes it.
+It is a member of the group like any other and loads for real; only its lanes are watched. One that is to die over poison reads only
+topics that some gets to: a group in which nothing else changes leaves it the same partitions for good. The first lane that comes to the
+step ends the process with SIGKILL, or, with --sleep, stops it with SIGSTOP after printing its member id: a zombie, once somebody wakes it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from infra.base import log
+from infra.chaos.poison import within_reach
 from schemas.catalogue import catalogue
 from sinks.loader import lane
 from sinks.loader.ranges import Committed
@@ -46,6 +48,7 @@ class Point:
         return f"{self.when} {self.step}"
 
 
+OVER_POISON = (lane.Screen, lane.Bury)
 STEPS = (lane.Highest, lane.Fetch, lane.Intend, lane.Insert, lane.Stored, lane.Screen, lane.Bury, lane.Done)
 """`Mend` is not among them: no landing table feeds a view today."""
 POINTS = tuple(Point(when, step.__name__) for step in STEPS for when in (When.BEFORE, When.AFTER)) + tuple(
@@ -108,7 +111,9 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGSTOP if given.sleep else signal.SIGKILL)
 
     point = Point(When(given.when), given.step)
-    shell = Shell(catalogue().landed(), protocol=partial(Doomed, point=point, end=end))
+    landed = catalogue().landed()
+    over_poison = point.step in {step.__name__ for step in OVER_POISON}
+    shell = Shell(within_reach(landed) if over_poison else landed, protocol=partial(Doomed, point=point, end=end))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     shell.run(stop)

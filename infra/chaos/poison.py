@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from schemas.catalogue import Topic
 from schemas.codec import HEADER
 
 HUGE_BYTES = 3 << 20
@@ -21,6 +22,16 @@ class Poison:
 
     name: str
     payload: bytes
+
+
+def within_reach(landed: Iterable[Topic]) -> list[Topic]:
+    """The landed topics that poison gets to past the guard: those that only the loader reads, and no job writes."""
+    return [topic for topic in landed if topic.consumers == ("sinks.loader",) and not from_jobs(topic)]
+
+
+def from_jobs(topic: Topic) -> bool:
+    """Whether jobs write a topic: what they write is checked by recomputation."""
+    return any(producer.startswith("streams.") for producer in topic.producers)
 
 
 def poisons(seed: int, good: Callable[[], bytes], foreign_id: int) -> Iterator[Poison]:

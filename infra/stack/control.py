@@ -9,18 +9,38 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from infra.stack.site import LOOPBACK
 
-if TYPE_CHECKING:
-    from infra.stack.supervisor import Supervisor
+
+class Controlled(Protocol):
+    """What is controlled. All of it is called on the event loop."""
+
+    @property
+    def units(self) -> Mapping[str, object]:
+        """The services by name."""
+
+    def status(self) -> dict[str, Any]:
+        """How the stack and each service are."""
+
+    def stop(self) -> None:
+        """Take everything down."""
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a service, which then is started again."""
+
+    def stop_service(self, name: str) -> Awaitable[None]:
+        """End a service, and leave it so."""
+
+    def start_service(self, name: str) -> None:
+        """Start a service that was stopped."""
 
 
-def serve(supervisor: Supervisor, loop: asyncio.AbstractEventLoop, port: int) -> ThreadingHTTPServer:
+def serve(supervisor: Controlled, loop: asyncio.AbstractEventLoop, port: int) -> ThreadingHTTPServer:
     """Start serving on a thread of its own; calls into the supervisor happen on its loop. Call `.shutdown()` to end."""
 
     def on_loop(call: Callable[[], Any]) -> Any:

@@ -141,6 +141,9 @@ public class Timelines extends ProcessTableFunction<RowData> {
         TimeContext<Long> time = context.timeContext(Long.class);
         long now = time.time();
         if (now != session.wokenAt) {
+            if (session.reports == 0) {
+                context.clearAllState(); // it was let go; Flink would keep the empty session that it made for this call
+            }
             return;
         }
         session.wokenAt = Long.MAX_VALUE;

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from schemas.catalogue import catalogue
-from streams.environment import Job, jobs, source
+from streams.environment import Job, JobError, jobs, source
 
 REPORTS = catalogue().topic("playback.report")
 
@@ -33,3 +35,9 @@ def test_session_states_decodes_what_it_passes_on_and_no_more() -> None:
     job = jobs()["session_states"]
     assert "url" not in columns(source(REPORTS, job))
     assert set(columns(source(REPORTS, job))) >= {"sid", "sta", "e", "marker", "event_id", "correlation_id"}
+
+
+def test_another_word_for_the_columns_is_refused_with_the_one_there_is() -> None:
+    job = Job("j", "SET 'headrace.columns' = 'some';\nINSERT INTO `playback.failure` SELECT sid FROM `playback.report`", "here")
+    with pytest.raises(JobError, match=r"here: .*'some'.*'named'"):
+        source(REPORTS, job)
