@@ -40,7 +40,7 @@ class Flink(BaseModel):
 
     rest_url: str = Field("http://127.0.0.1:8082", description="REST address of the JobManager")
     parallelism: int = Field(2, description="parallelism of each job")
-    task_heap_mb: int = Field(3_000, description="heap for the state and records of the local TaskManager's jobs, MiB")
+    task_heap_mb: int = Field(2_000, description="heap for the state and records of the local TaskManager's jobs, MiB")
     checkpoint_ms: int = Field(2_000, description="checkpoint interval; facts become visible at this pace")
     jars: list[str] = Field(default_factory=list, description="connector jars; empty: those of the local jar cache")
     checkpoint_dir: str = Field("", description="URI for checkpoints; empty: below the state directory")

@@ -111,7 +111,7 @@ export class Chart {
         y: { range: (u, low, high) => [0, Math.max((high ?? 0) * 1.12, thresholds.length && high > thresholds[0].value * 0.5 ? thresholds[0].value * 1.12 : 0, unit === "plays" ? 2 : 0) || 1] },
       },
       axes: [
-        { stroke: ink, font, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 26, space: 64, values: (u, marks) => marks.map((m) => tick(m, u)) },
+        { stroke: ink, font, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 26, space: 64, values: (u, marks) => marks.map((m) => tick(m, u, marks)) },
         { stroke: ink, font, grid, ticks: { show: false }, size: 60, space: 34, incrs: unit === "plays" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5] : undefined, values: (u, marks) => marks.map((m) => label(m, unit, marks)) },
       ],
       series: [{}, ...series],
@@ -147,9 +147,9 @@ function pivot([times, labels, figures]) {
   return { names, data: [t, ...columns.values()] };
 }
 
-const tick = (ms, u) => {
+const tick = (ms, u, marks) => {
   const span = u.scales.x.max - u.scales.x.min;
-  const options = span > 2 * 86_400_000 ? { day: "numeric", month: "short" } : span < 5 * 60_000 ? { timeStyle: "medium" } : { timeStyle: "short" };
+  const options = span > 2 * 86_400_000 ? { day: "numeric", month: "short" } : marks[1] - marks[0] < 60_000 ? { timeStyle: "medium" } : { timeStyle: "short" };
   return new Date(ms).toLocaleString("en-GB", options);
 };
 
