@@ -193,8 +193,7 @@ class Guard:
             except Aborted as error:
                 self._log.warning("starting again from the last commit", reason=str(error))
                 self._stopping.wait(RETRY_S)
-            finally:
-                consumer.close()
+            consumer.close()  # not after a fatal error: a client that the broker has fenced may wait for its answer for ever
 
     def _start(self, producer: Producer) -> None:
         """Take the transactional id over; waits for Kafka as long as it takes."""
@@ -378,9 +377,10 @@ def main() -> None:
         try:
             guard.run()
         except KafkaException as error:
-            if error.args[0].code() in TAKEN_OVER:
-                raise SystemExit(f"another guard has taken over: {error}") from None
-            raise
+            if error.args[0].code() not in TAKEN_OVER:
+                raise
+            log.get(__name__).error("another guard has taken over", reason=str(error))
+            os._exit(1)  # for the same reason: nothing that it still holds is its own
 
 
 if __name__ == "__main__":
