@@ -2,6 +2,8 @@
 --
 -- Reads     playback.session_timeline   what qoe_sessions computed each of its rows from
 -- Writes    playback.qoe_session        a row wherever the timelines of a session hold more reports together than any of them alone
+--                                       The row says that it is from qoe_sessions, like every other: which job saw the last report first is chance, and
+--                                       a log that is replayed must give the same rows.
 -- Key       sid
 -- Time      none: every timeline is taken whenever it comes
 -- State     The newest timeline of each stretch of each session of the last 8 days by the wall clock (reports are accepted for 7), on disk.
@@ -34,7 +36,7 @@ WHERE stretches > 1;
 
 INSERT INTO `playback.qoe_session`
 SELECT
-  sid || '/' || CAST(reports AS STRING), ended_at, 'qoe_corrections', 0, CAST(-1 AS BIGINT), '', FALSE,
+  sid || '/' || CAST(reports AS STRING), ended_at, 'qoe_sessions', 0, CAST(-1 AS BIGINT), '', FALSE,
   sid, ${streams.playback.quality.COLUMNS}
 FROM
   (SELECT sid, timelines FROM TO_CHANGELOG(input => TABLE scattered, uid => 'scattered') WHERE op IN ('INSERT', 'UPDATE_AFTER')),
