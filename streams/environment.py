@@ -18,7 +18,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +29,7 @@ from infra.base.settings import settings
 from schemas.catalogue import Topic, catalogue
 from schemas.project import avro_schema_text, flink_table
 from streams import java
+from streams.pack import pack
 
 ROOM = Path(__file__).parent
 COMMENT = re.compile(r"--[^\n]*")
@@ -303,10 +303,4 @@ def _cause(error: Exception) -> str:
 
 def _shipped() -> Path:
     """A zip of this room's Python files: what the cluster's workers import functions from."""
-    place = settings().state_dir.resolve() / "flink" / "streams.zip"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_suffix(f".{os.getpid()}")
-    with zipfile.ZipFile(partial, "w") as archive:
-        for file in sorted(ROOM.rglob("*.py")):
-            archive.writestr(zipfile.ZipInfo(str(file.relative_to(ROOM.parent))), file.read_bytes())
-    return partial.replace(place)
+    return pack(ROOM.rglob("*.py"), ROOM.parent, settings().state_dir.resolve() / "flink" / "streams.zip")

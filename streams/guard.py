@@ -193,7 +193,7 @@ class Guard:
             except Aborted as error:
                 self._log.warning("starting again from the last commit", reason=str(error))
                 self._stopping.wait(RETRY_S)
-            consumer.close()  # not after a fatal error: a client that the broker has fenced may wait for its answer for ever
+            consumer.close()  # not after a fatal error, see _end
 
     def _start(self, producer: Producer) -> None:
         """Take the transactional id over; waits for Kafka as long as it takes."""
@@ -304,7 +304,8 @@ def _ending_if_stuck() -> Iterator[None]:
 
     That is safe: the next incarnation takes the transactional id over, which aborts the transaction, and reads the batch again.
     """
-    watchdog = threading.Timer(STUCK_S, _end)
+    words = f"after {STUCK_S:.0f} s offsets were neither accepted nor refused: ending, so that the next incarnation goes on"
+    watchdog = threading.Timer(STUCK_S, _end, [words])
     watchdog.daemon = True
     watchdog.start()
     try:
@@ -313,8 +314,9 @@ def _ending_if_stuck() -> Iterator[None]:
         watchdog.cancel()
 
 
-def _end() -> None:
-    log.get(__name__).error("offsets were neither accepted nor refused: ending, so that the next incarnation goes on", after_s=STUCK_S)
+def _end(words: str) -> None:
+    """End at once: clients that the broker has given up may wait for its answer for ever when they are closed."""
+    log.get(__name__).error(words)
     os._exit(1)
 
 
@@ -379,8 +381,7 @@ def main() -> None:
         except KafkaException as error:
             if error.args[0].code() not in TAKEN_OVER:
                 raise
-            log.get(__name__).error("another guard has taken over", reason=str(error))
-            os._exit(1)  # for the same reason: nothing that it still holds is its own
+            _end(f"another guard has taken over: {error}")
 
 
 if __name__ == "__main__":

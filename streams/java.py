@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from infra.base.settings import settings
+from streams.pack import pack
 
 ROOM = Path(__file__).parent
 RELEASE = "17"
@@ -44,14 +44,9 @@ def functions(sources: Path = ROOM) -> Path:
     digest = hashlib.sha256(b"\0".join(made_from)).hexdigest()
     jar = settings().state_dir.resolve() / "flink" / f"functions-{digest[:16]}.jar"
     if not jar.exists():
-        jar.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=jar.parent) as scratch:
+        with TemporaryDirectory() as scratch:
             _compile(compilers[-1], files, Path(scratch))
-            partial = Path(scratch) / jar.name
-            with zipfile.ZipFile(partial, "w") as archive:
-                for made in sorted(Path(scratch).rglob("*.class")):
-                    archive.writestr(zipfile.ZipInfo(made.relative_to(scratch).as_posix()), made.read_bytes())
-            partial.replace(jar)
+            pack(Path(scratch).rglob("*.class"), Path(scratch), jar)
     return jar
 
 

@@ -1,4 +1,4 @@
-"""What tests share: waiting for a truth instead of sleeping, and the outside vectors."""
+"""What tests share: waiting for a truth instead of sleeping, a look at checkpoints, and the outside vectors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2 as httpx
 import pytest
 
+from infra.base.settings import settings
 from infra.stack.local import LocalStack
 
 T = TypeVar("T")
@@ -34,6 +36,11 @@ def eventually(probe: Callable[[], T], within: float = 30.0, every: float = 0.1)
         if time.monotonic() > deadline:
             raise AssertionError(f"not true within {within} s; last seen: {last!r}")
         time.sleep(every)
+
+
+def checkpoints(job_id: str) -> dict[str, Any]:
+    """What Flink says of a job's latest checkpoints, by kind: "completed", "restored" and others, None where there was none."""
+    return dict(httpx.get(f"{settings().flink.rest_url}/jobs/{job_id}/checkpoints").raise_for_status().json()["latest"])
 
 
 def vectors(name: str) -> Path:

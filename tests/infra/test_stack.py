@@ -6,17 +6,15 @@ import contextlib
 import socket
 import struct
 from pathlib import Path
-from typing import Any
 
-import httpx2 as httpx
 import pytest
 
-from infra.base.settings import Settings, settings
+from infra.base.settings import Settings
 from infra.stack import health
 from infra.stack.local import LocalStack
 from infra.stack.processes import bearing
 from infra.stack.services import catalogue
-from tests.kit import eventually, kill
+from tests.kit import checkpoints, eventually, kill
 
 pytestmark = pytest.mark.stack
 
@@ -75,13 +73,8 @@ def test_a_killed_taskmanager_comes_back_and_the_jobs_go_on(local: LocalStack) -
 
 def test_a_killed_jobmanager_gets_its_jobs_back_from_their_newest_checkpoints(local: LocalStack) -> None:
     before = running_jobs()
-    eventually(lambda: all(_checkpoints(job).get("completed") for job in running_jobs().values()), within=60)
+    eventually(lambda: all(checkpoints(job).get("completed") for job in running_jobs().values()), within=60)
     kill(local, "jobmanager")
     after = eventually(lambda: (jobs := running_jobs()).keys() == before.keys() and jobs, within=180)
     for name, job in after.items():
-        assert _checkpoints(job)["restored"], f"{name} began from nothing"
-
-
-def _checkpoints(job: str) -> dict[str, Any]:
-    url = f"{settings().flink.rest_url}/jobs/{job}/checkpoints"
-    return dict(httpx.get(url).raise_for_status().json()["latest"])
+        assert checkpoints(job)["restored"], f"{name} began from nothing"

@@ -33,7 +33,7 @@ from schemas.examples import from_json
 from streams.environment import jobs
 from tests.kit import eventually
 from tests.playback import cases as by_hand
-from tests.world import World, copy_of_tree, world
+from tests.world import World, world
 
 TESTS = Path(__file__).parents[1]
 HOUR = timedelta(hours=1)
@@ -109,9 +109,9 @@ CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if fold
 
 
 @pytest.fixture(scope="module")
-def came_out(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
+def came_out(stack: Settings) -> dict[str, list[Record]]:
     """Everything that came out, by topic."""
-    with world("golden", copy_of_tree(tmp_path_factory.mktemp("golden"))) as there:
+    with world("golden") as there:
         return run(there, CASES)
 
 

@@ -209,7 +209,7 @@ def test_a_guard_whose_offsets_are_never_answered_ends(
 
     monkeypatch.setattr(module, "STUCK_S", 0.05)
     monkeypatch.setattr(module.kafka, "producer", producer)
-    monkeypatch.setattr(module, "_end", lambda: stuck[0].freed.set())
+    monkeypatch.setattr(module, "_end", lambda words: stuck[0].freed.set())
     put(cluster, event(registry))
     with running(registry):
         cluster.messages(REPORT.name, 1)

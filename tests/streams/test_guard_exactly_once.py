@@ -109,7 +109,7 @@ def test_kills_and_zombies_lose_and_double_nothing(world: Settings) -> None:
         writer.stop()
         eventually(lambda: len(committed(REPORT.name)) + len(committed(DEAD_LETTERS)) >= writer.written, within=120)
         assert last.poll() is None
-        assert guards[FROZEN_ROUND].wait(timeout=120) != 0, "a guard that was taken over ends"
+        assert guards[FROZEN_ROUND].wait(timeout=60) != 0, "a guard that was taken over ends"
     finally:
         writer.stop()
         for process in guards:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
-from infra.base.settings import Settings, settings
+from infra.base.settings import Settings
 from streams.cluster import Cluster
 from streams.environment import jobs
-from tests.kit import eventually
+from tests.kit import checkpoints, eventually
 from tests.playback.cases import CASES, START, events
-from tests.world import World, world
+from tests.world import world
 
 PLAYED = next(case for case in CASES if case["case"] == "one rebuffering")
 SESSIONS = 1_000
@@ -22,28 +19,22 @@ ROOM_BYTES = 20_000
 """A fraction of what the numbers of so many sessions take, without their reports."""
 
 
-@pytest.fixture
-def there(stack: Settings) -> Iterator[World]:
-    with world("timelines") as there:
-        yield there
-
-
 def state_bytes() -> int:
     """The size of the newest complete checkpoint."""
     job_id = Cluster().jobs()[jobs()["qoe_sessions"].flink_name].job_id
-    with urllib.request.urlopen(f"{settings().flink.rest_url}/jobs/{job_id}/checkpoints", timeout=10) as answer:
-        newest = json.load(answer)["latest"]["completed"]
+    newest = checkpoints(job_id)["completed"]
     assert newest, "no checkpoint yet"
     return int(newest["state_size"])
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(300)
-def test_a_session_that_is_over_leaves_nothing(there: World) -> None:
-    there.headrace("jobs", "deploy", "qoe_sessions")
-    empty = eventually(state_bytes, within=60)
-    there.put("playback.report", [event for n in range(SESSIONS) for event in events(PLAYED, f"session {n}")])
-    eventually(lambda: len(there.found("playback.qoe_session")) == SESSIONS, within=60, every=1)
-    eventually(lambda: state_bytes() > empty + SESSIONS * 100, within=30)
-    there.mark("playback.report", round((START + timedelta(hours=1)).timestamp() * 1000))
-    eventually(lambda: state_bytes() < empty + ROOM_BYTES, within=60)
+def test_a_session_that_is_over_leaves_nothing(stack: Settings) -> None:
+    with world("timelines") as there:
+        there.headrace("jobs", "deploy", "qoe_sessions")
+        empty = eventually(state_bytes, within=60)
+        there.put("playback.report", [event for n in range(SESSIONS) for event in events(PLAYED, f"session {n}")])
+        eventually(lambda: len(there.found("playback.qoe_session")) == SESSIONS, within=60, every=1)
+        eventually(lambda: state_bytes() > empty + SESSIONS * 100, within=30)
+        there.mark("playback.report", round((START + timedelta(hours=1)).timestamp() * 1000))
+        eventually(lambda: state_bytes() < empty + ROOM_BYTES, within=60)
