@@ -80,6 +80,18 @@ def test_figures_are_those_of_the_rows(warehouse: Evening) -> None:
     assert result["rebufferings"] == sum(r["rebuffer_count"] for r in closed)
 
 
+def test_a_failed_play_can_be_opened_however_many_came_after(warehouse: Evening) -> None:
+    def sids(name: str) -> list[str]:
+        panel = next(panel for panel in panels() if panel.name == name)
+        return [str(record["sid"]) for record in dashboards.run(panel, clients.reader(), window()).records()]
+
+    kinds = ("failed_start", "exit_before_video_start", "in_play_failure")
+    rows = [row for row in warehouse.rows["playback.qoe_session"] if any(row[kind] for kind in kinds)]
+    failed = {str(row["sid"]) for row in rows if row["ended_at"] >= window()["from"]}
+    assert set(sids("failed_sessions")) == failed
+    assert failed - set(sids("newest_sessions"))
+
+
 def test_every_landed_topic_counts_as_events(warehouse: Evening) -> None:
     merged = clients.reader().query("SELECT DISTINCT _table FROM landed WHERE NOT marker").result_columns[0]
     assert set(merged) == {catalogue().topic(name).table for name in warehouse.rows}
