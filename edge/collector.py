@@ -4,8 +4,9 @@
     GET /healthz   200 while reports can be accepted
 
 202 says that Kafka has acknowledged every accepted report, and every refused one as a dead letter: {"accepted": n, "rejected":
-[{"line", "key", "rule", "message"}]}. 400: no report of the body was right; the same shape. 413, 415: the body as a whole. 429: too much
-at once here; 503: Kafka does not keep up; both with Retry-After, and a retry is safe, because a report keeps its event_id.
+[{"line", "key", "rule", "message"}]}. 400: no report of the body was right; the same shape. 413, 415: the body as a whole. 429: this
+sender has more waiting than is left to the others; 503: Kafka does not keep up; both with Retry-After, and a retry is safe, because a
+report keeps its event_id.
 
 In the address, `?target=NAME` tells apart the targets that one player counts `sn` for, and custom keys (`?com.headrace-device=web`) stand
 for keys that a player cannot put into its reports. Time markers go to each partition of playback.report every second.
@@ -20,7 +21,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,19 +31,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
-from edge.pseudonym import pseudonym
+from edge.judge import DEAD_LETTERS, TOPIC, Judge, Rejected
 from edge.serve import CORS, run, serve
+from edge.shares import Shares
 from infra.base import log
 from infra.base.registry import RegistryError, RegistryUnavailable
-from infra.base.settings import Settings, settings
+from infra.base.settings import settings
 from producers.emit import Backpressure, DeliveryFailed, Emitter, OnDelivery, ProducerBroken
 from schemas import cmcd
 from schemas.codec import InvalidEvent
 
-TOPIC = "playback.report"
-DEAD_LETTERS = "observability.dead_letter"
-MAX_LINE = 16 << 10
-"""Bytes of one report."""
 MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES = 50_000, 64 << 20
 """Reports, and their bytes, that may wait for Kafka's acknowledgement at once."""
 ACKNOWLEDGE_WITHIN_S = 10.0
@@ -52,55 +50,6 @@ MARKER_FRESH_S = 15.0
 STEP = 250
 """Reports that are judged and queued in one go before other requests get their turn."""
 TEXT_TYPES = ("application/cmcd", "text/plain", "application/octet-stream", "")
-
-
-class Rejected(Exception):
-    """A report that is not accepted: why, for its sender and for the dead letter."""
-
-    def __init__(self, reason: str, key: str, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.key = key
-        self.rule = rule
-
-    def on_line(self, number: int) -> dict[str, Any]:
-        """As the answer has it."""
-        return {"line": number, "key": self.key, "rule": self.rule, "message": str(self)}
-
-
-class Judge:
-    """Decides on one report at a time. Pure but for the settings it was made with."""
-
-    def __init__(self, config: Settings) -> None:
-        self._max_age_ms = config.guard.max_age_s * 1000
-        self._max_ahead_ms = config.guard.max_ahead_s * 1000
-        self._oca_by_origin = {cmcd.origin(url): f"oca-{n}" for n, url in enumerate(config.edge.oca_urls, 1)}
-
-    def __call__(self, raw: bytes, is_json: bool, arrival_ms: int, target: str, beside: cmcd.Members) -> cmcd.Report:
-        """The report in `raw`, with a pseudonym for its member. Raises Rejected."""
-        if len(raw) > MAX_LINE:
-            raise Rejected("size", "*", "size", f"{len(raw)} bytes; a report has {MAX_LINE} at most")
-        try:
-            members = cmcd.parse_json(raw) if is_json else cmcd.parse(raw.decode("ascii"))
-            report = cmcd.to_report({**beside, **members} if beside else members, target)
-        except UnicodeDecodeError as error:
-            raise Rejected("invalid_cmcd", "*", "syntax", f"byte {error.start} is not ASCII") from None
-        except cmcd.InvalidCmcd as error:
-            first = error.violations[0]
-            raise Rejected("invalid_cmcd", first.key, first.rule, str(error)) from None
-        ahead_ms = report.event_time_ms - arrival_ms
-        if not -self._max_age_ms <= ahead_ms <= self._max_ahead_ms:
-            raise Rejected(
-                "time_window", "ts", "time_window", f"ts is {abs(ahead_ms)} ms {'ahead' if ahead_ms > 0 else 'old'}: mend the clock"
-            )
-        fields = report.fields
-        if "member_id" in fields:
-            fields["member_id"] = pseudonym(fields["member_id"])
-        if "url" in fields and "oca_id" not in fields:
-            oca_id = self._oca_by_origin.get(cmcd.origin(fields["url"]))
-            if oca_id is not None:
-                fields["oca_id"] = oca_id
-        return report
 
 
 class Acknowledgements:
@@ -149,8 +98,8 @@ class Collector:
 
     emitter: Emitter
     judge: Judge
-    in_flight: int = 0
-    in_flight_bytes: int = 0
+    in_flight: Shares = field(default_factory=lambda: Shares(MAX_IN_FLIGHT))
+    in_flight_bytes: Shares = field(default_factory=lambda: Shares(MAX_IN_FLIGHT_BYTES))
     accepted: int = 0
     rejected: int = 0
     marked_at: float = float("-inf")
@@ -160,6 +109,9 @@ class Collector:
         """POST /cmcd."""
         if not self.ready:
             return _later(503, f"not ready: {self.waiting_for}")
+        sender = request.client.host if request.client else ""
+        if not self.in_flight.fits(sender, 1):
+            return self._too_much(sender)  # before its body is read, which costs more than the answer
         arrival_ms = self.emitter.clock.now_ms()
         correlation_id = request.headers.get("x-correlation-id", "")[:128]
         try:
@@ -167,18 +119,22 @@ class Collector:
             is_json, reports = await _reports(request)
         except BodyRefused as refusal:
             return await self._refuse_whole(refusal, correlation_id)
-        size = sum(len(raw) for _, raw in reports)
-        if self.in_flight + len(reports) > MAX_IN_FLIGHT or self.in_flight_bytes + size > MAX_IN_FLIGHT_BYTES:
-            return _later(429, f"{self.in_flight} reports wait for Kafka here already")
-        self.in_flight += len(reports)
-        self.in_flight_bytes += size
+        count, size = len(reports), sum(len(raw) for _, raw in reports)
+        if not (self.in_flight.fits(sender, count) and self.in_flight_bytes.fits(sender, size)):
+            return self._too_much(sender)
+        self.in_flight.take(sender, count)
+        self.in_flight_bytes.take(sender, size)
         try:
             return await self._take(reports, is_json, arrival_ms, target, beside, correlation_id)
         except (Backpressure, DeliveryFailed, TimeoutError, ProducerBroken) as error:
             return _later(503, f"Kafka does not keep up: {error or type(error).__name__}")
         finally:
-            self.in_flight -= len(reports)
-            self.in_flight_bytes -= size
+            self.in_flight.give_back(sender, count)
+            self.in_flight_bytes.give_back(sender, size)
+
+    def _too_much(self, sender: str) -> Response:
+        held = self.in_flight.by_sender[sender]
+        return _later(429, f"{self.in_flight.taken} reports wait for Kafka here already, {held} of them from {sender or 'you'}")
 
     async def _take(
         self, reports: list[tuple[int, bytes]], is_json: bool, arrival_ms: int, target: str, beside: cmcd.Members, correlation_id: str
@@ -188,7 +144,7 @@ class Collector:
         for done, (number, raw) in enumerate(reports, 1):
             # Judged and queued without a pause in between, so that no marker can overtake a report that is already known.
             try:
-                report = self.judge(raw, is_json, arrival_ms, target, beside)
+                report = self.judge.event(raw, is_json, arrival_ms, target, beside)
                 self._send_report(report, correlation_id, acknowledgements)
             except (Rejected, InvalidEvent) as refusal:
                 rejection = refusal if isinstance(refusal, Rejected) else Rejected("invalid_cmcd", "*", "contract", str(refusal))
@@ -243,7 +199,7 @@ class Collector:
 
     def health(self, request: Request) -> Response:
         """GET /healthz."""
-        counts = {"in_flight": self.in_flight, "accepted": self.accepted, "rejected": self.rejected}
+        counts = {"in_flight": self.in_flight.taken, "accepted": self.accepted, "rejected": self.rejected}
         return JSONResponse(
             {"ready": self.ready, "waiting_for": None if self.ready else self.waiting_for, **counts}, 200 if self.ready else 503
         )

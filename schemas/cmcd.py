@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -107,7 +108,7 @@ def parse(text: str, mode: Mode = "event") -> Members:
     try:
         members = sf.parse_dictionary(text)
     except sf.SyntaxViolation as error:
-        raise InvalidCmcd([Violation(_key_at(text, error.position), "syntax", str(error))]) from None
+        raise InvalidCmcd([Violation(error.key or _key_at(text, error.position), "syntax", str(error))]) from None
     return _checked(members, mode)
 
 
@@ -116,10 +117,7 @@ def parse_query(query: str) -> Members | None:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if name == "CMCD":
-            try:
-                return parse(unquote_to_bytes(value).decode("ascii"), "request")
-            except UnicodeDecodeError as error:
-                raise InvalidCmcd([Violation("*", "syntax", f"character {error.start} is not ASCII")]) from None
+            return parse(unquote_to_bytes(value).decode("latin-1"), "request")
     return None
 
 
@@ -133,7 +131,7 @@ def parse_headers(headers: Mapping[str, str]) -> Members | None:
         try:
             members = sf.parse_dictionary(text)
         except sf.SyntaxViolation as error:
-            raise InvalidCmcd([Violation(_key_at(text, error.position), "syntax", f"{shard}: {error}")]) from None
+            raise InvalidCmcd([Violation(error.key or _key_at(text, error.position), "syntax", f"{shard}: {error}")]) from None
         astray = [key for key in members if HEADERS.get(key, shard) != shard]
         if astray:
             raise InvalidCmcd([Violation(key, "header", f"{key} belongs into {HEADERS[key]}, not into {shard}") for key in astray])
@@ -176,7 +174,7 @@ def _json_bare(key: str, value: object) -> sf.Bare:
 
 
 def _key_at(text: str, position: int) -> str:
-    """The key of the member around a position, as well as text that cannot be parsed shows it."""
+    """The key of the member that begins around a position, as well as text that cannot be parsed shows it."""
     match = re.match(r"[ \t]*([a-z*][a-z0-9_\-.*]*)", text[text.rfind(",", 0, position) + 1 :])
     return match[1] if match else "*"
 
@@ -374,7 +372,13 @@ LIFTED: dict[str, Place] = {
 }  # fmt: skip
 """Custom keys of ours that have a field of their own."""
 CORRELATION = "com.headrace-cid"
-_ELSEWHERE = frozenset({"v", "ts", CORRELATION})
+_LIFTED_MAX = {"com.headrace-asn": INT_MAX, "com.headrace-bytes": sf.INTEGER_MAX}
+_FIELDS = {key: field for key, (field, _) in (PLACES | LIFTED).items()} | dict.fromkeys(("v", "ts", CORRELATION), "")
+"""Where each key goes: a field of the contract, or, where that is empty, the envelope or nowhere. What is not here goes into `custom`."""
+ALWAYS = frozenset({"e", "sn", "ts", "v"})
+"""What an event report has; `sn` may lack, but is hardly ever left out."""
+LONGEST_KNOWN = 1024
+"""Characters of a member that is told at a glance or remembered: what strangers send must not fill the memory."""
 _INT_FIELDS = frozenset(PLACES) - {"sid", "sn", "pt", "bsda"}
 _RULES: dict[Any, dict[str, Rule]] = {
     1: {key: _rule(key, kind) for key, kind in V1_TYPES.items()},
@@ -382,31 +386,149 @@ _RULES: dict[Any, dict[str, Rule]] = {
 }
 
 
+class _PerType(NamedTuple):
+    """A list of several numbers, and which one is kept of it by the report's own `ot`."""
+
+    items: list[sf.Item]
+    pick: Callable[[Any, Any], Any]
+
+
+Told: TypeAlias = dict[str, Any]
+"""What the members of a report say: by key, the value as the contract has it."""
+
+
 def to_report(members: Members, target: str = "default") -> Report:
     """A checked event report as the contract has it. `target` names the report target within which the player counts `sn`.
 
     Standard keys without a field, and custom keys, go into `custom` as text. Raises InvalidCmcd where what the contract needs is missing.
     """
-    if "sid" not in members:
-        raise InvalidCmcd([Violation("sid", "required", "a report that belongs to no session cannot be kept: sid is missing")])
-    kind: Any = members.get("ot", _ABSENT)[0]
-    fields: dict[str, Any] = {"target": f"event:{target}"}
+    told = {key: _tell(key, member) for key, member in members.items()}
+    return _report(told, {"target": f"event:{target}"}, told["ts"], lambda: serialise_members(members))
+
+
+def to_request_report(members: Members, target: str, asked_at_ms: int, asked: str) -> Report:
+    """A checked request report as the contract has it: `e` is `rr`, because who tells of it is the server that gives the response.
+
+    `target` is that server, `asked_at_ms` its clock when the request came, `asked` what it was for. A report without `sn`, as in
+    version 1, is known by its text and `asked`: a request that is sent again as it was is the same report. Raises InvalidCmcd.
+    """
+    told = {key: _tell(key, member) for key, member in members.items()}
+    fields = {"target": f"request:{target}", "e": "rr"}
+    return _report(told, fields, asked_at_ms, lambda: f"{asked}\x1f{serialise_members(members)}")
+
+
+def read(text: str, target: str = "default", beside: Mapping[str, Member] = MappingProxyType({})) -> Report:
+    """`to_report` of `parse` of one line of an event body, `beside` (of `custom`) standing in for keys that it lacks. Raises InvalidCmcd.
+
+    Nearly every member is a plain number, string or token, which is told at a glance. Where a line's members are right one by one, its
+    commas part them, and the rules between keys hold, nothing is left to check. Of any other line this says nothing: the careful way
+    has the verdict, and the words for it.
+    """
+    return _read_plain(text, target, beside) or to_report({**beside, **parse(text)}, target)
+
+
+def _read_plain(text: str, target: str, beside: Mapping[str, Member]) -> Report | None:
+    """The report in a line of plain members that is right; None where one is not plain, or something is not right."""
+    if not text.isascii():
+        return None
+    told = {key: _tell(key, member) for key, member in beside.items()} if beside else {}
+    for piece in text.split(","):
+        key, given, value = piece.partition("=")
+        plain = _PLAIN.get(key)
+        said = None if plain is None else plain(value if given else "?1")
+        if said is None:
+            if (alone := _said_alone(piece)) is None:
+                return None
+            key, said = alone
+        told[key] = said
+    if not told.keys() >= ALWAYS or told["v"] != 2:
+        return None
+    event = told["e"]
+    needed = REQUIRED_BY_EVENT.get(event)
+    if needed is not None and needed not in told:
+        return None
+    if (event != "rr" and not RESPONSE_KEYS.isdisjoint(told)) or (event != "ce" and "cen" in told):
+        return None
+    return _report(told, {"target": f"event:{target}"}, told["ts"], str)
+
+
+@lru_cache(maxsize=4096)
+def _said_alone(piece: str) -> tuple[str, Any] | None:
+    """Key and what it says of one member that is right in version 2; None where it is not, or is no member. Players repeat themselves."""
+    if len(piece) > LONGEST_KNOWN:
+        return None
+    try:
+        members = sf.parse_dictionary(piece)
+        if len(members) != 1:
+            return None
+        ((key, member),) = members.items()
+        rule = _RULES[2].get(key)
+        broken = _check_unknown(key, member[0], 2) if rule is None else rule(member[0])
+        return None if broken else (key, _tell(key, member))
+    except (sf.SyntaxViolation, InvalidCmcd):
+        return None
+
+
+def _tell(key: str, member: Member) -> Any:
+    """What a checked member says. Raises InvalidCmcd for one of our own keys that is not as it should be."""
+    value = member[0]
+    if place := PLACES.get(key):
+        several = isinstance(value, list) and len(value) > 1 and key != "ec"
+        return _PerType(value, place[1]) if several else place[1](value, None)  # type: ignore[arg-type]
+    if key in LIFTED:
+        return _lift(key, value)
+    if key in ("v", "ts"):
+        return value
+    return str(value) if isinstance(value, str) or key == CORRELATION else sf.serialise_member(member)
+
+
+def _report(told: Told, fields: dict[str, Any], event_time_ms: int, unnumbered: Callable[[], str]) -> Report:
+    """The report of what was told, `fields` before it; `unnumbered` is what it is known by where it has no `sn`. Raises InvalidCmcd."""
     custom: dict[str, str] = {}
-    for key, (value, params) in members.items():
-        place = PLACES.get(key)
-        if place is not None:
-            fields[place[0]] = place[1](value, kind)
-        elif key in LIFTED:
-            fields[LIFTED[key][0]] = _lift(key, value)
-        elif key not in _ELSEWHERE:
-            custom[key] = str(value) if isinstance(value, str) else sf.serialise_member((value, params))
+    for key, value in told.items():
+        field = _FIELDS.get(key)
+        if field is None:
+            custom[key] = value
+        elif value.__class__ is _PerType:
+            fields[field] = value.pick(value.items, told.get("ot"))
+        elif field:
+            fields[field] = value
     if custom:
         fields["custom"] = custom
+    if "sid" not in told:
+        raise InvalidCmcd([Violation("sid", "required", "a report that belongs to no session cannot be kept: sid is missing")])
     sn = fields.setdefault("sn", -1)
-    event_id = report_id(fields["sid"], fields["target"], sn) if sn >= 0 else _digest(serialise_members(members))
-    correlation: Any = members.get(CORRELATION, ("", NONE))[0]
-    event_time: Any = members["ts"][0]
-    return Report(event_id, event_time, str(correlation), fields)
+    event_id = report_id(told["sid"], fields["target"], sn) if sn >= 0 else _digest(unnumbered())
+    return Report(event_id, event_time_ms, told.get(CORRELATION, ""), fields)
+
+
+def _plain(key: str, kind: str) -> Callable[[str], Any]:
+    """What reads the text of one key's value at a glance, as `_tell` has it; None where that takes a closer look."""
+    limit = _LIFTED_MAX.get(key) or (INT_MAX if key in _INT_FIELDS else sf.INTEGER_MAX)
+    length = LENGTHS.get(key, CUSTOM_LENGTH if "-" in key else LONGEST_KNOWN)
+    kept = key in _FIELDS
+    convert = PLACES[key][1] if key in PLACES else _text
+
+    def integer(text: str) -> Any:
+        if not text.isdigit() or len(text) > 15 or (number := int(text)) > limit:
+            return None
+        return number if kept else str(number)
+
+    def number_list(text: str) -> Any:
+        if text[:1] != "(" or text[-1:] != ")" or (number := integer(text[1:-1])) is None:
+            return None
+        return number if kept else f"({number})"
+
+    def string(text: str) -> Any:
+        inner = text[1:-1]
+        plain = text[:1] == '"' == text[-1:] and text != '"' and '"' not in inner and "\\" not in inner and inner.isprintable()
+        return convert(inner, None) if plain and len(inner) <= length else None
+
+    if kind == "boolean":
+        return {"?1": True, "?0": False}.get if kept else {"?1": "?1", "?0": "?0"}.get
+    if kind == "token":
+        return {token: token for token in TOKENS[key]}.get
+    return {"integer": integer, "number[]": number_list, "string": string}.get(kind, lambda text: None)
 
 
 def report_id(sid: str, target: str, sn: int) -> str:
@@ -418,14 +540,19 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+_PLAIN = {
+    **{key: _plain(key, kind) for key, kind in TYPES.items()},
+    **{key: _plain(key, "integer" if key in _LIFTED_MAX else "string") for key in (*LIFTED, CORRELATION)},
+}
+
+
 def _lift(key: str, value: Any) -> Any:
-    convert = LIFTED[key][1]
-    if convert is not _whole:
+    if key not in _LIFTED_MAX:
         return _text(value, None)
     if not (type(value) is int or (isinstance(value, str) and value.isdecimal() and value.isascii())):
         raise InvalidCmcd([Violation(key, "type", f"{key} is an integer, not {_shown(value)}")])
     number = int(value)
-    if not 0 <= number <= (INT_MAX if key == "com.headrace-asn" else sf.INTEGER_MAX):
+    if not 0 <= number <= _LIFTED_MAX[key]:
         raise InvalidCmcd([Violation(key, "range", f"{key} is {number}; it cannot be negative or that large")])
     return number
 

@@ -21,11 +21,12 @@ from urllib.parse import unquote_to_bytes
 
 
 class SyntaxViolation(ValueError):
-    """Text that RFC 9651 does not allow; `position` is the index of the first character that does not fit."""
+    """Text that RFC 9651 does not allow; `position` is the index of the first character that does not fit, `key` its dictionary member."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(f"{message} at character {position}")
         self.position = position
+        self.key = ""
 
 
 class Token(str):
@@ -78,36 +79,41 @@ _whole_token = re.compile(_TOKEN)
 def parse_dictionary(text: str) -> dict[str, Member]:
     """Members by key, in the order of their first appearance; of a repeated key the last value counts. Raises SyntaxViolation.
 
-    The frequent kinds are told apart here rather than in `_bare_of`: this loop is the collector's hot path.
+    The frequent kinds are told apart here rather than in `_bare_of`: cache servers read every request's CMCD by it.
     """
     members: dict[str, Member] = {}
     position, end = _bounds(text)
     value: Bare | list[Item]
-    while position < end:
-        match = _member.match(text, position)
-        if match is None:
-            raise SyntaxViolation("a dictionary key begins with a lower-case letter or an asterisk", position)
-        kind = match.lastgroup
-        position = match.end()
-        if kind == "integer":
-            value = int(match[kind])
-        elif kind == "token":
-            value = Token(match[kind])
-        elif kind == "one":
-            value = [(int(match[kind]), NONE)]
-        elif kind == "list":
-            value, position = _inner_list(text, position)
-        elif kind == "key":
-            if text.startswith("=", position):
-                raise SyntaxViolation(f"{match[1]} has no value that RFC 9651 knows", position + 1)
-            value = True
-        else:
-            value = _bare_of(match)
-        params = NONE
-        if text.startswith(";", position):
-            params, position = _params(text, position)
-        members[match[1]] = (value, params)
-        position = position + 1 if _next_member.match(text, position, end) else _separator(text, position, end)
+    match: re.Match[str] | None = None
+    try:
+        while position < end:
+            match = _member.match(text, position)
+            if match is None:
+                raise SyntaxViolation("a dictionary key begins with a lower-case letter or an asterisk", position)
+            kind = match.lastgroup
+            position = match.end()
+            if kind == "integer":
+                value = int(match[kind])
+            elif kind == "token":
+                value = Token(match[kind])
+            elif kind == "one":
+                value = [(int(match[kind]), NONE)]
+            elif kind == "list":
+                value, position = _inner_list(text, position)
+            elif kind == "key":
+                if text.startswith("=", position):
+                    raise SyntaxViolation(f"{match[1]} has no value that RFC 9651 knows", position + 1)
+                value = True
+            else:
+                value = _bare_of(match)
+            params = NONE
+            if text.startswith(";", position):
+                params, position = _params(text, position)
+            members[match[1]] = (value, params)
+            position = position + 1 if _next_member.match(text, position, end) else _separator(text, position, end)
+    except SyntaxViolation as error:
+        error.key = match[1] if match else ""
+        raise
     return members
 
 

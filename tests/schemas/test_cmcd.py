@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -337,3 +338,30 @@ def test_a_right_report_survives_writing_and_reading(members: cmcd.Members) -> N
     read = cmcd.parse(cmcd.serialise_members(members))
     assert read == members
     assert cmcd.to_report(read) == cmcd.to_report(members)
+
+
+odd = st.sampled_from(
+    [
+        *(" sn=2", "sn=2\t", "\tsn=2", "sn=2 ", "bs", "bs=", "bs;x=1", "bg=?0", "nr=?0", "tab=(0012)", "tab=(7)"),
+        *("dl=100", "dl=-1", "d=007", "br=(1;v 2;a)", "br=( 5)", "br=(5.5)", "bl=()", "sta=p", "sta=x", "v=2.0"),
+        *('cid="a,b"', 'cid="a\\""', 'cid="a"b"', 'cid="', 'cid=""', f'cid="{"a" * 129}"', 'cid="\x7f"', "ts=\u0663"),
+        *("com.headrace-asn=4294967296", 'com.headrace-bytes="12"', 'com.headrace-cid="c"', "com.headrace-cid=5"),
+        *("com.headrace-device=tv", "com.x-y", f'com.x-y="{"a" * 65}"', "e=rr", 'url="/a?b#c"', "rc=200", "cen=1"),
+    ]
+)
+
+
+@given(st.lists(st.one_of(odd, pieces), max_size=8).map(lambda more: ",".join([event(""), *more])))
+def test_a_glance_says_what_a_close_look_says(line: str) -> None:
+    def outcome(read: Callable[[str], cmcd.Report]) -> object:
+        try:
+            return read(line)
+        except InvalidCmcd as refusal:
+            return refusal.violations
+
+    assert outcome(cmcd.read) == outcome(lambda line: cmcd.to_report(cmcd.parse(line)))
+
+
+def test_what_players_send_is_told_at_a_glance() -> None:
+    """Or the collector would be as slow as the careful way."""
+    assert cmcd._read_plain(EVENT, "default", {}) == cmcd.to_report(cmcd.parse(EVENT))
