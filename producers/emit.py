@@ -10,8 +10,9 @@ librdkafka for `kafka.delivery_timeout_ms`, then counted in `failed`, written to
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,7 @@ from infra.base.settings import settings
 from producers.ledger import Ledger
 from schemas.catalogue import Topic, catalogue
 from schemas.codec import Encoder, InvalidEvent
-from schemas.envelope import Stamp, envelope_bytes, fingerprint, marker
+from schemas.envelope import Stamp, fingerprint, fingerprints, marker
 
 OnDelivery = Callable[[Exception | None], None]
 """Called once per event from `poll` or `flush`: None when acknowledged, else why not. What it raises is logged, not passed on."""
@@ -95,6 +96,8 @@ class Emitter:
         self._lock = threading.Lock()
         self._log = log.get(__name__)
         self._broken: str | None = None
+        self._acknowledged: list[str] = []
+        """Lines for the ledger about what `send_all` has sent."""
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll_until_closed, name=f"{producer_id}-poll", daemon=True) if background else None
         if self._poller is not None:
@@ -114,6 +117,10 @@ class Emitter:
     def broken(self) -> str | None:
         """Why nothing can be sent any more; None while all is well."""
         return self._broken
+
+    def schema_id(self, topic: str) -> int:
+        """The id that events of `topic` are written under. Raises like `bind`."""
+        return self._route(topic).encode.schema_id
 
     def bind(self, *topics: str) -> None:
         """Look up the schema ids of `topics` now rather than at their first event.
@@ -149,16 +156,36 @@ class Emitter:
                 route, event["seq"], route.encode(event), None if key is None else str(key).encode(), now_ms, partition, on_delivery
             )
 
-    def send_bytes(self, topic: str, key: str, own: bytes, *, event_time_ms: int, event_id: str, correlation_id: str = "") -> None:
-        """Like `send` for own fields that are Avro already (`schemas.envelope.own_bytes`), which is what the simulator's bulk is sent by.
+    def send_all(self, topic: str, keys: Sequence[bytes], times_ms: Sequence[int], write: Callable[[int, int], list[bytes]]) -> None:
+        """Queue many events of one topic at once, which is what the simulator's bulk is sent by; blocks while the queue is full.
 
-        `key` is the value of the topic's key field within `own`. Raises like `send`.
+        `write(epoch, first seq)` returns the framed events, one a key, under `schema_id(topic)`; `times_ms` become their Kafka timestamps.
+        Raises what `write` raises, before a sequence number has been used up, and InvalidEvent or ProducerBroken like `send`; then the
+        events that were not queued are in the ledger as given up.
         """
         route = self._routes.get(topic) or self._route(topic)
         with self._lock:
-            seq = self._stamp.next_seq(topic)
-            envelope = envelope_bytes(event_id, event_time_ms, self.producer_id, self.epoch, seq, correlation_id)
-            self._queue(route, seq, route.encode.header + envelope + own, key.encode(), self.clock.now_ms(), -1, None)
+            first = self._stamp.next_seq(topic)
+            framed = write(self.epoch, first)
+            self._stamp.used(topic, len(framed))
+            self.counts.sent += len(framed)
+            self._ledger.reserve(topic, first + len(framed) - 1)
+        facts = [f"{seq} {digest}" for seq, digest in enumerate(fingerprints(framed), first)]
+        produce, delivered = self._producer.produce, self._delivered_of_many
+        for number, (key, body, at_ms, fact) in enumerate(zip(keys, framed, times_ms, facts, strict=True)):
+            while True:
+                try:
+                    produce(route.kafka_name, body, key, -1, partial(delivered, topic, fact), timestamp=at_ms)
+                    break
+                except BufferError:
+                    self.poll(0.05)
+                except KafkaException as error:
+                    refusal = self._refused(topic, body, error.args[0])
+                    with self._lock:
+                        self.counts.failed += len(framed) - number
+                        for seq in range(first + number, first + len(framed)):
+                            self._ledger.failed(topic, seq, str(refusal))
+                    raise refusal from None
 
     def _queue(
         self, route: _Route, seq: int, framed: bytes, key: bytes | None, now_ms: int, partition: int, on_delivery: OnDelivery | None
@@ -192,15 +219,22 @@ class Emitter:
     def poll(self, timeout_s: float = 0.0) -> None:
         """Run delivery callbacks and make acknowledgements durable in the ledger. Call regularly."""
         self._producer.poll(timeout_s)
-        with self._lock:
-            self._ledger.flush()
+        self._write_down()
 
     def flush(self, timeout_s: float = 30.0) -> int:
         """Wait until everything sent is acknowledged or given up; returns how many are still unknown."""
         left = int(self._producer.flush(timeout_s))
-        with self._lock:
-            self._ledger.flush()
+        self._write_down()
         return left
+
+    def _write_down(self) -> None:
+        """What callbacks have noted becomes durable."""
+        with self._lock:
+            many = self._acknowledged[:]  # callbacks on another thread may go on appending
+            del self._acknowledged[: len(many)]
+            self.counts.acknowledged += len(many)
+            self._ledger.note(many)
+            self._ledger.flush()
 
     def close(self, timeout_s: float = 8.0) -> None:
         """Flush, then close the ledger in order; once is enough. What stays unknown stays unknown in the ledger.
@@ -265,6 +299,13 @@ class Emitter:
                 on_delivery(None if error is None else DeliveryFailed(str(error)))
             except Exception as raised:  # one caller's mistake must not keep the others from their callbacks
                 self._log.error("on_delivery raised", topic=topic, seq=seq, reason=repr(raised))
+
+    def _delivered_of_many(self, topic: str, fact: str, error: KafkaError | None, message: Message) -> None:
+        """The callback of `send_all`; `fact` is the seq and the fingerprint. Called for each event of millions, so without the lock."""
+        if error is None:
+            self._acknowledged.append(f"A {topic} {message.partition()} {message.offset()} {fact}")
+        else:
+            self._delivered(topic, int(fact.partition(" ")[0]), "", error, message, None)
 
     def _poll_until_closed(self) -> None:
         while not self._closed.is_set():

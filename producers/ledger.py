@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from infra.base.settings import settings
@@ -61,6 +61,10 @@ class Ledger:
     def acknowledged(self, topic: str, partition: int, offset: int, seq: int, digest: str) -> None:
         """Note an acknowledgement; durable after the next `flush`."""
         self._lines.append(f"A {topic} {partition} {offset} {seq} {digest}")
+
+    def note(self, lines: Sequence[str]) -> None:
+        """Note lines that are made already; durable after the next `flush`."""
+        self._lines += lines
 
     def failed(self, topic: str, seq: int, reason: str) -> None:
         """Note a send that was given up; durable after the next `flush`."""

@@ -65,6 +65,7 @@ class Options:
     seed: int = 1
     runs: int = 3
     events: int | None = None
+    sessions: int | None = None
     seconds: float | None = None
     world: Path | None = None
 
@@ -100,20 +101,17 @@ def namespace(name: str) -> AbstractContextManager[None]:
 
 
 def record(path: Path, events: int, options: Options, *more: str) -> Path:
-    """A recorded log of at least `events` playback reports in a new directory `path`; `more` options go to the simulator.
-
-    Sessions are a few hundred, repeated under other names and times: their events are as wide as any, and made much faster.
-    """
+    """A recorded log of at least `events` playback reports in a new directory `path`; `more` options go to the simulator."""
     say(f"recording {events:,} events")
     world = ("--world", str(options.world)) if options.world else ()
-    simulator = [sys.executable, "-m", "producers.simulator", "--events", str(events), "--seed", str(options.seed), "--pool", "300"]
+    simulator = [sys.executable, "-m", "producers.simulator", "--events", str(events), "--seed", str(options.seed)]
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([*simulator, "--to", str(path), *world, *more], check=True)
     return path
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system seconds that processes and the children they have waited for have used so far."""
+def cpu_seconds(pids: Sequence[int | str]) -> float:
+    """User and system seconds that processes ("self" is this one) and the children they have waited for have used so far."""
     ticks = os.sysconf("SC_CLK_TCK")
     total = 0
     for pid in pids:

@@ -142,7 +142,7 @@ class Simulators:
 
     def _process(self, number: int) -> subprocess.Popen[bytes]:
         command = [
-            sys.executable, "-m", "producers.simulator", "--live", "--events", "1000000000", "--pool", "200",
+            sys.executable, "-m", "producers.simulator", "--live", "--events", "1000000000",
             "--per-second", str(self._per_second), "--seed", str(self._seed * 100_000 + self._starts), "--late", "0.01",
             "--producer-id", f"simulator-{number}",
         ]  # fmt: skip

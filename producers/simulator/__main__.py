@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,15 +18,16 @@ from infra.base import log
 from infra.base.clock import WallClock
 from infra.base.settings import settings
 from producers.emit import Emitter
-from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog
-from producers.simulator.schedule import Plan, Schedule
-from producers.simulator.world import BadWorld, load
+from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths
+from producers.simulator.schedule import Plan, Schedule, Second
+from producers.simulator.world import BadWorld, World, load
 from schemas.catalogue import catalogue
 from schemas.publish import publish
 
 CLOSING_MS = 86_400_000
 """How far ahead of everything the closing marker is: the last windows and sessions of a finite log close."""
-LIVE_AHEAD_MS = 5
+LIVE_STEP_MS = 50
+"""In step with the clock, reports go out together that are so close."""
 
 
 def main(
@@ -36,13 +37,12 @@ def main(
     world: Annotated[Path | None, typer.Option(help="JSON file of the world; default: the one that is installed.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace to write to; default: HEADRACE_NAMESPACE.")] = None,
     to: Annotated[Path | None, typer.Option(help="Write a recorded log (a directory), or *.jsonl, instead of to Kafka.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Write the true figures of each session here, as JSON lines.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write the true figures of each session here: *.parquet, or JSON lines.")] = None,
     start: Annotated[int | None, typer.Option(help="When the first session starts, ms since 1970; default: 2026-01-01.")] = None,
     per_second: Annotated[int, typer.Option(min=1, help="Reports per second of simulated time.")] = 2_000,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of reports that come twice.")] = 0.05,
     out_of_order: Annotated[float, typer.Option(min=0, max=1, help="Share that comes up to 4 s later than it should.")] = 0.10,
     late: Annotated[float, typer.Option(min=0, max=1, help="Share that comes after the watermark.")] = 0.0,
-    pool: Annotated[int, typer.Option(min=0, help="Simulate so many sessions and repeat them; 0: never repeat. Faster.")] = 0,
     live: Annotated[bool, typer.Option("--live", help="In step with the clock, from now on; no closing marker.")] = False,
     producer_id: Annotated[str, typer.Option(help="Name of this producer; processes that run at once need different ones.")] = PRODUCER_ID,
 ) -> None:
@@ -56,51 +56,58 @@ def main(
     if to is None and not settings().namespace:
         raise SystemExit("simulated sessions do not belong among real ones: name a --namespace, or write to a file by --to")
     begin_ms = WallClock().now_ms() if live else 1_767_225_600_000 if start is None else start
-    plan = Plan(begin_ms, sessions, events, per_second, duplicates, out_of_order, late, pool)
+    plan = Plan(begin_ms, sessions, events, per_second, duplicates, out_of_order, late)
+    started = time.monotonic()
     try:
-        schedule = Schedule(load(world), seed, plan)
+        known = load(world)
+        schedule = Schedule(known, seed, plan)
     except (BadWorld, OSError) as error:
         raise SystemExit(str(error)) from None
-    started = time.monotonic()
     with ExitStack() as stack:
-        output = stack.enter_context(_output(to, begin_ms, producer_id))
-        truths = stack.enter_context(truth.open("w")) if truth else None
+        output = stack.enter_context(_output(known, to, begin_ms, producer_id))
+        truths = stack.enter_context(Truths(truth, known, begin_ms)) if truth else None
         _pump(schedule, output, truths, live, plan)
     seconds = time.monotonic() - started
     rate = schedule.scheduled / seconds
     sys.stdout.write(f"{schedule.scheduled} reports of {schedule.sessions} sessions in {seconds:.1f} s, {rate:,.0f} a second\n")
 
 
-def _output(to: Path | None, begin_ms: int, producer_id: str) -> Output:
+def _output(world: World, to: Path | None, begin_ms: int, producer_id: str) -> Output:
     if to is not None:
-        return ToLines(to) if to.suffix == ".jsonl" else ToLog(to, settings().namespace)
+        return ToLines(world, to) if to.suffix == ".jsonl" else ToLog(world, to, settings().namespace)
     publish([catalogue().topic(TOPIC)])
     clock = ArrivalClock(begin_ms)
-    return ToKafka(Emitter(producer_id, clock=clock), clock)
+    return ToKafka(world, Emitter(producer_id, clock=clock), clock)
 
 
-def _pump(schedule: Schedule, output: Output, truths: TextIO | None, live: bool, plan: Plan) -> None:
+def _pump(schedule: Schedule, output: Output, truths: Truths | None, live: bool, plan: Plan) -> None:
     """Move everything from the schedule to the output, with a marker at each second's end and, unless live, a closing one."""
     console = Console(stderr=True)
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    clock = WallClock()
     end_ms = plan.start_ms
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=plan.events or plan.sessions)
         for second in schedule:
-            for arrival in second.arrivals:
-                if live and (ahead_ms := arrival.at_ms - clock.now_ms()) > LIVE_AHEAD_MS:
-                    clock.sleep(ahead_ms / 1000)
-                output.put(arrival)
-            if truths is not None:
-                truths.writelines(json.dumps(true) + "\n" for true in second.truths)
-            if live:
-                clock.sleep((second.end_ms - clock.now_ms()) / 1000)
             end_ms = second.end_ms
+            if live:
+                _in_step(second, output)
+            else:
+                output.put(second.arrivals, second.sessions)
             output.mark(end_ms, end_ms)
-            bar.advance(task, len(second.arrivals) if plan.events else len(second.truths))
+            if truths is not None and second.truths is not None:
+                truths.write(second.truths)
+            bar.update(task, completed=schedule.scheduled if plan.events else schedule.sessions)
         if not live:
             output.mark(end_ms, end_ms + CLOSING_MS)
+
+
+def _in_step(second: Second, output: Output) -> None:
+    """Write what arrives in a second when it is due, by the wall clock."""
+    clock = WallClock()
+    for from_ms in range(second.end_ms - 1000, second.end_ms, LIVE_STEP_MS):
+        low, high = np.searchsorted(second.arrivals["at_ms"], (from_ms, from_ms + LIVE_STEP_MS))
+        clock.sleep(max(0.0, (from_ms + LIVE_STEP_MS - clock.now_ms()) / 1000))
+        output.put(second.arrivals[low:high], second.sessions[low:high])
 
 
 if __name__ == "__main__":

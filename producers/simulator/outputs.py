@@ -6,21 +6,24 @@ All three write the same events; only who carries them differs. `mark` writes a 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from producers.emit import Backpressure, Emitter
-from producers.simulator.reports import Made, event_id
-from producers.simulator.schedule import Arrival
+from producers.emit import Emitter
+from producers.simulator.reports import Columns
+from producers.simulator.world import World
 from schemas.catalogue import Topic, catalogue
-from schemas.codec import Encoder
-from schemas.envelope import Stamp, envelope_bytes, marker, own_bytes
-from schemas.wire import string_bytes
+from schemas.codec import Decoder, Encoder
+from schemas.columnar import ColumnEncoder
+from schemas.envelope import Stamp, marker
 
 TOPIC = "playback.report"
 PRODUCER_ID = "simulator"
@@ -44,7 +47,9 @@ class ArrivalClock:
 class Output(Protocol):
     """A place for reports. Closing it is part of its use: what it holds back is written then."""
 
-    def put(self, arrival: Arrival) -> None: ...
+    def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
+        """Write reports (reports.REPORT); `sessions` (audience.SESSION) has the session of each."""
+        ...
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         """At `at_ms`, say on every partition that the simulated clock has reached `event_time_ms`."""
@@ -55,38 +60,48 @@ class Output(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-def rest_of(made: Made, encoder: Encoder) -> bytes:
-    """The own fields of a report behind `sid` in Avro, encoded once."""
-    if not made.rest:
-        made.rest = own_bytes(encoder, {"sid": "", **made.fields})[len(string_bytes("")) :]
-    return made.rest
+class Writer:
+    """Reports as framed events."""
+
+    def __init__(self, world: World, schema_id: int) -> None:
+        self._columns = Columns(world)
+        self._encode = ColumnEncoder(catalogue().topic(TOPIC).event, schema_id)
+
+    def __call__(self, rows: NDArray[Any], sessions: NDArray[Any], producer_id: str, epoch: int, first_seq: int) -> list[bytes]:
+        """One event a report, with seqs from `first_seq` on."""
+        if not len(rows):
+            return []
+        seqs: dict[str, Any] = {"seq": first_seq + np.arange(len(rows))}
+        constants = self._columns.CONSTANTS | {"producer_id": producer_id, "epoch": epoch}
+        return self._encode(len(rows), self._columns(rows, sessions) | seqs, constants)
+
+
+def keys_of(sessions: NDArray[Any]) -> list[bytes]:
+    """The key of each report: its sid."""
+    keys: list[bytes] = np.ascontiguousarray(sessions["sid"]).view("S32").ravel().tolist()
+    return keys
 
 
 class ToKafka:
     """Onto the topic of this namespace. Waits when Kafka is slower than the simulation."""
 
-    def __init__(self, emitter: Emitter, clock: ArrivalClock) -> None:
+    TILE = 2_048
+    """Reports that are encoded together: they stay within a core's cache."""
+
+    def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock) -> None:
         self.emitter = emitter
         self._clock = clock
-        self._encoder = Encoder(catalogue().topic(TOPIC).event, 0)
-        self._since_poll = 0
+        self._write = Writer(world, emitter.schema_id(TOPIC))
 
-    def put(self, arrival: Arrival) -> None:
-        """Queue one report. Raises what `Emitter.send_bytes` raises, but for Backpressure, which it waits out."""
-        self._clock.at_ms = arrival.at_ms
-        own = string_bytes(arrival.sid) + rest_of(arrival.made, self._encoder)
-        identity = event_id(arrival.sid, arrival.made.fields["sn"])
-        while True:
-            try:
-                self.emitter.send_bytes(
-                    TOPIC, arrival.sid, own, event_time_ms=arrival.event_time_ms, event_id=identity, correlation_id=arrival.correlation_id
-                )
-                break
-            except Backpressure:
-                self.emitter.poll(0.05)
-        self._since_poll += 1
-        if self._since_poll == 2_000:
-            self._since_poll = 0
+    def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
+        """Queue reports. Raises what `Emitter.send_all` raises."""
+        for at in range(0, len(rows), self.TILE):
+            tile, of = rows[at : at + self.TILE], sessions[at : at + self.TILE]
+
+            def write(epoch: int, first_seq: int, tile: NDArray[Any] = tile, of: NDArray[Any] = of) -> list[bytes]:
+                return self._write(tile, of, self.emitter.producer_id, epoch, first_seq)
+
+            self.emitter.send_all(TOPIC, keys_of(of), tile["at_ms"].tolist(), write)
             self.emitter.poll()
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
@@ -101,18 +116,20 @@ class ToKafka:
         self.emitter.close(timeout_s=120)
 
 
-def murmur2(data: bytes) -> int:
-    """Kafka's default hash of a key (MurmurHash2, 32 bits, seed 0x9747b28c), as its Java client computes it, made non-negative."""
-    size, mask, m = len(data), 0xFFFFFFFF, 0x5BD1E995
-    h = (0x9747B28C ^ size) & mask
-    for i in range(0, size - 3, 4):
-        k = (int.from_bytes(data[i : i + 4], "little") * m) & mask
-        k = ((k ^ (k >> 24)) * m) & mask
-        h = ((h * m) & mask) ^ k
-    if tail := data[size & ~3 :]:
-        h = ((h ^ int.from_bytes(tail, "little")) * m) & mask
-    h = ((h ^ (h >> 13)) * m) & mask
-    return (h ^ (h >> 15)) & 0x7FFFFFFF
+def murmur2(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Kafka's default hash of keys of one length, one a row (MurmurHash2, 32 bits, seed 0x9747b28c), as its Java client computes it, made
+    non-negative."""
+    size, m = keys.shape[1], np.uint32(0x5BD1E995)
+    h = np.full(len(keys), 0x9747B28C ^ size, np.uint32)
+    for at in range(0, size - 3, 4):
+        k = np.ascontiguousarray(keys[:, at : at + 4]).view("<u4").ravel() * m
+        h = (h * m) ^ ((k ^ (k >> np.uint32(24))) * m)
+    if tail := size % 4:
+        rest = np.zeros((len(keys), 4), np.uint8)
+        rest[:, :tail] = keys[:, size - tail :]
+        h = (h ^ rest.view("<u4").ravel()) * m
+    h = (h ^ (h >> np.uint32(13))) * m
+    return ((h ^ (h >> np.uint32(15))) & np.uint32(0x7FFFFFFF)).astype(np.int64)
 
 
 @dataclass
@@ -147,13 +164,13 @@ class ToLog:
         ]
     )
 
-    def __init__(self, path: Path, namespace: str) -> None:
+    def __init__(self, world: World, path: Path, namespace: str) -> None:
         self._path = path
         self._namespace = namespace
         self._topic: Topic = catalogue().topic(TOPIC)
         self._encoder = Encoder(self._topic.event, self.SCHEMA_ID)
+        self._write_all = Writer(world, self.SCHEMA_ID)
         self._stamp = Stamp(PRODUCER_ID, 1)
-        self._partition_of: dict[str, int] = {}
         try:
             (path / TOPIC).mkdir(parents=True)
         except FileExistsError:
@@ -165,19 +182,12 @@ class ToLog:
         options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": ["topic", "key"]}
         return _Partition(pq.ParquetWriter(scratch, self.COLUMNS, **options), scratch)
 
-    def put(self, arrival: Arrival) -> None:
-        """Write one report."""
-        sid = arrival.sid
-        number = self._partition_of.get(sid)
-        if number is None:
-            number = self._partition_of[sid] = murmur2(sid.encode()) % len(self._partitions)
-        seq = self._stamp.next_seq(TOPIC)
-        envelope = envelope_bytes(
-            event_id(sid, arrival.made.fields["sn"]), arrival.event_time_ms, PRODUCER_ID, self._stamp.epoch, seq, arrival.correlation_id
-        )
-        payload = self._encoder.header + envelope + string_bytes(sid) + rest_of(arrival.made, self._encoder)
-        self._row(number, arrival.at_ms, sid.encode(), payload)
-        self._stamp.used(TOPIC)
+    def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
+        payloads = self._write_all(rows, sessions, PRODUCER_ID, self._stamp.epoch, self._stamp.next_seq(TOPIC))
+        self._stamp.used(TOPIC, len(rows))
+        numbers = (murmur2(sessions["sid"]) % len(self._partitions)).tolist()
+        for number, at_ms, key, payload in zip(numbers, rows["at_ms"].tolist(), keys_of(sessions), payloads, strict=True):
+            self._row(number, at_ms, key, payload)
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         for number in range(len(self._partitions)):
@@ -247,24 +257,26 @@ class ToLog:
 class ToLines:
     """Into a file of JSON lines, one event a line, absent fields left out; markers too, once rather than per partition."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, world: World, path: Path) -> None:
         try:
             self._file = path.open("x")
         except FileExistsError:
             raise SystemExit(f"{path} exists already: it is not written over") from None
         self._stamp = Stamp(PRODUCER_ID, 1)
         self._topic: Topic = catalogue().topic(TOPIC)
+        self._write = Writer(world, 0)
+        self._decode = Decoder(lambda _: self._topic.event.schema)
 
-    def put(self, arrival: Arrival) -> None:
-        """Write one report."""
-        fields = {"sid": arrival.sid, **{name: value for name, value in arrival.made.fields.items() if value is not None}}
-        identity = event_id(arrival.sid, arrival.made.fields["sn"])
-        self._line(self._stamp(TOPIC, fields, arrival.event_time_ms, identity, arrival.correlation_id))
+    def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
+        for framed in self._write(rows, sessions, PRODUCER_ID, self._stamp.epoch, self._stamp.next_seq(TOPIC)):
+            event = self._decode(framed)
+            event["event_time"] = round(event["event_time"].timestamp() * 1000)
+            self._line({name: value for name, value in event.items() if value is not None and value not in ([], {})})
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         self._line(self._stamp(TOPIC, marker(self._topic.event), event_time_ms))
 
-    def _line(self, event: dict[str, Any]) -> None:
+    def _line(self, event: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
         self._stamp.used(TOPIC)
 
@@ -273,3 +285,37 @@ class ToLines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+
+class Truths:
+    """The true figures of each session, in a file that no job sees: Parquet where its name says so, else JSON lines.
+
+    What was wrong with the world, and when, stands beside it in `<name>.faults.json`, in ms since 1970.
+    """
+
+    def __init__(self, path: Path, world: World, start_ms: int) -> None:
+        self._path = path
+        self._parquet: pq.ParquetWriter | None = None
+        self._lines = None if path.suffix == ".parquet" else path.open("w")
+        faults = [
+            fault.model_dump(exclude={"start_s", "duration_s"})
+            | {"from_ms": start_ms + round(1000 * fault.start_s), "to_ms": start_ms + round(1000 * (fault.start_s + fault.duration_s))}
+            for fault in world.faults
+        ]
+        path.with_suffix(".faults.json").write_text(json.dumps(faults, indent=1) + "\n")
+
+    def write(self, truths: pa.Table) -> None:
+        """One row a session."""
+        if self._lines is not None:
+            self._lines.writelines(json.dumps(true) + "\n" for true in truths.to_pylist())
+            return
+        self._parquet = self._parquet or pq.ParquetWriter(self._path, truths.schema, compression="zstd")
+        self._parquet.write_table(truths)
+
+    def __enter__(self) -> Truths:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for file in (self._lines, self._parquet):
+            if file is not None:
+                file.close()

@@ -1,19 +1,23 @@
 """When what arrives: sessions that start one after another, their reports merged in order of arrival, with the faults of a real network.
 
-Pure: everything follows from the world, the seed and the plan. Time is simulated time, milliseconds since 1970.
+Pure: everything follows from the world, the seed and the plan. Time is simulated time, milliseconds since 1970. Sessions are played in
+cohorts, those that begin within a minute, and only what has not arrived yet is kept: memory depends on how many play at once, not on
+how many there will be.
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from producers.simulator.reports import Made, reports
-from producers.simulator.timeline import draw
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from producers.simulator.audience import SESSION, Audience
+from producers.simulator.reports import REPORT, reports
+from producers.simulator.timeline import Ints, play
 from producers.simulator.truth import truth
 from producers.simulator.world import World
 
@@ -25,6 +29,12 @@ DUPLICATE_MS = (100, 3_000)
 LAG_MS = (20, 300)
 STARTS_SHARE = 20
 """Sessions that start in one second are at most this part of the reports wanted per second: a world does not fill at a stroke."""
+COHORT_S = 60
+COHORT_SESSIONS = 8_192
+COHORT_SECONDS = 4_000_000
+"""Seconds of titles in one cohort, which bounds its memory where titles are long."""
+TRIAL = (256, 4_096)
+"""Sessions that are played to see how many reports come how soon; the more are wanted, the more."""
 
 
 @dataclass(frozen=True)
@@ -35,32 +45,21 @@ class Plan:
     sessions: int | None = None
     events: int | None = None
     per_second: int = 2_000
-    """Reports per second of simulated time, once enough sessions are under way."""
+    """Reports per second of simulated time, once enough sessions are under way; where load follows the hour, on average over a day."""
     duplicates: float = 0.0
     out_of_order: float = 0.0
     late: float = 0.0
-    pool: int = 0
-    """Simulate this many sessions and repeat them under other names and times; 0: every session is simulated for itself."""
 
 
-@dataclass(slots=True)
-class Arrival:
-    """One report on its way into Kafka, at `at_ms`."""
-
-    at_ms: int
-    sid: str
-    correlation_id: str
-    event_time_ms: int
-    made: Made
-
-
-@dataclass
+@dataclass(frozen=True)
 class Second:
-    """What arrives until `end_ms`, in order of arrival, and the truth about the sessions that began meanwhile."""
+    """What arrives until `end_ms` (reports.REPORT, in order of arrival) with the session of each report (audience.SESSION), and the truth
+    about sessions that begin from now on, where there is any news of it."""
 
     end_ms: int
-    arrivals: list[Arrival] = field(default_factory=list)
-    truths: list[dict[str, Any]] = field(default_factory=list)
+    arrivals: NDArray[Any]
+    sessions: NDArray[Any]
+    truths: pa.Table | None
 
 
 class Schedule:
@@ -72,60 +71,100 @@ class Schedule:
         self.scheduled = 0
         """Reports scheduled so far, duplicates included."""
         self.sessions = 0
-        self._world = world
-        self._plan = plan
-        self._seed = seed
-        self._sessions_rng, self._network_rng = random.Random(f"{seed}/sessions"), random.Random(f"{seed}/network")
-        self._pool = [self._simulate() for _ in range(plan.pool)]
-        self._waiting: dict[int, list[Arrival]] = defaultdict(list)
+        self._world, self._plan = world, plan
+        self._audience = Audience(world, seed, plan.start_ms)
+        self._rng = np.random.default_rng([seed, 1])
+        self._begun = np.empty(0, SESSION)
+        """Sessions from number `_forgotten` on."""
+        self._forgotten = 0
+        wanted = plan.sessions or (plan.events or 0) // 50
+        self._profile = self._try_out(int(np.clip(wanted, *TRIAL)), np.random.default_rng([seed, 0]))
+        self._ahead = np.zeros(len(self._profile) + COHORT_S)
+        """Reports that are expected in each second from the next one on, of the sessions that have begun."""
+        self._fraction = 0.0
 
     def __iter__(self) -> Iterator[Second]:
         second = self._plan.start_ms // 1000
-        while self._wanted() or self._waiting:
-            now = Second((second + 1) * 1000)
-            limit = max(1, self._plan.per_second // STARTS_SHARE)
-            while self._wanted() and len(now.truths) < limit and len(self._waiting[second]) < self._plan.per_second:
-                now.truths.append(self._begin(second * 1000))
-            now.arrivals = sorted(self._waiting.pop(second, ()), key=lambda arrival: arrival.at_ms)
-            yield now
-            second += 1
+        waiting = np.empty(0, REPORT)
+        while self._wanted() or len(waiting):
+            truths = None
+            until = second + COHORT_S
+            if self._wanted():
+                pressed_ms, until = self._starts(second)
+                if len(pressed_ms):
+                    fresh, truths = self._begin(pressed_ms)
+                    waiting = np.concatenate([waiting, fresh])
+            else:
+                until = min(until, int(waiting["at_ms"].max()) // 1000 + 1)
+            due = waiting["at_ms"] < until * 1000
+            now, waiting = waiting[due], waiting[~due]
+            now = now[np.argsort(now["at_ms"], kind="stable")]
+            bounds = np.searchsorted(now["at_ms"], 1000 * np.arange(second, until + 1))
+            for number, end in enumerate(range(second + 1, until + 1)):
+                arrivals = now[bounds[number] : bounds[number + 1]]
+                yield Second(end * 1000, arrivals, self._begun[arrivals["session"] - self._forgotten], truths)
+                truths = None
+            second = until
+            oldest = int(waiting["session"].min(initial=self.sessions))
+            self._begun, self._forgotten = self._begun[oldest - self._forgotten :], oldest
 
     def _wanted(self) -> bool:
         plan = self._plan
         return self.sessions < plan.sessions if plan.sessions is not None else self.scheduled < (plan.events or 0)
 
-    def _simulate(self) -> tuple[list[Made], dict[str, Any]]:
-        line = draw(self._world, self._sessions_rng)
-        made = reports(line)
-        return made, truth(line, max(report.event_ms for report in made)) | {"reports": len(made)}
+    def _try_out(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Reports of one session to be expected in each second after the one in which it begins."""
+        pressed_ms = self._plan.start_ms // 1000 * 1000 + np.sort(rng.integers(0, 1000, count))
+        arrivals = self._delivered(reports(play(self._world, self._audience.sessions(0, pressed_ms, rng), self._plan.start_ms, rng)), rng)
+        return np.bincount(arrivals["at_ms"] // 1000 - self._plan.start_ms // 1000) / count
 
-    def _begin(self, second_ms: int) -> dict[str, Any]:
-        """Start one session within this second; returns the truth about it."""
-        rng = self._network_rng
-        made, true = rng.choice(self._pool) if self._pool else self._simulate()
-        pressed_ms = second_ms + rng.randrange(1000)
-        name = hashlib.blake2b(b"%d/%d" % (self._seed, self.sessions), digest_size=32).hexdigest()
-        sid, correlation_id = name[:32], name[32:]
-        self.sessions += 1
-        for report in made:
-            arrival = Arrival(pressed_ms + report.made_ms + self._lag_ms(), sid, correlation_id, pressed_ms + report.event_ms, report)
-            self._deliver(arrival)
-            if rng.random() < self._plan.duplicates:
-                again_ms = arrival.at_ms + rng.randrange(*DUPLICATE_MS)
-                self._deliver(Arrival(again_ms, sid, correlation_id, arrival.event_time_ms, report))
-        shifted = {"started_at": pressed_ms + true["started_ms"], "ended_at": pressed_ms + true["ended_ms"]}
-        return {"sid": sid} | {name: value for name, value in true.items() if name not in ("started_ms", "ended_ms")} | shifted
+    def _starts(self, second: int) -> tuple[Ints, int]:
+        """When the sessions of the next cohort begin, and up to which second that is."""
+        plan, profile = self._plan, self._profile
+        wanted = np.inf if plan.sessions is None else plan.sessions - self.sessions
+        if plan.events is not None:
+            wanted = max(1.0, np.ceil((plan.events - self.scheduled) / profile.sum()))
+        longest_s = max(title.length_s for title in self._world.all_titles)
+        most = min(wanted, max(256, min(COHORT_SESSIONS, COHORT_SECONDS // longest_s)))
+        at_most_now = max(1.0, plan.per_second / STARTS_SHARE)
+        starts: list[int] = []
+        for now in range(second, second + COHORT_S):
+            lacks = plan.per_second * self._audience.load(now * 1000) - self._ahead[0]
+            self._fraction += min(at_most_now, max(0.0, lacks / profile[0])) if profile[0] else at_most_now
+            count = int(min(self._fraction, most - len(starts)))
+            self._fraction = min(self._fraction - count, 1.0)
+            starts += [now] * count
+            self._ahead[: len(profile)] += count * profile
+            self._ahead = np.append(self._ahead[1:], 0.0)
+            if len(starts) >= most:
+                break
+        pressed_ms = np.array(starts, np.int64) * 1000 + self._rng.integers(0, 1000, len(starts))
+        return np.sort(pressed_ms), now + 1
 
-    def _deliver(self, arrival: Arrival) -> None:
-        self._waiting[arrival.at_ms // 1000].append(arrival)
-        self.scheduled += 1
+    def _begin(self, pressed_ms: Ints) -> tuple[NDArray[Any], pa.Table]:
+        """Sessions that begin at these times: their reports as they will arrive, and the truth about them."""
+        sessions = self._audience.sessions(self.sessions, pressed_ms, self._rng)
+        lines = play(self._world, sessions, self._plan.start_ms, self._rng)
+        made = reports(lines)
+        told, last_told = np.bincount(made["session"], minlength=len(sessions)), np.zeros(len(sessions), np.int64)
+        np.maximum.at(last_told, made["session"], made["event_time"])
+        true = truth(self._world, lines, last_told).append_column("reports", pa.array(told))
+        arrivals = self._delivered(made, self._rng)
+        arrivals["session"] += self.sessions
+        self._begun = np.concatenate([self._begun, sessions])
+        self.sessions += len(sessions)
+        self.scheduled += len(arrivals)
+        return arrivals, true
 
-    def _lag_ms(self) -> int:
-        rng, plan = self._network_rng, self._plan
-        lag_ms = int(LAG_MS[0] + rng.random() * (LAG_MS[1] - LAG_MS[0]))
-        chance = rng.random()
-        if chance < plan.late:
-            return lag_ms + rng.randrange(*LATE_MS)
-        if chance < plan.late + plan.out_of_order:
-            return lag_ms + rng.randrange(*OUT_OF_ORDER_MS)
-        return lag_ms
+    def _delivered(self, made: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        """Reports as they arrive: after a while, some out of order, some late, some twice."""
+        plan, count = self._plan, len(made)
+        chance = rng.random(count)
+        lag_ms = rng.integers(*LAG_MS, count)
+        lag_ms += np.where(chance < plan.late, rng.integers(*LATE_MS, count), 0)
+        disordered = (chance >= plan.late) & (chance < plan.late + plan.out_of_order)
+        lag_ms += np.where(disordered, rng.integers(*OUT_OF_ORDER_MS, count), 0)
+        made["at_ms"] += lag_ms
+        again = made[rng.random(count) < plan.duplicates]
+        again["at_ms"] += rng.integers(*DUPLICATE_MS, len(again))
+        return np.concatenate([made, again])

@@ -1,74 +1,114 @@
-"""Truth: the quality of a session computed from its timeline alone, never from its reports. Field names are those of playback.qoe_session.
+"""Truth: the quality of sessions computed from their timelines alone, never from their reports. Field names are those of qoe_session.
 
-Written to be obviously right rather than fast, and sharing no code with the jobs: it is what they are judged against.
+It shares no code with the jobs: it is what they are judged against.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
-from producers.simulator.timeline import Fetch, Timeline
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from producers.simulator.timeline import NEVER, STATES, VIDEO, F, Ints, P, R, Timelines
+from producers.simulator.world import World
 
 END_REASON = {"e": "ended", "q": "quit", "f": "fatal"}
 
 
-def truth(line: Timeline, last_told_ms: int) -> dict[str, Any]:
-    """The true figures. `last_told_ms` is the newest time that any report spoke of: where a session falls silent, nobody can know more."""
-    silent = line.silent_ms is not None and line.changes[-1].at_ms >= line.silent_ms
-    known_to_ms = last_told_ms if silent else line.changes[-1].at_ms
-    spans = [(a, min(b.at_ms, known_to_ms)) for a, b in pairwise(line.changes) if a.at_ms <= known_to_ms]
-    playing = [(change.kbps, to_ms - change.at_ms) for change, to_ms in spans if change.state == "p"]
-    stalled = [(change, to_ms) for change, to_ms in spans if change.state == "r" and _told(change.at_ms, line)]
-    playing_ms = sum(length for _, length in playing)
-    rebuffer_ms = sum(to_ms - change.at_ms for change, to_ms in stalled)
-    first_frame = next((c.at_ms for c in line.changes if c.state == "p" and _told(c.at_ms, line)), None)
-    done = [fetch for fetch in line.fetches if _told(fetch.done_ms, line)]
-    video = [fetch for fetch in done if fetch.kind == "v" and fetch.rc == 200]
-    broken = line.changes[-1].state == "f" and not silent
-    return {
-        "cid": line.title.cid,
-        "member_id": line.member_id,
-        "device_type": line.device.kind,
-        "player": line.device.player,
-        "region": line.region,
-        "isp_asn": line.isp.asn,
-        "oca_id": _most_used(video),
-        "started_ms": 0,
-        "ended_ms": known_to_ms,
-        "end_reason": "silence" if silent else END_REASON[line.changes[-1].state],
-        "startup_ms": first_frame,
+def truth(world: World, lines: Timelines, last_told: Ints) -> pa.Table:
+    """The true figures, one row a session. `last_told` is the newest time (ms since 1970) that any report of a session spoke of: where one
+    falls silent, nobody can know more.
+    """
+    sessions, changes, count = lines.sessions, lines.changes, len(lines.sessions)
+    last = np.searchsorted(changes["session"], np.arange(count), side="right") - 1
+    end_ms, end_state = changes["at_ms"][last], changes["state"][last]
+    silent = end_ms >= lines.silent_ms
+    known_to = np.where(silent, last_told - sessions["pressed_ms"], end_ms)
+    broken = (end_state == F) & ~silent
+
+    follows = changes["session"][1:] == changes["session"][:-1]
+    span, until = changes[:-1][follows], changes["at_ms"][1:][follows]
+    seen = span["at_ms"] <= known_to[span["session"]]
+    span, until = span[seen], np.minimum(until[seen], known_to[span["session"]][seen])
+    length = until - span["at_ms"]
+    plays = span["state"] == P
+    stalls = (span["state"] == R) & (span["at_ms"] < lines.silent_ms[span["session"]])
+    playing_ms = _sums(count, span["session"][plays], length[plays])
+    rebuffer_ms = _sums(count, span["session"][stalls], length[stalls])
+    watched = playing_ms + rebuffer_ms
+
+    shown = changes[(changes["state"] == P) & (changes["at_ms"] < lines.silent_ms[changes["session"]])]
+    first_frame = np.full(count, NEVER)
+    np.minimum.at(first_frame, shown["session"], shown["at_ms"])
+    started = first_frame < NEVER
+
+    done = lines.fetches[lines.fetches["done_ms"] < lines.silent_ms[lines.fetches["session"]]]
+    video = done[(done["kind"] == VIDEO) & (done["rc"] == 200)]
+    segments = np.bincount(video["session"], minlength=count)
+    same, same_video = (rows["session"][1:] == rows["session"][:-1] for rows in (done, video))
+    switches = video["session"][1:][same_video & (video["kbps"][1:] != video["kbps"][:-1])]
+    failovers = done["session"][1:][same & (done["rc"][:-1] != 200) & (done["oca"][1:] != done["oca"][:-1])]
+
+    rigs = world.rigs
+    end_reason = np.where(silent, "silence", np.array([END_REASON.get(state, "") for state in STATES])[end_state])
+    return pa.table({
+        "sid": _texts(sessions["sid"]),
+        "cid": _named([title.cid for title in world.all_titles], sessions["title"]),
+        "member_id": _texts(sessions["member_id"]),
+        "device_type": _named([rig.kind for rig in rigs], sessions["rig"]),
+        "player": _named([rig.player for rig in rigs], sessions["rig"]),
+        "region": _named(list(world.regions), sessions["region"]),
+        "isp_asn": np.array([isp.asn for isp in world.isps])[sessions["isp"]],
+        "oca_id": _named([*world.ocas, None], _most_used(world, video, count)),
+        "end_reason": pa.array(end_reason.tolist(), pa.string()),
+        "startup_ms": pa.array(first_frame, mask=~started),
         "playing_ms": playing_ms,
-        "rebuffer_count": len(stalled),
+        "rebuffer_count": np.bincount(span["session"][stalls], minlength=count),
         "rebuffer_ms": rebuffer_ms,
-        "rebuffer_ratio": rebuffer_ms / (playing_ms + rebuffer_ms) if playing_ms + rebuffer_ms else 0.0,
-        "average_bitrate_kbps": _mean([(fetch.kbps, fetch.length_ms) for fetch in video]),
-        "time_weighted_bitrate_kbps": _mean(playing),
-        "switches": sum(a.kbps != b.kbps for a, b in pairwise(video)),
-        "segments": len(video),
-        "failed_start": broken and first_frame is None,
-        "exit_before_video_start": not broken and first_frame is None,
-        "in_play_failure": broken and first_frame is not None,
-        "failovers": _failovers(done),
-    }
+        "rebuffer_ratio": np.where(watched > 0, rebuffer_ms / np.maximum(watched, 1), 0.0),
+        "average_bitrate_kbps": _means(count, video["session"], video["kbps"], video["length_ms"]),
+        "time_weighted_bitrate_kbps": _means(count, span["session"][plays], span["kbps"][plays], length[plays]),
+        "switches": np.bincount(switches, minlength=count),
+        "segments": segments,
+        "failed_start": broken & ~started,
+        "exit_before_video_start": ~broken & ~started,
+        "in_play_failure": broken & started,
+        "failovers": np.bincount(failovers, minlength=count),
+        "started_at": sessions["pressed_ms"],
+        "ended_at": sessions["pressed_ms"] + known_to,
+    })  # fmt: skip
 
 
-def _told(at_ms: int, line: Timeline) -> bool:
-    return line.silent_ms is None or at_ms < line.silent_ms
+def _sums(count: int, who: NDArray[Any], values: NDArray[Any]) -> Ints:
+    found = np.zeros(count, np.int64)
+    np.add.at(found, who, values)
+    return found
 
 
-def _mean(weighted: list[tuple[int, int]]) -> int | None:
-    """Mean of values by their weights, rounded half up; None without weight."""
-    weight = sum(w for _, w in weighted)
-    return int(Fraction(sum(value * w for value, w in weighted), weight) + Fraction(1, 2)) if weight else None
+def _means(count: int, who: NDArray[Any], values: NDArray[Any], weights: NDArray[Any]) -> pa.Array:
+    """Mean of values by their weights, rounded half up; null without weight."""
+    weight = _sums(count, who, weights)
+    total = _sums(count, who, values.astype(np.int64) * weights)
+    return pa.array((2 * total + weight) // np.maximum(2 * weight, 1), mask=weight == 0)
 
 
-def _most_used(video: list[Fetch]) -> str | None:
-    served = Counter(fetch.oca_id for fetch in video)
-    return min(served, key=lambda oca: (-served[oca], oca)) if served else None
+def _most_used(world: World, video: NDArray[Any], count: int) -> Ints:
+    """The cache server that served most of each session's video, by number; of several the first by name, the one past the last if none."""
+    by_name = np.argsort(np.array(world.ocas), kind="stable")
+    place = np.argsort(by_name)
+    pairs, times = np.unique(video["session"].astype(np.int64) * len(place) + place[video["oca"]], return_counts=True)
+    order = np.lexsort((pairs, -times))
+    who, first = np.unique(pairs[order] // len(place), return_index=True)
+    found = np.full(count, len(place))
+    found[who] = by_name[pairs[order][first] % len(place)]
+    return found
 
 
-def _failovers(requests: list[Fetch]) -> int:
-    return sum(a.rc != 200 and a.oca_id != b.oca_id for a, b in pairwise(requests))
+def _named(names: list[str] | list[str | None], numbers: NDArray[Any]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(numbers))
+
+
+def _texts(rows: NDArray[np.uint8]) -> pa.Array:
+    return pa.array([text.decode() for text in np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel().tolist()], pa.string())

@@ -1,14 +1,18 @@
-"""The world that sessions are drawn from: titles, devices, networks, habits and faults. Data, in JSON; `world.json` is the default."""
+"""The world that sessions are drawn from: titles, devices, networks, habits, faults and drift. Data, in JSON; `world.json` is the default.
+
+docs/producers.md describes it field by field. Times of faults and drift are seconds since the first session starts.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.resources import files
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
-
-from producers.players.network import Markov
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 
 class BadWorld(ValueError):
@@ -35,17 +39,51 @@ class Title(_Model):
         return self
 
 
+class Catalogue(_Model):
+    """Many titles at once: the k-th most popular has a weight in proportion to k to the power of -`exponent` (Zipf's law).
+
+    Lengths, segments and ladders are given out in turn. `weight` is that of all of them together, beside the world's other titles.
+    """
+
+    titles: PositiveInt
+    exponent: float = Field(1.0, ge=0)
+    prefix: str = "tt-"
+    length_s: tuple[PositiveInt, ...] = Field(min_length=1)
+    segment_s: tuple[PositiveInt, ...] = Field((4,), min_length=1)
+    ladders_kbps: tuple[tuple[PositiveInt, ...], ...] = Field(min_length=1)
+    weight: PositiveFloat = 1.0
+
+    def expand(self) -> list[Title]:
+        """The titles, the most popular first. Raises ValidationError where a ladder does not ascend."""
+        weights = [k**-self.exponent for k in range(1, self.titles + 1)]
+        shapes = zip(cycle(self.length_s), cycle(self.segment_s), cycle(self.ladders_kbps))
+        share = self.weight / sum(weights)
+        return [
+            Title(cid=f"{self.prefix}{k:05d}", length_s=length_s, segment_s=segment_s, ladder_kbps=ladder, weight=weight * share)
+            for k, (weight, (length_s, segment_s, ladder)) in enumerate(zip(weights, islice(shapes, self.titles), strict=True), 1)
+        ]
+
+
 class Device(_Model):
-    """A kind of device with its player and the highest bitrate it may use."""
+    """A kind of device with its player, or the weights of several versions of it, and the highest bitrate it may use."""
 
     kind: str
-    player: str
+    player: str | dict[str, PositiveFloat]
     tb_kbps: PositiveInt
     weight: PositiveFloat = 1.0
 
 
+class Region(_Model):
+    """Where members live. Their load follows the local hour: 1 + `swing` · cos(2π (hour − `peak_h`) / 24)."""
+
+    weight: PositiveFloat = 1.0
+    utc_offset_h: float = Field(0.0, ge=-12, le=14)
+    peak_h: float = Field(21.0, ge=0, lt=24)
+    swing: float = Field(0.0, ge=0, lt=1)
+
+
 class Isp(_Model):
-    """An access network: a Markov chain over bandwidths."""
+    """An access network: a Markov chain over bandwidths, one step a second. Within a state the bandwidth varies by a fifth."""
 
     asn: PositiveInt
     states_kbps: tuple[PositiveFloat, ...] = Field(min_length=1)
@@ -53,10 +91,54 @@ class Isp(_Model):
     rtt_ms: PositiveInt
     weight: PositiveFloat = 1.0
 
-    @property
-    def network(self) -> Markov:
-        """As a network model."""
-        return Markov(self.states_kbps, self.stay, self.rtt_ms)
+
+class _Span(_Model):
+    start_s: float = Field(ge=0)
+    duration_s: PositiveFloat
+
+
+class OcaFault(_Span):
+    """A cache server refuses a share of what it is asked, or gives it so many times as slowly."""
+
+    kind: Literal["oca"]
+    oca: str
+    refuses: float = Field(0.0, ge=0, le=1)
+    slows: float = Field(1.0, ge=1)
+
+
+class IspFault(_Span):
+    """A network is congested: so much of its bandwidth is left."""
+
+    kind: Literal["isp"]
+    asn: PositiveInt
+    bandwidth: float = Field(gt=0, le=1)
+
+
+class PlayerFault(_Span):
+    """A bad player version, in sessions that begin meanwhile: a share does not start; it takes the network for so many times as fast."""
+
+    kind: Literal["player"]
+    player: str
+    fails_to_start: float = Field(0.0, ge=0, le=1)
+    overestimates: float = Field(1.0, ge=1)
+
+
+Fault = Annotated[OcaFault | IspFault | PlayerFault, Field(discriminator="kind")]
+
+
+class Drift(_Model):
+    """A weight that changes: from `start_s` on it goes, in `over_s`, to `factor` times what it was, and stays there."""
+
+    of: Literal["title", "player", "isp", "region"]
+    name: str | int
+    start_s: float = Field(ge=0)
+    over_s: float = Field(0.0, ge=0)
+    factor: PositiveFloat
+
+    def at(self, second: float) -> float:
+        """What to multiply the weight by."""
+        gone = (second - self.start_s) / self.over_s if self.over_s else float(second >= self.start_s)
+        return 1 + (self.factor - 1) * min(1.0, max(0.0, gone))
 
 
 class Shares(_Model):
@@ -71,18 +153,81 @@ class Shares(_Model):
     breaks: float = Field(0.0, ge=0, le=1, description="the player breaks with a decoding error")
 
 
+class Rig(NamedTuple):
+    """A kind of device with one version of its player."""
+
+    kind: str
+    player: str
+    tb_kbps: int
+    weight: float
+
+
 class World(_Model):
     """All of it. `request_failure` is the probability that a segment request is refused by its server."""
 
-    titles: tuple[Title, ...] = Field(min_length=1)
+    titles: tuple[Title, ...] = ()
+    catalogue: Catalogue | None = None
     audio_kbps: PositiveInt = 96
     devices: tuple[Device, ...] = Field(min_length=1)
-    regions: dict[str, PositiveFloat] = Field(min_length=1)
+    regions: dict[str, Region] = Field(min_length=1)
     isps: tuple[Isp, ...] = Field(min_length=1)
     ocas: tuple[str, ...] = Field(min_length=2)
     members: PositiveInt = 1000
     shares: Shares = Shares()
     request_failure: float = Field(0.0, ge=0, lt=1)
+    faults: tuple[Fault, ...] = ()
+    drift: tuple[Drift, ...] = ()
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _weights(cls, regions: object) -> object:
+        """A region may be its weight alone."""
+        if not isinstance(regions, dict):
+            return regions
+        return {name: {"weight": of} if isinstance(of, int | float) else of for name, of in regions.items()}
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> World:
+        known = self.names
+        if not known["title"]:
+            raise ValueError("there are no titles: give titles, or a catalogue")
+        for kind, names in known.items():
+            if twice := [name for name, times in Counter(names).items() if times > 1]:
+                raise ValueError(f"{kind}: {twice[0]} is there twice")
+        for fault in self.faults:
+            name = fault.oca if isinstance(fault, OcaFault) else fault.asn if isinstance(fault, IspFault) else fault.player
+            if name not in known[fault.kind]:
+                raise ValueError(f"faults: no {fault.kind} is called {name}; there are {', '.join(map(str, known[fault.kind]))}")
+        for drift in self.drift:
+            if drift.name not in known[drift.of]:
+                raise ValueError(f"drift: no {drift.of} is called {drift.name}; there are {', '.join(map(str, known[drift.of][:20]))}")
+        return self
+
+    @property
+    def all_titles(self) -> list[Title]:
+        """Those that are named, and those of the catalogue."""
+        return [*self.titles, *(self.catalogue.expand() if self.catalogue else [])]
+
+    @property
+    def rigs(self) -> list[Rig]:
+        """Each kind of device with each version of its player; their weights add up to the device's."""
+        rigs = []
+        for device in self.devices:
+            versions = device.player if isinstance(device.player, dict) else {device.player: 1.0}
+            of_all = sum(versions.values())
+            rigs += [Rig(device.kind, player, device.tb_kbps, device.weight * w / of_all) for player, w in versions.items()]
+        return rigs
+
+    @property
+    def names(self) -> dict[str, list[str | int]]:
+        """What faults and drift may name, by kind."""
+        return {
+            "title": [title.cid for title in self.all_titles],
+            "player": list(dict.fromkeys(rig.player for rig in self.rigs)),
+            "isp": [isp.asn for isp in self.isps],
+            "region": list(self.regions),
+            "oca": list(self.ocas),
+        }
 
 
 def load(path: Path | None = None) -> World:

@@ -21,7 +21,7 @@ from infra.base.registry import RegistryUnavailable
 from producers.emit import Backpressure, DeliveryFailed, Emitter
 from producers.ledger import RESERVE, Ledger
 from schemas.catalogue import catalogue
-from schemas.codec import InvalidEvent
+from schemas.codec import Encoder, InvalidEvent
 from schemas.envelope import fingerprint
 from tests.broker import FakeRegistry, MockCluster, records
 from tests.kit import eventually
@@ -120,6 +120,54 @@ def test_what_is_given_up_is_counted_in_the_ledger_and_told_to_the_caller(cluste
         eventually(lambda: emitter.poll(0.1) or emitter.counts.failed == 1)
     assert isinstance(told[0], DeliveryFailed)
     assert [line.split()[:3] for line in lines(emitter) if line.startswith("F")] == [["F", TOPIC, "0"]]
+
+
+def bulk(emitter: Emitter, *sizes: int) -> Callable[[int, int], list[bytes]]:
+    """Framed reports with a title of each of these lengths."""
+    encode = Encoder(catalogue().topic(TOPIC).event, emitter.schema_id(TOPIC))
+    envelope = {"event_time": 0, "producer_id": emitter.producer_id}
+
+    def write(epoch: int, first_seq: int) -> list[bytes]:
+        return [
+            encode({**REPORT, **envelope, "event_id": f"e-{seq}", "epoch": epoch, "seq": seq, "cid": "x" * size})
+            for seq, size in enumerate(sizes, first_seq)
+        ]
+
+    return write
+
+
+def test_many_events_at_once_stand_in_the_ledger_like_single_ones(cluster: MockCluster, registry: FakeRegistry) -> None:
+    with Emitter("player-1", registry=registry) as emitter:
+        emitter.send(TOPIC, REPORT)
+        emitter.send_all(TOPIC, [b"s-1"] * 3, [1_000, 2_000, 3_000], bulk(emitter, 1, 2, 3))
+        emitter.send(TOPIC, REPORT)
+        assert emitter.flush() == 0
+        assert (emitter.counts.sent, emitter.counts.acknowledged, emitter.counts.in_flight) == (5, 5, 0)
+    messages = {message.offset(): message for message in cluster.messages(TOPIC, 5)}
+    assert [messages[offset].timestamp()[1] for offset in (1, 2, 3)] == [1_000, 2_000, 3_000]
+    assert sorted(line for line in lines(emitter) if line.startswith("A ")) == [
+        f"A {TOPIC} {m.partition()} {m.offset()} {seq} {fingerprint(m.value())}" for seq, m in enumerate(messages.values())
+    ]
+    assert lines(emitter)[-1] == f"C {TOPIC} 5"
+
+
+def test_of_many_events_those_that_kafka_does_not_take_are_given_up_in_the_ledger(cluster: MockCluster, registry: FakeRegistry) -> None:
+    with Emitter("player-1", registry=registry) as emitter:
+        with pytest.raises(InvalidEvent, match="more than Kafka takes"):
+            emitter.send_all(TOPIC, [b"s-1"] * 3, [0] * 3, bulk(emitter, 1, 20_000_000, 1))
+        assert emitter.flush() == 0
+        assert (emitter.counts.sent, emitter.counts.acknowledged, emitter.counts.failed) == (3, 1, 2)
+    assert [line.split()[2] for line in lines(emitter) if line.startswith("F ")] == ["1", "2"]
+    assert len(cluster.messages(TOPIC, 1)) == 1
+
+
+def test_of_many_events_those_without_an_answer_are_given_up_too(tmp_path: Path) -> None:
+    producer = Producer({**UNREACHABLE, "delivery.timeout.ms": 200})
+    with Emitter("player-1", producer=producer, ledger_root=tmp_path, schema_ids={TOPIC: 1}) as emitter:
+        emitter.send_all(TOPIC, [b"s-1"] * 2, [0] * 2, bulk(emitter, 1, 1))
+        eventually(lambda: emitter.flush(1) == 0)
+        assert (emitter.counts.sent, emitter.counts.failed) == (2, 2)
+    assert [line.split()[2] for line in lines(emitter) if line.startswith("F ")] == ["0", "1"]
 
 
 def test_a_callback_that_raises_does_not_keep_the_others_from_theirs(cluster: MockCluster, registry: FakeRegistry) -> None:
