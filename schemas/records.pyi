@@ -148,6 +148,54 @@ class ObservabilityRouteCount(TypedDict):
     events: int
     duplicates: int
 
+class PlaybackPlaybackStarts(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    minute: Instant
+    cid: str
+    region: str
+    attempts: int
+    starts: int
+    failed_starts: int
+
+class PlaybackQoeMinute(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    minute: Instant
+    cid: str
+    device_type: str
+    player: str
+    region: str
+    isp_asn: NotRequired[int | None]
+    oca_id: str
+    sessions: int
+    attempts: int
+    starts: int
+    failed_starts: int
+    exits_before_start: int
+    in_play_failures: int
+    playing_ms: int
+    rebuffer_count: int
+    rebuffer_ms: int
+    known_bitrate_ms: int
+    played_bits: int
+    requests: int
+    failed_requests: int
+    received_bytes: int
+    startup_ms: NotRequired[dict[str, int]]
+    ttfb_ms: NotRequired[dict[str, int]]
+    throughput_kbps: NotRequired[dict[str, int]]
+
 class PlaybackQoeSession(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

@@ -39,7 +39,11 @@ class World:
 
     def put(self, topic: str, events: Iterable[Mapping[str, Any]], arrived_ms: int = 0) -> None:
         """Write events, which say at least what the contract requires of them, and return when they are stored."""
-        for event in events:
+        self.arrive(topic, ((arrived_ms, event) for event in events))
+
+    def arrive(self, topic: str, arrivals: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        """The same for events that arrive at times of their own."""
+        for arrived_ms, event in arrivals:
             key = str(event[catalogue().topic(topic).key]).encode()
             self._producer.produce(settings().topic(topic), self._encoder(topic)(event), key=key, timestamp=arrived_ms)
         assert self._producer.flush(30) == 0
