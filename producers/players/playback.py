@@ -95,6 +95,8 @@ class Playback:
             return changes
         if not self._pieces or self._pieces[-1][1] != kbps:
             self._pieces.append((self.buffered_ms, kbps))
+            if self.state == "p" and self.buffered_ms == self.playhead_ms:  # just in time: it is on the screen at once
+                changes.append(self._turn("p"))
         self.buffered_ms = end_ms
         return changes + self._go_on()
 

@@ -381,10 +381,14 @@ class _Stage:
         who, end = who[fits], end[fits]
         row, buffered, kbps = s["who"][who], s["buffered"][who], s["video"][who]
         before = self._segments[row, (buffered - 1) // s["segment"][who] % self._ring]
-        turns = (buffered > s["region"][who]) & (buffered > s["playhead"][who]) & (before != kbps) & (s["turn"][who] == NEVER)
+        differs = (buffered > s["region"][who]) & (before != kbps)
+        turns = differs & (buffered > s["playhead"][who]) & (s["turn"][who] == NEVER)
+        at_once = who[differs & (buffered == s["playhead"][who]) & (s["state"][who] == P)]
         s["turn"][who] = np.where(turns, buffered, s["turn"][who])
         self._segments[row, s["number"][who] % self._ring] = kbps
         s["buffered"][who] = end
+        if len(at_once):  # just in time: it is on the screen already
+            self._turn(at_once, P)
         self._go_on(who)
 
     def _go_on(self, who: Ints) -> None:

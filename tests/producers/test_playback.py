@@ -88,7 +88,10 @@ def test_it_says_exactly_what_ticking_says(steps: list[tuple[int, tuple[object, 
             start = playback.buffered_ms
             end = min(start + length, LENGTH_MS)
             changes += playback.append(now, start, end, kbps)
+            before, dry = ticking.shown(), ticking.playhead not in ticking.media
             ticking.media |= dict.fromkeys(range(start, end), kbps)
+            if ticking.state == "p" and dry and ticking.shown() != before:
+                ticking.turn("p", now)
             ticking.go_on()
         elif kind == "pause":
             changes += playback.pause(now)
@@ -130,6 +133,13 @@ def test_media_that_arrives_just_in_time_interrupts_nothing() -> None:
     assert playback.advance(4_600) == [Change(4_500, "r", 300)]
     assert playback.append(5_000, 4_000, 6_000, 700) == [Change(5_000, "p", 700)]
     assert (playback.rebuffer_count, playback.spent_ms["r"]) == (1, 500)
+
+
+def test_a_bitrate_that_arrives_just_in_time_is_told() -> None:
+    playback = Playback(0, 30_000, 2_000, 2_000)
+    playback.append(500, 0, 2_000, 300)
+    assert playback.append(2_500, 2_000, 4_000, 700) == [Change(2_500, "p", 700)]
+    assert playback.advance(4_600) == [Change(4_500, "r", 700)]
 
 
 def test_a_segment_that_does_not_continue_the_buffer_is_thrown_away() -> None:
