@@ -156,15 +156,16 @@ def of_table(found: tuple[NDArray[np.uint8], NDArray[np.int64]], codes: NDArray[
 
 def numbers(values: NDArray[Any]) -> Piece:
     """Whole numbers: zigzag, seven bits a byte, lowest first."""
-    signed = values.astype(np.int64)
-    left = ((signed << 1) ^ (signed >> 63)).view(np.uint64)
+    signed: NDArray[Any] = values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)  # half the bytes are half the time
+    unsigned = np.uint32 if signed.dtype == np.int32 else np.uint64
+    left: NDArray[Any] = ((signed << 1) ^ (signed >> (8 * signed.itemsize - 1))).view(unsigned)
     width = max(1, -(-int(left.max(initial=0)).bit_length() // 7))
     matrix, lengths = np.empty((len(left), width), np.uint8), np.ones(len(left), np.int64)
     for place in range(width):
-        matrix[:, place] = left & np.uint64(0x7F)
-        left = left >> np.uint64(7)
+        low = left.astype(np.uint8)
+        left = left >> unsigned(7)
         more = left != 0
-        matrix[:, place] |= more.view(np.uint8) << np.uint8(7)
+        matrix[:, place] = low & np.uint8(0x7F) | more.view(np.uint8) << np.uint8(7)
         lengths += more
     return Piece(matrix, lengths)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -60,7 +61,7 @@ def main(
     started = time.monotonic()
     try:
         known = load(world)
-        schedule = Schedule(known, seed, plan)
+        schedule = Schedule(known, seed, plan, truths=truth is not None)
     except (BadWorld, OSError) as error:
         raise SystemExit(str(error)) from None
     with ExitStack() as stack:
@@ -111,4 +112,5 @@ def _in_step(second: Second, output: Output) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(1_000_000)  # nothing here is a cycle, and what is in flight would be walked through again and again
     typer.run(main)

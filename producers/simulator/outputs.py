@@ -85,7 +85,7 @@ def keys_of(sessions: NDArray[Any]) -> list[bytes]:
 class ToKafka:
     """Onto the topic of this namespace. Waits when Kafka is slower than the simulation."""
 
-    TILE = 2_048
+    TILE = 4_096
     """Reports that are encoded together: they stay within a core's cache."""
 
     def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock) -> None:

@@ -22,10 +22,10 @@ EVENTS = ("ps", "bc", "rr", "e", "t")
 PS, BC, RR, ERROR, BEAT = range(5)
 
 REPORT = np.dtype([
-    ("session", "<i8"), ("at_ms", "<i8"), ("event_time", "<i8"), ("made_ms", "<i8"), ("sn", "<i4"), ("e", "i1"), ("sta", "i1"),
-    ("br_kbps", "<i4"), ("bl_ms", "<i4"), ("mtp_kbps", "<i4"), ("d_ms", "<i4"), ("ot", "i1"), ("number", "<i4"), ("oca", "<i2"),
-    ("rc", "<i2"), ("ttfb_ms", "<i4"), ("ttlb_ms", "<i4"), ("bytes", "<i8"), ("pt_ms", "<i4"), ("msd_ms", "<i4"), ("bs", "?"),
-    ("bsa", "<i4"), ("bsda_ms", "<i4"), ("pr", "i1"), ("ec", "i1"),
+    ("at_ms", "<i8"), ("event_time", "<i8"), ("session", "<i4"), ("made_ms", "<i4"), ("sn", "<i4"), ("br_kbps", "<i4"), ("bl_ms", "<i4"),
+    ("mtp_kbps", "<i4"), ("d_ms", "<i4"), ("number", "<i4"), ("ttfb_ms", "<i4"), ("ttlb_ms", "<i4"), ("bytes", "<i4"), ("pt_ms", "<i4"),
+    ("msd_ms", "<i4"), ("bsa", "<i4"), ("bsda_ms", "<i4"), ("oca", "<i2"), ("rc", "<i2"), ("e", "i1"), ("sta", "i1"), ("ot", "i1"),
+    ("bs", "?"), ("pr", "i1"), ("ec", "i1"),
 ], align=True)  # fmt: skip
 """A report. `session` is its number, `at_ms` its arrival (ms since 1970), `made_ms` when it was made (since the press of play). Texts are
 by number: `e` in EVENTS, `sta` in STATES, `ot` in KINDS, `oca` in the world, `ec` in ERRORS. NONE is null."""
@@ -45,7 +45,7 @@ def reports(lines: Timelines) -> NDArray[Any]:
     _requests(lines, parts[2])
     _beats(lines, parts[3])
     told = np.flatnonzero(made["made_ms"] < lines.silent_ms[made["session"]])
-    made = np.asarray(made[told[np.argsort((made["session"][told] << 40) + made["made_ms"][told], kind="stable")]])
+    made = np.asarray(made[told[np.argsort((made["session"][told].astype(np.int64) << 32) + made["made_ms"][told], kind="stable")]])
     pressed_ms = lines.sessions["pressed_ms"][made["session"]]
     made["event_time"] += pressed_ms
     made["at_ms"] = pressed_ms + made["made_ms"]

@@ -30,7 +30,7 @@ LAG_MS = (20, 300)
 STARTS_SHARE = 20
 """Sessions that start in one second are at most this part of the reports wanted per second: a world does not fill at a stroke."""
 COHORT_S = 60
-COHORT_SESSIONS = 8_192
+COHORT_SESSIONS = 4096
 COHORT_SECONDS = 4_000_000
 """Seconds of titles in one cohort, which bounds its memory where titles are long."""
 TRIAL = (256, 4_096)
@@ -63,15 +63,15 @@ class Second:
 
 
 class Schedule:
-    """Iterate over it: one `Second` after another, without a gap, until everything has arrived."""
+    """Iterate over it: one `Second` after another, without a gap, until everything has arrived. `truths`: whether anybody wants to know."""
 
-    def __init__(self, world: World, seed: int, plan: Plan) -> None:
+    def __init__(self, world: World, seed: int, plan: Plan, truths: bool = True) -> None:
         if (plan.sessions is None) == (plan.events is None):
             raise ValueError("a plan has either a number of sessions or a number of events")
         self.scheduled = 0
         """Reports scheduled so far, duplicates included."""
         self.sessions = 0
-        self._world, self._plan = world, plan
+        self._world, self._plan, self._truths = world, plan, truths
         self._audience = Audience(world, seed, plan.start_ms)
         self._rng = np.random.default_rng([seed, 1])
         self._begun = np.empty(0, SESSION)
@@ -91,13 +91,12 @@ class Schedule:
             until = second + COHORT_S
             if self._wanted():
                 pressed_ms, until = self._starts(second)
-                if len(pressed_ms):
-                    fresh, truths = self._begin(pressed_ms)
-                    waiting = np.concatenate([waiting, fresh])
+                fresh, truths = self._begin(pressed_ms)
             else:
-                until = min(until, int(waiting["at_ms"].max()) // 1000 + 1)
-            due = waiting["at_ms"] < until * 1000
-            now, waiting = waiting[due], waiting[~due]
+                fresh, until = waiting[:0], min(until, int(waiting["at_ms"].max()) // 1000 + 1)
+            due = [rows["at_ms"] < until * 1000 for rows in (waiting, fresh)]
+            now = np.concatenate([waiting[due[0]], fresh[due[1]]])
+            waiting = np.concatenate([waiting[~due[0]], fresh[~due[1]]])
             now = now[np.argsort(now["at_ms"], kind="stable")]
             bounds = np.searchsorted(now["at_ms"], 1000 * np.arange(second, until + 1))
             for number, end in enumerate(range(second + 1, until + 1)):
@@ -141,14 +140,18 @@ class Schedule:
         pressed_ms = np.array(starts, np.int64) * 1000 + self._rng.integers(0, 1000, len(starts))
         return np.sort(pressed_ms), now + 1
 
-    def _begin(self, pressed_ms: Ints) -> tuple[NDArray[Any], pa.Table]:
+    def _begin(self, pressed_ms: Ints) -> tuple[NDArray[Any], pa.Table | None]:
         """Sessions that begin at these times: their reports as they will arrive, and the truth about them."""
+        if not len(pressed_ms):
+            return np.empty(0, REPORT), None
         sessions = self._audience.sessions(self.sessions, pressed_ms, self._rng)
         lines = play(self._world, sessions, self._plan.start_ms, self._rng)
         made = reports(lines)
-        told, last_told = np.bincount(made["session"], minlength=len(sessions)), np.zeros(len(sessions), np.int64)
-        np.maximum.at(last_told, made["session"], made["event_time"])
-        true = truth(self._world, lines, last_told).append_column("reports", pa.array(told))
+        true = None
+        if self._truths:
+            told, last_told = np.bincount(made["session"], minlength=len(sessions)), np.zeros(len(sessions), np.int64)
+            np.maximum.at(last_told, made["session"], made["event_time"])
+            true = truth(self._world, lines, last_told).append_column("reports", pa.array(told))
         arrivals = self._delivered(made, self._rng)
         arrivals["session"] += self.sessions
         self._begun = np.concatenate([self._begun, sessions])

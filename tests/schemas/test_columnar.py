@@ -74,6 +74,13 @@ def test_numbers_of_every_size(values: list[int]) -> None:
     assert [bytes(row[:length]) for row, length in zip(found.matrix, found.lengths, strict=True)] == [long_bytes(value) for value in values]
 
 
+@given(st.lists(st.integers(*INT), min_size=1, max_size=20))
+def test_numbers_of_half_the_width(values: list[int]) -> None:
+    whole, half = numbers(np.array(values, np.int64)), numbers(np.array(values, np.int32))
+    assert (whole.lengths == half.lengths).all()
+    assert all((whole.matrix[i, :n] == half.matrix[i, :n]).all() for i, n in enumerate(whole.lengths.tolist()))
+
+
 @given(st.lists(st.integers(0, INT[1]), min_size=1, max_size=20))
 def test_digits_as_they_are_printed(values: list[int]) -> None:
     found = digits(np.array(values), 3)
