@@ -17,6 +17,7 @@ from tests.kit import eventually
 from tests.playback import minutes
 from tests.producers.test_simulator import START_MS, as_event, eventful, flow
 from tests.streams.test_golden import has_taken
+from tests.streams.test_timelines import ROOM_BYTES, state_bytes
 from tests.world import World, world
 
 PARTS = 2
@@ -60,6 +61,7 @@ def test_the_job_counts_what_the_plain_function_counts(stack: Settings) -> None:
     expected = minutes.minutes((arrival.at_ms, as_event(arrival)) for arrival in arrivals)
     with world("minutes") as there:
         there.headrace("jobs", "deploy", "qoe_minute")
+        empty = eventually(lambda: state_bytes("qoe_minute"), within=60)
         size = len(arrivals) // PARTS + 1
         for part in (arrivals[i : i + size] for i in range(0, len(arrivals), size)):
             there.arrive(TOPIC, ((a.at_ms, {**as_event(a), "producer_id": "minutes", "epoch": 0, "seq": 0}) for a in part))
@@ -73,6 +75,7 @@ def test_the_job_counts_what_the_plain_function_counts(stack: Settings) -> None:
         for row in there.found("playback.playback_starts"):
             starts.update({(row["minute"], row["cid"], row["region"], name): row[name] for name in ("attempts", "starts", "failed_starts")})
         assert starts == demand(rows)
+        eventually(lambda: state_bytes("qoe_minute") < empty + ROOM_BYTES, within=60)  # sessions that are over leave nothing
 
 
 def counted(there: World) -> dict[minutes.Cell, Counter[Any]]:
