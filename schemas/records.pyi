@@ -134,6 +134,18 @@ class ObservabilityDeadLetter(TypedDict):
     key_bytes: NotRequired[bytes | None]
     payload: bytes
 
+class ObservabilityFreshness(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    target: str
+    produced_at: Instant
+    queryable_after_ms: NotRequired[int | None]
+
 class ObservabilityRouteCount(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

@@ -376,6 +376,7 @@ def catalogue() -> list[Service]:
             for n in range(OCAS)
         ),
         PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),
+        PythonService("freshness", (*ready, "tables"), module="producers.freshness"),
     ]  # fmt: skip
 
 

@@ -73,6 +73,10 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6
             "observability.route_count", minute_ms + 61_000, source="playback.report", destination="playback.keystone",
             minute=_time(minute_ms), events=rng.randint(900, 1100), duplicates=rng.randint(0, 12),
         )  # fmt: skip
+        found.add(
+            "observability.freshness", minute_ms + 59_000, target="playback_report", produced_at=_time(minute_ms + 58_000),
+            queryable_after_ms=rng.randint(300, 1_400),
+        )  # fmt: skip
     return found
 
 
