@@ -6,6 +6,9 @@
     schemas/<domain>/examples/       <event>.<case>.pass.json and <event>.<case>.fail.json
 
 Nothing else reads these files. A mistake in them raises `ContractError`, which names the file, the field and the rule.
+
+A team with a repository of its own lays its contracts out the same way, without an envelope, and `HEADRACE_CONTRACTS` names its
+checkout. A domain belongs to one checkout: nobody declares a topic of somebody else's.
 """
 
 from __future__ import annotations
@@ -14,14 +17,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import date
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import yaml
+
+from infra.base import rooms
 
 LEVELS = (
     "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
@@ -40,7 +45,7 @@ FORBIDDEN = {
     "time-millis": "use an int with a unit",
     "uuid": "use a plain string",
 }
-ATTRIBUTES = frozenset({"name", "type", "doc", "default", "aliases", "unit", "symbols", "low_cardinality", "pii"})
+ATTRIBUTES = frozenset({"name", "type", "doc", "default", "aliases", "unit", "symbols", "low_cardinality", "pii", "deprecated"})
 RESERVED = frozenset({"topic_partition", "topic_offset", "topic_time", "ingested_at", "arrived_at"})
 """Columns that landing tables and Flink tables have beside the contract's fields (see project.POSITION_COLUMNS and flink_table)."""
 
@@ -75,7 +80,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic: its event and everything about how it is kept and used."""
+    """One topic: its event and everything about how it is kept and used.
+
+    `public`: whether readers of other teams may read its table. `deprecated`: {"by": date, "use": what to use instead}.
+    """
 
     domain: str
     short_name: str
@@ -94,6 +102,8 @@ class Topic:
     landing: bool = True
     order_by: tuple[str, ...] = ("event_time",)
     routes: tuple[Mapping[str, Any], ...] = field(default=())
+    public: bool = False
+    deprecated: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -133,10 +143,11 @@ class Topic:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All events and topics, by full name."""
+    """All events and topics, by full name, and the folder of each domain."""
 
     events: Mapping[str, Event]
     topics: Mapping[str, Topic]
+    folders: Mapping[str, Traversable | Path] = field(default_factory=dict)
 
     def topic(self, name: str) -> Topic:
         """The topic `name` (without namespace). Raises ContractError with the names that exist."""
@@ -153,26 +164,34 @@ class Catalogue:
 @lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
     """The catalogue of this installation."""
-    return load(files("schemas"))
+    return load(*rooms.everywhere("schemas"))
 
 
-def load(root: Traversable | Path) -> Catalogue:
-    """Read a folder laid out like this room. Raises ContractError."""
+def load(root: Traversable | Path, *teams: Traversable | Path) -> Catalogue:
+    """Read a folder laid out like this room, and those of teams. Raises ContractError."""
     envelope = _json(root / "envelope.avsc")["fields"]
     events: dict[str, Event] = {}
     topics: dict[str, Topic] = {}
-    for folder in sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.name):
+    folders: dict[str, Traversable | Path] = {}
+    for folder in (f for place in (root, *teams) for f in sorted((f for f in place.iterdir() if f.is_dir()), key=lambda f: f.name)):
         contracts = sorted((f for f in folder.iterdir() if f.name.endswith(".avsc")), key=lambda f: f.name)
         if not (folder / "topics.yaml").is_file():
             if contracts:
                 raise ContractError(f"{folder.name}: contracts without topics.yaml, which says who owns, keys and keeps them")
             continue
+        if folder.name in folders:
+            raise ContractError(f"{folder.name}: is in {folders[folder.name]} and {folder}; a domain has one checkout: rename yours")
+        folders[folder.name] = folder
         for file in contracts:
             event = _event(folder.name, file, envelope)
             events[event.full_name] = event
         for topic in _topics(folder, events):
             topics[topic.name] = topic
-    return Catalogue(events, topics)
+    by_table: dict[str, str] = {}
+    for topic in topics.values():
+        if (other := by_table.setdefault(topic.table, topic.name)) != topic.name:
+            raise ContractError(f"{topic.name}: its table {topic.table} would be that of {other} too: rename it")
+    return Catalogue(events, topics, folders)
 
 
 def _json(file: Traversable | Path) -> Any:
@@ -229,6 +248,7 @@ def check_fields(where: str, fields: Sequence[Mapping[str, Any]], path: str = ""
         if isinstance(item["type"], list) and ("default" not in item or item["default"] is not None):
             raise ContractError(f'{field_where}: an optional field has "default": null')
         _check_symbols(field_where, item, nested=bool(path))
+        _check_deprecated(field_where, item.get("deprecated"))
         if isinstance(item["type"], Mapping) and "default" in item and not _fits(item["default"], item["type"]):
             raise ContractError(f"{field_where}: default {item['default']!r} does not fit its type")
 
@@ -279,6 +299,17 @@ def _check_symbols(field_where: str, item: Mapping[str, Any], nested: bool) -> N
         raise ContractError(f"{field_where}: default {item['default']!r} is none of its symbols")
 
 
+def _check_deprecated(where: str, said: Any) -> None:
+    if said is None:
+        return
+    if not isinstance(said, Mapping) or said.keys() != {"by", "use"}:
+        raise ContractError(f"{where}: `deprecated` says `by` which date it goes, and what to `use`")
+    try:
+        date.fromisoformat(str(said["by"]))
+    except ValueError:
+        raise ContractError(f"{where}: deprecated by {said['by']!r}: write a date as 2026-12-31") from None
+
+
 def _topics(folder: Traversable | Path, events: Mapping[str, Event]) -> Iterator[Topic]:
     try:
         declared = yaml.safe_load((folder / "topics.yaml").read_text(encoding="utf-8")) or {}
@@ -306,6 +337,9 @@ def _topic(where: str, domain: str, short_name: str, entry: dict[str, Any], even
             if not isinstance(entry[name], list):
                 raise ContractError(f"{where}: {name} is a list")
             entry[name] = tuple(entry[name])
+    _check_deprecated(where, entry.get("deprecated"))
+    if not isinstance(entry.get("public", False), bool):
+        raise ContractError(f"{where}: public is true or false")
     topic = Topic(domain=domain, short_name=short_name, event=events[event_name], **entry)
     types = {f["name"]: f["type"] for f in topic.event.fields}
     for name in (topic.key, *(topic.order_by if topic.landing else ())):

@@ -148,7 +148,7 @@ class _Resolution:
                 if isinstance(reader, list):
                     yield from self._branch(path, reader, branch)
                 elif branch == "null" and reader != "null":
-                    yield Mismatch(path, Rule.UNION, f"{_words(writer)} became {_words(reader)}, which cannot hold null")
+                    yield Mismatch(path, Rule.UNION, f"{type_words(writer)} became {type_words(reader)}, which cannot hold null")
                 else:
                     yield from self._types(path, reader, branch)
         elif isinstance(reader, list):
@@ -167,7 +167,7 @@ class _Resolution:
         if len(candidates) == 1 and writer != "null":
             yield from tried[candidates[0]]
         else:
-            yield Mismatch(path, Rule.UNION, f"{_words(writer)} is none of the types of {_words(reader)}")
+            yield Mismatch(path, Rule.UNION, f"{type_words(writer)} is none of the types of {type_words(reader)}")
 
     def _single(self, path: str, reader: Any, writer: Any) -> Iterator[Mismatch]:
         kinds = _kind(reader), _kind(writer)
@@ -178,11 +178,11 @@ class _Resolution:
         elif kinds == ("map", "map"):
             yield from self._types(f"{path}{{}}", reader["values"], writer["values"])
         elif any(kind in ("enum", "fixed") for kind in kinds):
-            yield Mismatch(path, Rule.TYPE, f"{_words(writer)} to {_words(reader)}: contracts have no enum and no fixed")
+            yield Mismatch(path, Rule.TYPE, f"{type_words(writer)} to {type_words(reader)}: contracts have no enum and no fixed")
         elif kinds[0] != kinds[1] and kinds[0] not in PROMOTIONS.get(kinds[1], ()):
-            yield Mismatch(path, Rule.TYPE, f"{_words(writer)} cannot be read as {_words(reader)}")
+            yield Mismatch(path, Rule.TYPE, f"{type_words(writer)} cannot be read as {type_words(reader)}")
         elif _logical(reader) != _logical(writer):
-            yield Mismatch(path, Rule.LOGICAL_TYPE, f"{_words(writer)} means another thing than {_words(reader)}")
+            yield Mismatch(path, Rule.LOGICAL_TYPE, f"{type_words(writer)} means another thing than {type_words(reader)}")
 
     def _records(self, path: str, reader: Mapping[str, Any], writer: Mapping[str, Any]) -> Iterator[Mismatch]:
         pair = reader["name"], writer["name"]
@@ -225,9 +225,10 @@ def _logical(kind: Any) -> tuple[Any, ...]:
     return (kind["logicalType"], kind.get("precision"), kind.get("scale", 0) if "precision" in kind else None)
 
 
-def _words(kind: Any) -> str:
+def type_words(kind: Any) -> str:
+    """An Avro type in words: `[null, long]`, `record Inner`, `decimal(9, 2)`."""
     if isinstance(kind, list):
-        return f"[{', '.join(_words(k) for k in kind)}]"
+        return f"[{', '.join(type_words(k) for k in kind)}]"
     if not isinstance(kind, Mapping):
         return str(kind)
     logical = _logical(kind)

@@ -6,14 +6,16 @@ One value in `EDGE` is an edge of its type: the largest, the smallest, the empty
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
 
-from schemas.catalogue import Event
+from schemas.catalogue import Catalogue, Event
+from schemas.codec import Encoder, InvalidEvent
 
 EDGE = 8
 WORDS = ("alpine", "braided", "cascade", "delta", "eddy", "fjord", "glacier", "headrace")
@@ -76,6 +78,39 @@ def value(kind: Any, random: Random) -> Any:
     if kind["type"] == "record":
         return {f["name"]: field_value(f, random) for f in kind["fields"]}
     return value(kind["type"], random)
+
+
+def mistaken(catalogue: Catalogue) -> Iterator[str]:
+    """Which examples are missing, or do not pass or are not refused as their names say, in words."""
+    seen: set[str] = set()
+    for domain, folder in catalogue.folders.items():
+        files = (folder / "examples").iterdir() if (folder / "examples").is_dir() else ()
+        for file in sorted((f for f in files if f.name.endswith(".json")), key=lambda f: f.name):
+            where, event = f"{domain}/examples/{file.name}", catalogue.events.get(f"{domain}.{file.name.split('.')[0]}")
+            if event is None or file.name.split(".")[2:] not in (["pass", "json"], ["fail", "json"]):
+                yield f"{where}: examples are named <event>.<case>.pass.json or <event>.<case>.fail.json"
+                continue
+            try:
+                body = json.loads(file.read_text(encoding="utf-8"))
+                wanted = body["refused"] if file.name.endswith(".fail.json") else ""
+                said = _refusal(event, body["event"] if wanted else body)
+            except (ValueError, KeyError, TypeError) as error:
+                yield f"{where}: cannot be read: {error!r}"
+                continue
+            if not wanted:
+                seen.add(event.full_name)
+            if wanted not in said or bool(wanted) != bool(said):
+                yield f"{where}: {said or 'is not refused'}{f', and not for: {wanted}' if wanted else ''}"
+    yield from (f"{name}: has no example that passes: write one" for name in sorted(catalogue.events.keys() - seen))
+
+
+def _refusal(event: Event, values: Mapping[str, Any]) -> str:
+    """Why the encoder refuses an event; empty where it does not."""
+    try:
+        Encoder(event, 0)(from_json(event, values))
+    except InvalidEvent as refusal:
+        return str(refusal)
+    return ""
 
 
 def _single(number: float) -> float:

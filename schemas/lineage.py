@@ -1,8 +1,8 @@
 """Lineage: which job, table and panel uses which field of which topic, read from the files themselves, so it cannot be out of date.
 
-Pure: callers pass the files in as assets (`read` loads a folder of them). A file uses a topic when topics.yaml says so or its text
-names the topic or its landing table; it uses a field when its code, comments left out, contains that name. That errs on the side
-of naming too many users, never too few.
+Callers pass the files in as assets; `read` loads a folder of them, `installed` all there are. A file uses a topic when topics.yaml
+says so or its text names the topic or its landing table; it uses a field when its code, comments left out, contains that name. That
+errs on the side of naming too many users, never too few.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from schemas.catalogue import Topic
+from infra.base import rooms
+from infra.base.settings import settings
+from schemas.catalogue import Topic, catalogue
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SQL_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -25,6 +27,7 @@ CREATED = re.compile(
 )
 WRITTEN = re.compile(r"\bINSERT\s+INTO\s+`?([\w.]+)`?", re.IGNORECASE)
 MODULE = re.compile(r"\bstreams(?:\.\w+)+")
+DOTTED = re.compile(r"(?<![\w.])\w+(?:\.\w+)+(?![\w.])")
 READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
@@ -46,15 +49,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that uses topics. `name`: dotted module for a job, table name for a table, `board/name` for a panel."""
+    """One file that uses topics. `name`: dotted module for a job, table name for a table, `board/name` for a panel.
+
+    `team`: whose checkout it lies in; empty for what lies here.
+    """
 
     kind: Kind
     name: str
     path: str
     text: str = field(repr=False)
+    team: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return f"{self.kind} {self.called}"
+
+    @property
+    def called(self) -> str:
+        """The name, and the team behind it."""
+        return f"{self.name} (team {self.team})" if self.team else self.name
 
     @cached_property
     def code(self) -> str:
@@ -67,12 +79,13 @@ class Asset:
         return frozenset(WORD.findall(self.code))
 
 
-def read(kind: Kind, root: Traversable | Path, package: str, skip: Sequence[str] = ()) -> list[Asset]:
+def read(kind: Kind, root: Traversable | Path, package: str, skip: Sequence[str] = (), team: str = "") -> list[Asset]:
     """The assets of a folder and those below it: `.sql` and, for jobs, `.py` files. `package`: its name, for paths and job names.
 
-    `skip` names folders that are left out.
+    `skip` names folders that are left out, `team` whose they are.
     """
-    return [_asset(kind, path, text) for path, text in _files(root, package, (".sql", ".py") if kind is Kind.JOB else (".sql",), skip)]
+    suffixes = (".sql", ".py") if kind is Kind.JOB else (".sql",)
+    return [_asset(kind, path, text, team) for path, text in _files(root, package, suffixes, skip)]
 
 
 def _files(folder: Traversable | Path, path: str, suffixes: tuple[str, ...], skip: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -85,14 +98,14 @@ def _files(folder: Traversable | Path, path: str, suffixes: tuple[str, ...], ski
             yield where, entry.read_text(encoding="utf-8")
 
 
-def _asset(kind: Kind, path: str, text: str) -> Asset:
+def _asset(kind: Kind, path: str, text: str, team: str) -> Asset:
     stem = path.rsplit(".", 1)[0]
     if kind is Kind.JOB:
-        return Asset(kind, stem.replace("/", "."), path, text)
+        return Asset(kind, stem.replace("/", "."), path, text, team)
     if kind is Kind.PANEL:
-        return Asset(kind, re.sub(r"/\d\d_", "/", stem.split("/dashboards/")[-1]), path, text)
+        return Asset(kind, re.sub(r"/\d\d_", "/", stem.split("/dashboards/")[-1]), path, text, team)
     created = CREATED.search(SQL_COMMENT.sub(" ", text))
-    return Asset(kind, _bare(created.group(1)) if created else stem.rsplit("/", 1)[-1], path, text)
+    return Asset(kind, _bare(created.group(1)) if created else stem.rsplit("/", 1)[-1], path, text, team)
 
 
 def _bare(name: str) -> str:
@@ -119,17 +132,18 @@ class Use:
     def __str__(self) -> str:
         if not self.behind:
             return str(self.asset)
-        by_kind = {kind: [a.name for a in self.behind if a.kind is kind] for kind in Kind}
+        by_kind = {kind: [a.called for a in self.behind if a.kind is kind] for kind in Kind}
         return f"{self.asset}, and with it " + "; ".join(
             f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in by_kind.items() if names
         )
 
 
 class Lineage:
-    """The graph of topics and assets."""
+    """The graph of topics and assets. `teams`: domain → team, for domains that lie in a team's checkout."""
 
-    def __init__(self, topics: Iterable[Topic], assets: Iterable[Asset]) -> None:
+    def __init__(self, topics: Iterable[Topic], assets: Iterable[Asset], teams: Mapping[str, str] | None = None) -> None:
         self.topics = {t.name: t for t in topics}
+        self.teams = teams or {}
         assets = list(assets)
         self._modules = {a.name: a for a in assets if a.kind is Kind.JOB}
         named = {name for t in self.topics.values() for name in (*t.producers, *t.consumers)}
@@ -137,22 +151,27 @@ class Lineage:
         self.tables = [a for a in assets if a.kind is Kind.TABLE]
         self.panels = [a for a in assets if a.kind is Kind.PANEL]
         landed = (t for t in self.topics.values() if t.landing)
-        self._landing = {t.table: Asset(Kind.TABLE, t.table, f"schemas/{t.domain}/topics.yaml", "") for t in landed}
+        self._landing = {
+            t.table: Asset(Kind.TABLE, t.table, f"schemas/{t.domain}/topics.yaml", "", self.teams.get(t.domain, "")) for t in landed
+        }
+        self._read: dict[str, frozenset[str]] = {}
 
-    def reads(self, job: Asset) -> set[str]:
+    def reads(self, job: Asset) -> frozenset[str]:
         """Topics that a job reads."""
-        declared = {t.name for t in self.topics.values() if job.name in t.consumers}
-        return declared | ({name for name in self.topics if self._mentions(job, name)} - self.writes(job))
+        if job.name not in self._read:
+            declared = {t.name for t in self.topics.values() if job.name in t.consumers}
+            mentioned = {name for name in DOTTED.findall(job.code) if name in self.topics}
+            self._read[job.name] = frozenset(declared | (mentioned - self.writes(job)))
+        return self._read[job.name]
 
     def writes(self, job: Asset) -> set[str]:
         """Topics that a job writes: declared ones, and whatever it inserts into, declared or not."""
         inserted = {name for name in WRITTEN.findall(job.code) if "." in name} if job.path.endswith(".sql") else set()
         return {t.name for t in self.topics.values() if job.name in t.producers} | inserted
 
-    def sources(self, asset: Asset) -> set[str]:
-        """Names of the tables, landing or made here, that a table or panel reads."""
-        known = {*self._landing, *(t.name for t in self.tables)}
-        return {name for name in known if name in asset.words and name != asset.name}
+    def readers_of_table(self, name: str) -> list[Asset]:
+        """Tables and panels that read a table."""
+        return [a for a in (*self.tables, *self.panels) if name in a.words and name != a.name]
 
     def users(self, topic: str, field: str = "") -> list[Use]:
         """Who uses a field of `topic`, or, without a field, the topic as such. A field that is no longer declared may be asked for."""
@@ -172,7 +191,7 @@ class Lineage:
 
         `exists` tells whether there is a module, package or SQL file of that dotted name.
         """
-        return [*self._orphan_topics(exists), *self._orphan_jobs(), *self._orphan_queries()]
+        return [*self._orphan_topics(exists), *self._orphan_jobs(), *self._orphan_queries(), *self._private_reads()]
 
     def _orphan_topics(self, exists: Callable[[str], bool]) -> Iterator[str]:
         for topic in self.topics.values():
@@ -190,7 +209,8 @@ class Lineage:
             yield from (f"{job.path}: writes {name}, which no topics.yaml declares" for name in sorted(written - self.topics.keys()))
             for role, names in (("producer", written), ("consumer", read)):
                 for name in sorted(names & self.topics.keys()):
-                    if job.name not in getattr(self.topics[name], f"{role}s"):
+                    elsewhere = role == "consumer" and job.team and job.team != self.teams.get(self.topics[name].domain, "")
+                    if job.name not in getattr(self.topics[name], f"{role}s") and not elsewhere:
                         yield f"{job.path}: is a {role} of {name}, and topics.yaml does not say so"
             if not written and not read:
                 yield f"{job.path}: neither reads nor writes a declared topic"
@@ -203,11 +223,20 @@ class Lineage:
                 if name not in known and name not in COMMON.findall(code) and not name.startswith("system."):
                     yield f"{asset.path}: reads {name}, which is neither a landing table nor declared below sinks/"
 
+    def _private_reads(self) -> Iterator[str]:
+        """A team's objects and panels on tables that their owners keep to themselves."""
+        private = {t.table: t for t in self.topics.values() if t.landing and not t.public}
+        for asset in (*self.tables, *self.panels):
+            for topic in (private[name] for name in sorted(asset.words & private.keys()) if asset.team):
+                if topic.owner not in asset.team.split(", "):
+                    words = f"{asset.path}: reads {topic.table}, which {topic.owner} has not made public"
+                    yield f"{words}: ask for `public: true` in {topic.domain}/topics.yaml"
+
     def _direct(self, topic: Topic) -> list[Asset]:
         jobs = [job for job in self.jobs if topic.name in self.reads(job) | self.writes(job)]
         if not topic.landing:
             return jobs
-        return [*jobs, self._landing[topic.table], *(a for a in (*self.tables, *self.panels) if topic.table in self.sources(a))]
+        return [*jobs, self._landing[topic.table], *self.readers_of_table(topic.table)]
 
     def _behind(self, asset: Asset) -> list[Asset]:
         found: dict[str, Asset] = {}
@@ -226,7 +255,7 @@ class Lineage:
                 if self.topics[name].landing:
                     yield self._landing[self.topics[name].table]
         elif asset.kind is Kind.TABLE:
-            yield from (a for a in (*self.tables, *self.panels) if asset.name in self.sources(a))
+            yield from self.readers_of_table(asset.name)
 
     def _words(self, asset: Asset) -> frozenset[str]:
         """Identifiers of an asset and, for a job, of the modules of this room that it uses."""
@@ -251,26 +280,46 @@ class Lineage:
     def _takes_all(asset: Asset, topic: Topic) -> bool:
         return not {topic.name, topic.table}.isdisjoint(ALL.findall(asset.code))
 
-    @staticmethod
-    def _mentions(asset: Asset, topic: str) -> bool:
-        return re.search(rf"(?<![\w.]){re.escape(topic)}(?![\w.])", asset.code) is not None
 
-
-def exists_below(root: Path) -> Callable[[str], bool]:
-    """Whether a dotted name is a package, a module or a job of the tree at `root`, for `Lineage.orphans`."""
+def exists_below(*roots: Path) -> Callable[[str], bool]:
+    """Whether a dotted name is a package, a module or a job of one of these trees, for `Lineage.orphans`."""
 
     def exists(name: str) -> bool:
-        path = root.joinpath(*name.split("."))
-        return path.is_dir() or path.with_suffix(".py").is_file() or path.with_suffix(".sql").is_file()
+        paths = [root.joinpath(*name.split(".")) for root in roots]
+        return any(path.is_dir() or path.with_suffix(".py").is_file() or path.with_suffix(".sql").is_file() for path in paths)
 
     return exists
 
 
-def of(topics: Mapping[str, Topic], streams: Traversable | Path, sinks: Traversable | Path) -> Lineage:
-    """The lineage of a tree: topics, the folder of jobs, and the folder of tables with its `dashboards`."""
-    dashboards = sinks / "dashboards"
-    panels = read(Kind.PANEL, dashboards, "sinks/dashboards") if dashboards.is_dir() else []
-    return Lineage(
-        topics.values(),
-        [*read(Kind.JOB, streams, "streams"), *read(Kind.TABLE, sinks, "sinks", skip=("dashboards",)), *panels],
-    )
+def of(topics: Mapping[str, Topic], streams: Traversable | Path, sinks: Traversable | Path, checkouts: Sequence[Path] = ()) -> Lineage:
+    """The lineage of a tree: topics, the folder of jobs, the folder of tables with its `dashboards`; and of checkouts of teams."""
+    assets = list(_assets(streams, sinks, ""))
+    teams: dict[str, str] = {}
+    for checkout in checkouts:
+        domains = {t.domain for t in topics.values() if (checkout / "schemas" / t.domain).is_dir()}
+        team = team_of(checkout, topics)
+        teams |= dict.fromkeys(domains, team)
+        assets += _assets(checkout / "streams", checkout / "sinks", team)
+    return Lineage(topics.values(), assets, teams)
+
+
+def team_of(checkout: Path, topics: Mapping[str, Topic]) -> str:
+    """Whose checkout it is: the owner of the topics that it declares; where it declares none, its folder's name."""
+    owners = {t.owner for t in topics.values() if (checkout / "schemas" / t.domain).is_dir()}
+    return ", ".join(sorted(owners)) or checkout.name
+
+
+def _assets(streams: Traversable | Path, sinks: Traversable | Path, team: str) -> Iterator[Asset]:
+    if streams.is_dir():
+        yield from read(Kind.JOB, streams, "streams", team=team)
+    if sinks.is_dir():
+        yield from read(Kind.TABLE, sinks, "sinks", skip=("dashboards",), team=team)
+    if (sinks / "dashboards").is_dir():
+        yield from read(Kind.PANEL, sinks / "dashboards", "sinks/dashboards", team=team)
+
+
+@lru_cache(maxsize=1)
+def installed() -> Lineage:
+    """The lineage of this installation and of the checkouts that settings name."""
+    (streams, *_), (sinks, *_) = rooms.everywhere("streams"), rooms.everywhere("sinks")
+    return of(catalogue().topics, streams, sinks, settings().contracts)

@@ -6,8 +6,8 @@ The level is set before the schema is registered: the registry enforces nothing 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
@@ -35,6 +35,17 @@ class WrongPartitions(Exception):
 def subject_of(topic: Topic) -> str:
     """The registry subject of a topic in this namespace."""
     return settings().topic(topic.name) + "-value"
+
+
+def crowded(topics: Iterable[Topic]) -> list[str]:
+    """Owners with more topics than one may have, in words."""
+    most = settings().registry.topics_per_owner
+    return [
+        f"{owner} declares {count} topics and may have {most}: let kinds of one thing share a topic and tell them apart by a field, "
+        "or raise HEADRACE_REGISTRY__TOPICS_PER_OWNER"
+        for owner, count in sorted(Counter(topic.owner for topic in topics).items())
+        if count > most
+    ]
 
 
 def publish(topics: Iterable[Topic], registry: RegistryClient | None = None, users: evolve.Users | None = None) -> dict[str, int]:
@@ -85,10 +96,8 @@ def register(topic: Topic, registry: RegistryClient, users: evolve.Users | None 
 def main() -> None:
     """Publish the whole catalogue and print what was published; a refusal is words and exit code 1."""
     log.configure("publish")
-    root = Path(__file__).parents[1]
-    users = lineage.of(catalogue().topics, root / "streams", root / "sinks").words
     try:
-        ids = publish(catalogue().topics.values(), users=users)
+        ids = publish(catalogue().topics.values(), users=lineage.installed().words)
     except (IncompatibleContract, WrongPartitions, RegistryError, RegistryUnavailable, KafkaException) as error:
         sys.exit(f"publish: {error}")
     for name, schema_id in ids.items():

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from infra.base import rooms
 from infra.base.settings import settings
 from schemas.catalogue import Topic, catalogue
 from schemas.project import avro_schema_text, flink_table
@@ -96,10 +97,14 @@ class Job:
 
 
 def jobs() -> dict[str, Job]:
-    """Every job of this room by name: the .sql files below it, and the routes that topics.yaml declares."""
+    """Every job of this room, and of teams', by name: the .sql files below it, and the routes that topics.yaml declares."""
     from streams import route
 
-    found = [Job(path.stem, path.read_text(encoding="utf-8"), str(path.relative_to(ROOM.parent))) for path in sorted(ROOM.rglob("*.sql"))]
+    found = [
+        Job(path.stem, path.read_text(encoding="utf-8"), str(path.relative_to(room.parent)))
+        for room in (ROOM, *rooms.of_teams("streams"))
+        for path in sorted(room.rglob("*.sql"))
+    ]
     derived = [Job("route", text, "routes of topics.yaml")] if (text := route.sql(catalogue())) else []
     by_name: dict[str, Job] = {}
     for job in [*found, *derived]:

@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -123,7 +122,7 @@ class Tour:
         """Try to register a contract that would break its readers."""
         topic = broken(catalogue().topic(BROKEN_TOPIC))
         yield Said(f"registering {BROKEN_TOPIC} with {BROKEN_FIELD} as text instead of a number")
-        users = lineage.of(catalogue().topics, files("streams"), files("sinks")).words
+        users = lineage.installed().words
         try:
             schema_id = await asyncio.to_thread(register, topic, RegistryClient(), users)
         except IncompatibleContract as refusal:

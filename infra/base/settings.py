@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 
 class Kafka(BaseModel):
@@ -33,6 +33,7 @@ class Registry(BaseModel):
 
     url: str = Field("http://127.0.0.1:8081/apis/ccompat/v7", description="base URL of the Confluent-compatible API")
     timeout_s: float = Field(10.0, description="how long to wait for one answer")
+    topics_per_owner: int = Field(1_000, description="topics that one owner may declare; each costs the broker its partitions for good")
 
 
 class Flink(BaseModel):
@@ -47,6 +48,13 @@ class Flink(BaseModel):
     savepoint_dir: str = Field("", description="URI for savepoints; empty: below the state directory")
 
 
+class TeamReader(BaseModel):
+    """Someone who reads for a team: its tables, and those that others have made public."""
+
+    team: str
+    password: SecretStr
+
+
 class Warehouse(BaseModel):
     """ClickHouse: the embedded one of the local stack, or any server."""
 
@@ -55,6 +63,9 @@ class Warehouse(BaseModel):
     password: str = Field("", description="password for reading")
     loader_user: str = Field("loader", description="user name with write rights")
     loader_password: str = Field("", description="password with write rights; the local stack makes one at each start")
+    readers: dict[str, TeamReader] = Field(
+        default_factory=dict, description='users who read for a team, as JSON: `{"alice": {"team": "fraud", "password": "…"}}`'
+    )
     raw_ttl_days: int = Field(30, description="landing tables keep this many days; 0: for ever")
     fact_ttl_days: int = Field(400, description="fact tables keep this many days; 0: for ever")
 
@@ -116,6 +127,9 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".headrace"), description="everything the local stack writes is below this directory")
     cache_dir: Path = Field(Path("~/.cache/headrace"), description="downloads shared by all copies: jars, encoded demo titles")
     namespace: str = Field("", description="prefix of topics and jobs and name of the database, so that worlds do not mix")
+    contracts: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list, description="checkouts of teams, each with schemas/, streams/, sinks/ of its own, separated by `:`"
+    )
     log_json: bool | None = Field(None, description="log as JSON; default: when standard error is no terminal")
     kafka: Kafka = Kafka()
     registry: Registry = Registry()
@@ -124,6 +138,12 @@ class Settings(BaseSettings):
     loader: Loader = Loader()
     guard: Guard = Guard()
     edge: Edge = Edge()
+
+    @field_validator("contracts", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        """As PATH has it: absolute from here on, since services run elsewhere."""
+        return [Path(part).absolute() for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(

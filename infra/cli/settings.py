@@ -53,4 +53,4 @@ def _below(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[S
 def _words(value: Any) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value, default=str)

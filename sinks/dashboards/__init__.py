@@ -28,10 +28,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
+
+from infra.base import rooms
 
 Show = Literal["number", "line", "bar", "table", "timeline"]
 
@@ -112,8 +113,8 @@ class Result:
 
 @lru_cache(maxsize=1)
 def panels() -> list[Panel]:
-    """Every panel of this installation, by board and number. Raises PanelError."""
-    return load(files("sinks") / "dashboards")
+    """Every panel of this installation, by board and number, then those of teams. Raises PanelError."""
+    return [panel for room in rooms.everywhere("sinks") if (room / "dashboards").is_dir() for panel in load(room / "dashboards")]
 
 
 def panel(board: str, name: str) -> Panel:
