@@ -146,6 +146,22 @@ class ObservabilityFreshness(TypedDict):
     produced_at: Instant
     queryable_after_ms: NotRequired[int | None]
 
+class ObservabilityLetterStep(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    letter_id: str
+    step: Literal["repaired", "replayed"]
+    who: str
+    how: str
+    topic: str
+    sent_to: NotRequired[str | None]
+    payload: bytes
+
 class ObservabilityRouteCount(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

@@ -16,13 +16,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from infra.base import log, warehouse
+from infra.base import log, rooms, warehouse
 from infra.base.settings import settings
 from schemas import project
 from schemas.catalogue import Topic, catalogue
@@ -42,11 +41,13 @@ class MigrationError(Exception):
 
 @dataclass(frozen=True)
 class Declared:
-    """One object: a file's SQL."""
+    """One object: a file's SQL. `public`: whether readers of other teams may read it, by a line `-- public: yes` in its header."""
 
     name: str
     kind: str
     sql: str
+    domain: str = ""
+    public: bool = False
 
     def uses(self, other: str) -> bool:
         """Whether the object's SQL names `other`."""
@@ -54,13 +55,15 @@ class Declared:
 
 
 def objects(root: Traversable | Path | None = None) -> list[Declared]:
-    """The declared objects of this installation, each after those it reads. Raises MigrationError."""
+    """The declared objects of this installation and of teams, each after those it reads. Raises MigrationError."""
     found: dict[str, Declared] = {}
-    for folder in sorted((f for f in (root or files("sinks")).iterdir() if f.is_dir()), key=lambda f: f.name):
-        if folder.name == "dashboards":  # its .sql files are questions, not objects
+    for folder in (f for place in ([root] if root else rooms.everywhere("sinks")) for f in sorted(place.iterdir(), key=lambda f: f.name)):
+        if not folder.is_dir() or folder.name == "dashboards":  # its .sql files are questions, not objects
             continue
         for file in sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name):
             declared = parse(f"{folder.name}/{file.name}", file.read_text(encoding="utf-8"))
+            if declared.name in found:
+                raise MigrationError(f"sinks/{folder.name}/{file.name}: there is another {declared.name}: rename one")
             found[declared.name] = declared
     return list(_in_order(found))
 
@@ -76,7 +79,7 @@ def parse(where: str, text: str) -> Declared:
     name = matches[0]["name"]
     if not where.endswith(f"/{name}.sql"):
         raise MigrationError(f"sinks/{where} declares {name}: name the file after it")
-    return Declared(name, matches[0]["kind"], text)
+    return Declared(name, matches[0]["kind"], text, where.partition("/")[0], "-- public: yes\n" in text)
 
 
 def _in_order(found: Mapping[str, Declared]) -> Iterator[Declared]:

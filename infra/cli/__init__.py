@@ -7,7 +7,26 @@ import sys
 
 import typer
 
-from infra.cli import audit, backfill, demo, doctor, down, jobs, logs, new, query, record, replay, schema, settings, setup, status, up
+from infra.cli import (
+    audit,
+    backfill,
+    dead_letters,
+    demo,
+    doctor,
+    down,
+    grants,
+    jobs,
+    logs,
+    new,
+    query,
+    record,
+    replay,
+    schema,
+    settings,
+    setup,
+    status,
+    up,
+)
 from infra.cli.words import Refusal
 
 app = typer.Typer(
@@ -18,12 +37,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
-DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill)
+DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(new.app, name="new")
 
 

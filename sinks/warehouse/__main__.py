@@ -6,10 +6,14 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from infra.base import log
 from infra.base.settings import settings
+from schemas.catalogue import ContractError, catalogue
+from sinks import migrate
+from sinks.grants import readable
 from sinks.warehouse.engine import Engine, EngineError, Role
 from sinks.warehouse.server import Server, Users
 
@@ -34,6 +38,11 @@ def roles(memory_bytes: int, cores: int) -> dict[str, Role]:
     return {"reader": reader, "loader": loader}
 
 
+def team_role(team: str) -> str:
+    """The role of a team's readers."""
+    return f"reader of {team}"
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exits with words where it cannot start."""
     log.configure("warehouse")
@@ -43,6 +52,12 @@ def main() -> None:
     url = urlsplit(chosen.dsn)
     memory_bytes = min(4 * GIB, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
     by_name = roles(memory_bytes, os.cpu_count() or 1)
+    try:
+        topics, objects = list(catalogue().topics.values()), migrate.objects()
+    except (ContractError, migrate.MigrationError) as error:
+        sys.exit(f"warehouse: {error}")
+    for team in sorted({reader.team for reader in chosen.readers.values()}):
+        by_name[team_role(team)] = replace(by_name["reader"], name=team_role(team), team=team, tables=readable(team, topics, objects))
     path = settings().state_dir.resolve() / "warehouse"
     try:
         engine = Engine(path, by_name, memory_bytes)
@@ -53,6 +68,7 @@ def main() -> None:
             "default": (by_name["reader"], ""),
             chosen.user: (by_name["reader"], chosen.password),
             chosen.loader_user: (by_name["loader"], chosen.loader_password),
+            **{name: (by_name[team_role(reader.team)], reader.password.get_secret_value()) for name, reader in chosen.readers.items()},
         }
     )
     try:

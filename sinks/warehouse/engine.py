@@ -28,6 +28,8 @@ READER_MAY_SET = re.compile(
 )
 """Settings that change how a result looks or tighten its limits; nothing that names a file, a host or a schema."""
 
+OF_THE_ENGINE = frozenset({"system", "information_schema"})
+"""Databases that ClickHouse brings along, in lower case."""
 QUERY_SLOTS_WAIT_S = 10.0
 CLOSE_WAIT_S = 2.0
 SYNTAX_ERROR, UNKNOWN_EXCEPTION, READONLY, TOO_MANY_QUERIES, SAME_QUERY_ID = 62, 1002, 164, 202, 216
@@ -43,12 +45,17 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Role:
-    """What a user may do and how much of the machine it may take. Each role has slots of its own, so that neither waits for the other."""
+    """What a user may do and how much of the machine it may take. Each role has slots of its own, so that neither waits for the other.
+
+    `tables`: what readers of `team` may read; None for everything.
+    """
 
     name: str
     writes: bool
     slots: int
     limits: Mapping[str, int | str]
+    team: str = ""
+    tables: frozenset[str] | None = None
 
     def allows(self, setting: str) -> bool:
         """Whether a request of this role may change `setting`."""
@@ -112,7 +119,7 @@ class Engine:
             try:
                 if role.writes:
                     return self._write(connection, request)
-                return self._read(connection, request)
+                return self._read(connection, request, role)
             except (RuntimeError, chdb.ChdbError) as error:
                 raise engine_error(error) from None
             except UnicodeDecodeError as error:
@@ -121,7 +128,7 @@ class Engine:
                     raise engine_error(RuntimeError(words)) from None
                 raise EngineError("the statement is not UTF-8", SYNTAX_ERROR) from None
 
-    def _read(self, connection: Any, request: Request) -> Answer:
+    def _read(self, connection: Any, request: Request, role: Role) -> Answer:
         text = request.sql.decode()
         try:
             canonical = connection.query("SELECT formatQuerySingleLine({q:String})", "TSVRaw", params={"q": sql.escaped(text)}).bytes()
@@ -129,6 +136,8 @@ class Engine:
             words = str(engine_error(error)).partition(": In scope")[0]
             raise EngineError(words, SYNTAX_ERROR) from None
         sql.check_read(canonical, self._table_functions)
+        if role.tables is not None:
+            sql.check_tables(canonical, _existing(connection), role.tables, role.team)
         return _answer(connection.query(text, request.format, params=dict(request.params)))
 
     def _write(self, connection: Any, request: Request) -> Answer:
@@ -166,6 +175,8 @@ class Engine:
                 assigned = (f"{name} = {value if isinstance(value, int) else sql.literal(value)}" for name, value in settings.items())
                 if settings:
                     connection.query(f"SET {', '.join(assigned)}")  # at once: a statement each costs more than the connection
+                if role.tables is not None and request.database.lower() in OF_THE_ENGINE:
+                    raise sql.Refused(f"{request.database} is not a database for readers of a team", 497)
                 if request.database != "default":
                     connection.query(f"USE {sql.identifier(request.database)}")
                 if not role.writes:
@@ -197,6 +208,13 @@ class Engine:
         finally:
             with self._lock:
                 self._running.discard(query_id)
+
+
+def _existing(connection: Any) -> frozenset[str]:
+    """Every table there is, but those of the engine."""
+    ours = ", ".join(map(sql.literal, sorted(OF_THE_ENGINE)))
+    names = connection.query(f"SELECT name FROM system.tables WHERE lower(database) NOT IN ({ours})", "TSVRaw").bytes()
+    return frozenset(names.decode().split())
 
 
 def engine_error(error: Exception) -> EngineError:

@@ -31,6 +31,10 @@ HARMLESS_SOURCES = frozenset(
     }
 )  # fmt: skip
 """Table functions that reach nothing outside the tables; some share their name with an ordinary function."""
+NAMES_TABLES = frozenset({"merge", "joinget", "joingetornull"})
+"""Functions that read tables which their arguments name as text."""
+ABOUT_TABLES = frozenset({"tables", "columns", "databases", "settings", "functions", "one", "numbers", "data_type_families", "formats"})
+"""System tables that clients ask to find their way; they hold no rows of anyone."""
 READS_FILES = frozenset({"file"})
 """Ordinary functions that reach outside."""
 
@@ -147,6 +151,26 @@ def check_read(canonical: bytes, table_functions: frozenset[str]) -> None:
         if previous is not None and previous.text == b"SETTINGS" and token.kind == "word" and token.text not in (b"FROM", b"FORMAT"):
             raise Refused("SETTINGS in a statement are not allowed to this user: give them as URL parameters")
         previous = token
+
+
+def check_tables(canonical: bytes, existing: frozenset[str], allowed: frozenset[str], team: str) -> None:
+    """Refuse a read of any table but `allowed` ones and what ClickHouse says of tables in general. Raises Refused.
+
+    Every name counts, wherever it stands: a column or alias that is called like somebody's table is refused too. What names tables in
+    another way than by their name is refused as such.
+    """
+    before = previous = Token("mark", b"", 0, 0)
+    for token in tokens(canonical):
+        if token.name in existing and token.name not in allowed:
+            words = f"{token.name} is not for readers of team {team}, who may read {', '.join(sorted(allowed)) or 'nothing yet'}"
+            raise Refused(f"{words}; its owner can make it public in topics.yaml", 497)
+        if token.text == b"(" and (previous.name in NAMES_TABLES or previous.name.startswith("dictget")):
+            raise Refused(f"{previous.name}() names tables by text and is not allowed to readers of a team", 497)
+        if previous.text == b":" and token.word == "IDENTIFIER":
+            raise Refused("a parameter of type Identifier is not allowed to readers of a team: write the table's name", 497)
+        if ((before.name, previous.text) == ("system", b".") and token.name not in ABOUT_TABLES) or token.word == "PROCESSLIST":
+            raise Refused(f"{token.name} tells of what others ask and is not allowed to readers of a team", 497)
+        before, previous = previous, token
 
 
 def literal(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -26,6 +27,7 @@ from tests.sinks.recorded import registry
 from tests.sinks.reports import TOPIC, encoder, register, report
 
 PASSWORD = "only-for-tests"
+READERS = {"alice": {"team": "delivery", "password": "a-word"}, "bob": {"team": "playback", "password": "another"}}
 
 
 def free_port() -> int:
@@ -50,6 +52,7 @@ class WarehouseProcess:
             "HEADRACE_STATE_DIR": str(self.state_dir),
             "HEADRACE_WAREHOUSE__DSN": self.dsn,
             "HEADRACE_WAREHOUSE__LOADER_PASSWORD": PASSWORD,
+            "HEADRACE_WAREHOUSE__READERS": json.dumps(READERS),
         }
 
     @property
