@@ -1,6 +1,7 @@
 """The board's HTTP side.
 
     GET  /                        the page              GET /watch          the web player
+    GET  /catalogue               the catalogue of topics
     GET  /api/boards              every panel with title, question, unit, thresholds and SQL
     GET  /api/panel/<board>/<name>?from&to&oca&device&title        one panel's rows
     GET  /api/live/<board>?span_s&oca&device&title                 server-sent events: each panel again whenever it changes
@@ -8,6 +9,7 @@
     GET  /api/playing             the sessions playing now, by the Faust worker that follows them
     GET  /api/status              services and loader, by their own word
     GET  /api/audit               the newest audit
+    GET  /api/catalogue           every topic in a line; with /<topic> everything about one, lineage and versions included
     POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
     GET  /healthz
 
@@ -23,6 +25,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,13 +44,18 @@ from edge.board.audits import Auditor
 from edge.board.panels import BadRequest, PanelRunner, Window
 from edge.board.tour import Tour
 from infra.base import warehouse
+from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
+from schemas import describe, lineage
+from schemas.catalogue import ContractError, Topic, catalogue
+from schemas.changes import changes
+from schemas.publish import subject_of
 from sinks import dashboards
 from sinks.dashboards import Queries
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html"}
+PAGES = {"/": "index.html", "/watch": "watch.html", "/catalogue": "catalogue.html"}
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -95,6 +103,8 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             Route("/api/playing", playing),
             Route("/api/status", status),
             Route("/api/audit", audit),
+            Route("/api/catalogue", topics),
+            Route("/api/catalogue/{topic}", topic),
             Route("/api/tour/{step}", tour, methods=["POST"]),
             Route("/healthz", healthz),
         ],
@@ -209,6 +219,22 @@ async def audit(request: Request) -> Response:
     return JSONResponse(await request.app.state.auditor.newest())
 
 
+async def topics(request: Request) -> Response:
+    """Every topic in a line, by name."""
+    graph = lineage.installed()
+    return JSONResponse({"topics": [describe.summary(one, graph) for _, one in sorted(catalogue().topics.items())]})
+
+
+async def topic(request: Request) -> Response:
+    """One topic: all that its files say, and its versions by the registry's word; where that is silent, that, in words."""
+    try:
+        one = catalogue().topic(request.path_params["topic"])
+    except ContractError:
+        raise HTTPException(404, f"there is no topic {request.path_params['topic']}") from None
+    card = describe.card(one, catalogue(), lineage.installed())
+    return JSONResponse({**card, "versions": await asyncio.to_thread(_versions, one)})
+
+
 async def tour(request: Request) -> Response:
     """One step of the tour. Only our own page may ask for it: a step kills a service."""
     if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
@@ -263,6 +289,17 @@ async def _ask(http: httpx.AsyncClient, name: str, url: str) -> dict[str, Any]:
         return found
     except (httpx.HTTPError, ValueError) as error:
         return {"error": f"the {name} does not answer at {url}: {error or type(error).__name__}; `headrace status` says why"}
+
+
+def _versions(one: Topic) -> dict[str, Any]:
+    """`{"versions": [{"number", "changes"}]}`, oldest first; what changed is told against the version before."""
+    try:
+        with RegistryClient(timeout_s=3.0) as registry:
+            history = registry.history(subject_of(one))
+    except (RegistryUnavailable, RegistryError) as error:
+        return {"error": str(error)}
+    told = [{"number": number, "changes": changes(before, schema)} for (_, before), (number, schema) in pairwise(history)]
+    return {"versions": [*({"number": number, "changes": []} for number, _ in history[:1]), *told]}
 
 
 def board_names() -> list[str]:

@@ -13,12 +13,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.catalogue import catalogue
+from schemas.examples import example
 
 OCAS = ("oca-0", "oca-1", "oca-2")
 TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
 DEVICES = ("tv", "phone", "tablet", "web", "headless")
 LADDER_KBPS = (300, 750, 1200, 2400, 4200)
 SEGMENT_MS = 2_000
+EXAMPLES = 3
+"""Random events on each topic that the evening says nothing of."""
+ENVELOPE = ("event_id", "event_time", "producer_id", "epoch", "seq")
 
 Row = dict[str, Any]
 
@@ -77,6 +81,11 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6
             "observability.freshness", minute_ms + 59_000, target="playback_report", produced_at=_time(minute_ms + 58_000),
             queryable_after_ms=rng.randint(300, 1_400),
         )  # fmt: skip
+    for topic in catalogue().landed():
+        if topic.name not in found._coming:  # so that a new panel has something to show
+            for number in range(EXAMPLES):
+                own = {name: value for name, value in example(topic.event, rng).items() if name not in ENVELOPE}
+                found.add(topic.name, from_ms + number, **own)
     return found
 
 

@@ -60,6 +60,10 @@ def boards(running: Any, board: str) -> None:
     with page(running, viewport={"width": 390, "height": 844}) as tab:
         settled(tab, board)
         shoot(tab, "phone")
+    with page(running, viewport=WIDE) as tab:
+        tab.goto(f"{board}/catalogue?topic=playback.qoe_session")
+        tab.wait_for_selector(".graph svg")
+        shoot(tab, "catalogue")
 
 
 def player(running: Any, board: str) -> None:

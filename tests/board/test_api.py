@@ -9,6 +9,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from schemas.catalogue import catalogue
 from tests.board.conftest import Worker
 from tests.board.rows import Evening
 
@@ -121,3 +122,14 @@ def test_a_step_that_cannot_come_true_says_so(board: str) -> None:
     lines = httpx.post(f"{board}/api/tour/loader", headers={"Origin": board}).text.splitlines()
     assert json.loads(lines[-1])["state"] == "failed"
     assert "headrace up" in json.loads(lines[-1])["words"]
+
+
+def test_the_catalogue_tells_all_topics_and_everything_of_one(board: str) -> None:
+    listed = httpx.get(f"{board}/api/catalogue").json()["topics"]
+    assert [topic["topic"] for topic in listed] == sorted(catalogue().topics)
+    card = httpx.get(f"{board}/api/catalogue/playback.report").json()
+    assert (card["owner"], card["compatibility"], card["door"]) == ("playback", "FULL_TRANSITIVE", "playback.report.in")
+    assert ["topic playback.report", "job streams.playback.qoe_sessions"] in card["lineage"]["edges"]
+    assert "does not answer" in card["versions"]["error"]
+    answer = httpx.get(f"{board}/api/catalogue/playback.reprot")
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is no topic playback.reprot"})

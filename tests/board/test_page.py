@@ -113,6 +113,46 @@ def test_dark_and_light(chrome: Any, board: str) -> None:
         assert tab.evaluate("document.documentElement.dataset.theme") == "light"
 
 
+def test_the_catalogue_is_searched_and_followed_along_the_lineage(chrome: Any, board: str) -> None:
+    with page(chrome) as tab:
+        tab.goto(f"{board}/catalogue")
+        tab.fill("#search", "rebuffer playback")
+        until(tab, "document.querySelectorAll('#topics a').length === 1")
+        tab.click("#topics a")
+        tab.wait_for_selector(".graph [data-node='topic playback.report']")
+        assert "rebuffer_ratio" in tab.inner_text(".fields")
+        assert "does not answer" in tab.inner_text("article")
+        tab.click(".graph [data-node='topic playback.report']")
+        until(tab, "document.querySelector('article h1').textContent === 'playback.report'")
+        assert "topic=playback.report" in tab.url
+        assert "mandelbrot" not in tab.inner_text("details.refused")
+        tab.go_back()
+        until(tab, "document.querySelector('article h1').textContent === 'playback.qoe_session'")
+        assert tab.input_value("#search") == "rebuffer playback"
+
+
+def test_a_thousand_topics_are_searched_as_one_types(chrome: Any, board: str) -> None:
+    told = {"owner": "risk", "team": "risk", "description": "One of many.", "event": "fraud.kind", "deprecated": "", "fields": []}
+    listed = {"topics": [{"topic": f"fraud.kind_{number}", **told} for number in range(1_000)]}
+    with page(chrome) as tab:
+        tab.route("**/api/catalogue", lambda route: route.fulfill(json=listed))
+        tab.goto(f"{board}/catalogue")
+        until(tab, "document.getElementById('found').textContent === 'the first 300 of 1000 topics: say more of what you look for'")
+        tab.fill("#search", "kind_777")
+        until(tab, "document.getElementById('found').textContent === '1 of 1000 topics'")
+
+
+@pytest.mark.parametrize("width", [390, 820])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_catalogue_fits_a_phone_in_both_themes(chrome: Any, board: str, width: int, scheme: str) -> None:
+    with page(chrome, viewport={"width": width, "height": 844}, color_scheme=scheme) as tab:
+        tab.goto(f"{board}/catalogue?topic=playback.report")
+        tab.wait_for_selector(".graph svg")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        ink, card = tab.evaluate("['color', 'backgroundColor'].map((name) => getComputedStyle(document.querySelector('.fields'))[name])")
+        assert ink != card
+
+
 @pytest.mark.parametrize("width", [390, 820, 1920])
 def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, warehouse: Evening, width: int) -> None:
     with page(chrome, viewport={"width": width, "height": 900}) as tab:
