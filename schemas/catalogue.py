@@ -27,6 +27,7 @@ import fastavro
 import yaml
 
 from infra.base import rooms
+from infra.base.settings import settings
 
 LEVELS = (
     "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
@@ -163,7 +164,9 @@ class Catalogue:
 
 @lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
-    """The catalogue of this installation."""
+    """The catalogue of this installation and of the checkouts that settings name. Raises ContractError."""
+    if absent := [checkout for checkout in settings().contracts if not checkout.is_dir()]:
+        raise ContractError(f"HEADRACE_CONTRACTS names {absent[0]}, which is no folder: name checkouts, separated by `:`")
     return load(*rooms.everywhere("schemas"))
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,11 +25,11 @@ Since = Annotated[str, typer.Option(help="Letters from this time on, such as 202
 SHOWN = 40
 LETTERS = """
 WITH replaceRegexpOne(topic, '\\\\.in$', '') AS meant_for
-SELECT event_id AS letter_id, max(event_time) AS at, any(meant_for) AS meant, any(reason) AS reason, any(component) AS component,
-  any(detail) AS detail, any(hex(payload)) AS payload, any(hex(key_bytes)) AS key, count() AS copies
+SELECT event_id AS letter_id, max(event_time) AS at, any(meant_for) AS meant, any(reason) AS why, any(component) AS refused_by,
+  any(detail) AS words, any(hex(payload)) AS bytes_hex, any(hex(key_bytes)) AS key_hex
 FROM observability_dead_letter
 WHERE NOT marker AND ({topic:String} = '' OR meant_for = {topic:String}) AND ({reason:String} = '' OR reason = {reason:String})
-  AND ({since:String} = '' OR event_time >= parseDateTime64BestEffortOrNull({since:String}, 3, 'UTC'))
+  AND event_time >= {since:DateTime64(3, 'UTC')}
   AND (empty({ids:Array(String)}) OR has({ids:Array(String)}, event_id))
 GROUP BY event_id
 ORDER BY at DESC, letter_id
@@ -51,11 +52,11 @@ def list_(
     with _refusals():
         found = _letters(topic=topic, reason=reason, since=since)
         done = _done()
-    for (meant, why), count in sorted(Counter((row["meant"], row["reason"]) for row in found).items()):
+    for (meant, why), count in sorted(Counter((row["meant"], row["why"]) for row in found).items()):
         out.print(f"{count:7}  {meant}  {why}", markup=False)
     for row in found if everything else found[:SHOWN]:
         state = done.get(row["letter_id"], "open")
-        out.print(f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['letter_id']}  {row['reason']}  {state}  {row['detail'][:120]}", markup=False)
+        out.print(f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['letter_id']}  {row['why']}  {state}  {row['words'][:120]}", markup=False)
     if not found:
         out.print("no dead letters")
     elif not everything and len(found) > SHOWN:
@@ -72,14 +73,14 @@ def show(letter: Annotated[str, typer.Argument(help="A letter, by the id that `l
 
     with _refusals(), RegistryClient() as registry:
         (row,) = _letters(ids=[letter]) or _refuse(f"there is no letter {letter}: `headrace dead-letters list` shows them")
-        payload = bytes.fromhex(row["payload"])
+        payload = bytes.fromhex(row["bytes_hex"])
         try:
             decoded = json.dumps(Decoder(registry.schema)(payload), default=str, indent=2)
         except (BadFraming, BadPayload, RegistryError) as error:
             decoded = f"cannot be decoded: {error}"
         steps = [step for step in Desk(registry).steps() if step["letter_id"] == letter]
-    out.print(f"{letter}\n{row['component']} refused it for {row['meant']} at {row['at']}: {row['reason']}, {row['detail']}", markup=False)
-    out.print(f"key      {bytes.fromhex(row['key'] or '')!r}\npayload  {len(payload)} bytes", markup=False)
+    out.print(f"{letter}\n{row['refused_by']} refused it for {row['meant']} at {row['at']}: {row['why']}, {row['words']}", markup=False)
+    out.print(f"key      {bytes.fromhex(row['key_hex'] or '')!r}\npayload  {len(payload)} bytes", markup=False)
     for start in range(0, len(payload), 16):
         part = payload[start : start + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
@@ -162,7 +163,12 @@ def _letters(topic: str = "", reason: str = "", since: str = "", ids: list[str] 
     """Letters from the warehouse, the newest first; one that was written twice is one."""
     from infra.base import warehouse
 
-    parameters = {"topic": topic, "reason": reason, "since": since, "ids": ids or [], "most": MOST}
+    try:
+        moment = datetime.fromisoformat(since or "1970-01-01")
+    except ValueError:
+        _refuse(f"--since {since}: write a time as 2026-03-01T20:00, in UTC unless it says otherwise")
+    at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    parameters = {"topic": topic, "reason": reason, "since": at, "ids": ids or [], "most": MOST}
     client = warehouse.reader()
     try:
         return list(client.query(LETTERS, parameters=parameters).named_results())
@@ -173,7 +179,7 @@ def _letters(topic: str = "", reason: str = "", since: str = "", ids: list[str] 
 def _letter(row: dict[str, Any]) -> Letter:
     from streams.letters import Letter
 
-    return Letter(row["letter_id"], row["meant"], bytes.fromhex(row["payload"]))
+    return Letter(row["letter_id"], row["meant"], bytes.fromhex(row["bytes_hex"]))
 
 
 def _done() -> dict[str, str]:

@@ -328,7 +328,7 @@ def _at(revision: str) -> tuple[Catalogue, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         places, unknown = [], {}
-        for number, root in enumerate(_roots()):
+        for number, root in enumerate(root for root in _roots() if (root / "schemas").is_dir()):
             answer = subprocess.run(["git", "-C", str(root), "archive", revision, "schemas"], capture_output=True, check=False)
             if answer.returncode:
                 unknown[root] = answer.stderr.decode(errors="replace").strip()

@@ -227,6 +227,11 @@ def test_a_team_may_not_read_what_its_owner_keeps(checkout: Path, team: Path) ->
     )
 
 
+def test_a_checkout_that_is_not_there_is_refused(checkout: Path) -> None:
+    told = headrace(checkout, "list", HEADRACE_CONTRACTS="/nowhere/fraud")
+    assert (told.returncode, told.stderr[:51]) == (1, "HEADRACE_CONTRACTS names /nowhere/fraud, which is n")
+
+
 def test_a_domain_belongs_to_one_checkout(checkout: Path, team: Path) -> None:
     (team / "schemas/fraud").rename(team / "schemas/playback")
     told = headrace(checkout, "check", HEADRACE_CONTRACTS=str(team)).stderr

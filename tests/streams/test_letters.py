@@ -11,8 +11,6 @@ from streams.letters import STEPS, CannotMend, Desk, Letter, Repair, Sent
 from tests.broker import FakeRegistry, MockCluster
 from tests.streams.test_guard import DAY_MS, NOW_MS, event, with_id
 
-FAR = Letter("far", "playback.report", b"")
-
 
 @pytest.fixture
 def desk(cluster: MockCluster, registry: FakeRegistry) -> Desk:
