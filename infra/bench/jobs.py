@@ -51,18 +51,26 @@ NOTHING_KEPT = {DISCARDED: flink_table(catalogue().topic(DISCARDED), {"connector
 
 
 def run(options: Options) -> list[dict[str, float]]:
-    """One mapping of figures per run; all of them read one topic."""
+    """One mapping of figures per run."""
+    return against_decode("qoe_sessions", "jobs", options)
+
+
+def against_decode(job: str, state: str, options: Options) -> list[dict[str, float]]:
+    """Rates of a deployed job and of decode-only, and their ratio, one mapping per run; all runs read one topic.
+
+    `state`: the directory below build/bench for the services.
+    """
     runs = []
-    with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "jobs") as stack, environment(jvm.client_environment()):
+    with namespace("bench"), ground("kafka,registry,flink,topics", OUT / state) as stack, environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
         log = record(stack.state_dir / "log", options.events or EVENTS, options, *DISORDER)
         events = replay(log, namespace=settings().namespace).records
         for number in range(-WARM_UP, options.runs):
             decode_per_s = _rate(DECODE_ONLY, NOTHING_KEPT, events)
-            qoe_per_s = _rate(jobs()["qoe_sessions"], {}, events)
+            job_per_s = _rate(jobs()[job], {}, events)
             figures = {
-                "qoe_sessions_of_decode": qoe_per_s / decode_per_s,
-                "qoe_sessions_per_s": qoe_per_s,
+                f"{job}_of_decode": job_per_s / decode_per_s,
+                f"{job}_per_s": job_per_s,
                 "decode_per_s": decode_per_s,
                 "events": float(events),
             }

@@ -1,11 +1,7 @@
 """How long after it was produced can an event be queried, and how long after its last report a session's quality?
 
 The whole way runs: Kafka, Flink with the job that makes the sessions, the loader, the warehouse. The other jobs rest, because two cores
-do not carry all of them at 20,000 a second (docs/performance.md says what came of it). The load is a recorded log of simulated sessions
-that begin a few minutes from now, replayed in step with the clock: to make 20,000 reports a second up while they are measured would
-take one of two cores from what is measured. A probe asks the warehouse every `PROBE_S` how far each partition of a table can be seen;
-a row became visible at the end of the first question that saw it or a later one of its partition. So nothing is taken from
-`ingested_at`, which is stamped before an insert is committed, and the figures err to the long side, by the probe's step at most.
+do not carry all of them at 20,000 a second (docs/performance.md says what came of it). Load and probe are those of infra/bench/live.py.
 
 `raw`: from when a report is due at the broker (what the replay falls behind counts too) to its row in playback_report.
 `qoe_session_after_close`: from the arrival of the report that closes a session to the first row of playback_qoe_session.
@@ -13,23 +9,11 @@ a row became visible at the end of the first question that saw it or a later one
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from infra.base import warehouse
-from infra.base.clock import WallClock
-from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
-from sinks.archive import RecordedLog
+from infra.bench import live
+from infra.bench.harness import Figure, Options
+from infra.bench.live import REPORTS, Times, quantile
 
 FIGURES = {
     "raw_p50_s": Figure("s"),
@@ -38,191 +22,31 @@ FIGURES = {
     "qoe_session_after_close_p99_s": Figure("s", 5, 8, higher=False),
     "events_per_s": Figure("events/s"),
 }
-SERVICES = "kafka,registry,flink,topics,warehouse,tables,loader"
 JOBS = ("qoe_sessions",)
-PER_SECOND = 20_000
 SECONDS = 120.0
-FILLING_S = 120.0
-"""Before the measured time: a world fills with sessions in half a minute, and a JVM compiles its jobs in two."""
-LONGEST_FILLING_S = 240.0
-"""A world that has not filled after this never will."""
-EMPTYING_S = 90.0
-"""After the measured time: what is left of the log when the last session begins goes on for minutes, ever thinner."""
-RECORDED_PER_S = 40_000
-"""Reports a second that are recorded at least. If fewer are, the replay begins late and makes up for it before measuring."""
-STARTING_S = 90.0
-SETTLING_S = 60.0
-"""After the measured time, how long the last of its rows may take to be visible before they count as lost."""
-PROBE_S = 0.2
-RECENT_MS = 10_000
-BEHIND_MS = 10_000
-KEPT_UP = 0.97
-"""The share of the rate asked for below which a measurement is none."""
-CLOCK = WallClock()
-HEADRACE = str(Path(sys.executable).with_name("headrace"))
-REPORTS, SESSIONS = "playback_report", "playback_qoe_session"
-
-Times = npt.NDArray[np.float64]
-Offsets = npt.NDArray[np.int64]
+SESSIONS = "playback_qoe_session"
 
 
 def run(options: Options) -> list[dict[str, float]]:
     """One mapping of figures per run; runs are stretches of time of one world, one right after the other."""
-    per_second = round(options.events / (options.seconds or SECONDS)) if options.events else PER_SECOND
     seconds = options.seconds or SECONDS
-    events = round(per_second * (FILLING_S + options.runs * seconds + EMPTYING_S))
-    start_ms = CLOCK.now_ms() + round(1000 * (events / RECORDED_PER_S + STARTING_S))
-    with namespace("bench"), ground(SERVICES, OUT / "latency") as stack:
-        log = record(stack.state_dir / "log", events, options, "--per-second", str(per_second), "--start", str(start_ms))
-        subprocess.run([HEADRACE, "jobs", "deploy", *JOBS], check=True, stdin=subprocess.DEVNULL)
-        begin_ms = min(segment.from_ms for segment in RecordedLog.open(log).segments)
-        with _load(log, begin_ms) as load, Probe() as probe:
-            _wait_until_full(per_second, begin_ms, probe, load)
-            stretches = []
-            for _ in range(options.runs):
-                from_ms = CLOCK.now_ms()
-                _pass(seconds, probe, load)
-                stretches.append((from_ms, CLOCK.now_ms()))
-            _settle(stretches, probe, load)
-            runs = [_figures(probe, from_ms, to_ms) for from_ms, to_ms in stretches]
-    for number, figures in enumerate(runs):
-        say(f"run {number + 1} of {options.runs}: {', '.join(f'{name} {value:,.4g}' for name, value in figures.items())}")
-        if figures["events_per_s"] < KEPT_UP * per_second:
-            raise AssertionError(f"{figures['events_per_s']:,.0f} events came a second, not {per_second:,}")
+    with live.world("latency", options, seconds, JOBS, [SESSIONS]) as world:
+        stretches = world.stretches(options.runs, seconds)
+        first_ms, last_ms = stretches[0][0], stretches[-1][1]
+        world.settle(last_ms, lambda: _unseen(world, first_ms, last_ms))
+        runs = [_figures(world, from_ms, to_ms) for from_ms, to_ms in stretches]
+    world.judge(runs)
     return runs
 
 
-class Sight:
-    """How far each partition of one table could be seen, and when. Written by the probe's thread; `visible_at` reads what is there."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, list[tuple[float, int]]] = {}
-        self._newest_ms: dict[int, int] = {}
-
-    def see(self, at: float, partition: int, offset: int, time_ms: int) -> None:
-        """At `at` (unix seconds) a question saw `offset` as the last of `partition`, and `time_ms` as its newest time of arrival."""
-        seen = self._seen.setdefault(partition, [])
-        if not seen or offset > seen[-1][1]:
-            seen.append((at, offset))
-            self._newest_ms[partition] = time_ms
-
-    @property
-    def complete_to_ms(self) -> int:
-        """What arrived before this can be seen on every partition that has been seen; 0 before the first sight."""
-        return min(self._newest_ms.values(), default=0)
-
-    def reached(self) -> int:
-        """The sum of all partitions' last offsets."""
-        return sum(seen[-1][1] for seen in self._seen.values())
-
-    def visible_at(self, partitions: Offsets, offsets: Offsets) -> Times:
-        """When each row became visible, unix seconds; infinity where it has not. Rows of a partition appear in order of offset."""
-        found = np.full(len(offsets), np.inf)
-        for partition, seen in self._seen.items():
-            times, lasts = (np.array(column) for column in zip(*seen, strict=True))
-            mine = partitions == partition
-            found[mine] = np.append(times, np.inf)[np.searchsorted(lasts, offsets[mine])]
-        return found
+def _unseen(world: live.World, from_ms: int, to_ms: int) -> int | str:
+    close_s = _after_close_s(world, from_ms, to_ms)
+    return int(np.isinf(close_s).sum()) if len(close_s) else "sessions that ended"
 
 
-class Probe:
-    """Asks the warehouse how far it can be seen, every PROBE_S, in a thread of its own, while it is open."""
-
-    def __init__(self) -> None:
-        self.sights = {REPORTS: Sight(), SESSIONS: Sight()}
-        self.failure = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
-
-    def __enter__(self) -> Probe:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def _run(self) -> None:
-        try:
-            with warehouse.reader() as client:
-                while not self._stop.wait(PROBE_S):
-                    self._look(client)
-        except Exception as error:  # of any kind: whoever waits for the probe must not wait for ever
-            self.failure = f"the probe ended: {error}"
-
-    def _look(self, client: Any) -> None:
-        # Parts know the times they span: those without new rows are not read again.
-        looks = [
-            f"SELECT '{table}', topic_partition, max(topic_offset), toUnixTimestamp64Milli(max(topic_time)) FROM {table} "
-            f"WHERE topic_time >= fromUnixTimestamp64Milli({max(0, sight.complete_to_ms - RECENT_MS)}) GROUP BY topic_partition"
-            for table, sight in self.sights.items()
-        ]
-        rows = client.query(" UNION ALL ".join(looks)).result_rows
-        now = time.time()
-        for table, partition, offset, time_ms in rows:
-            self.sights[table].see(now, partition, offset, time_ms)
-
-
-@contextmanager
-def _load(log: Path, begin_ms: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The replay of `log` onto the namespace's own topics, in step with the clock, until the block ends."""
-    begin = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
-    command = [HEADRACE, "replay", str(log), "--same-topics", "--speed", "1", "--begin", begin]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_full(per_second: int, begin_ms: int, probe: Probe, load: subprocess.Popen[bytes]) -> None:
-    """Block until rows come at the rate that was asked for and soon after they are due. Raises AssertionError."""
-    while (left_ms := begin_ms - CLOCK.now_ms()) > 0:
-        say(f"the first session begins in {left_ms / 1000:.0f} s")
-        _pass(min(10.0, left_ms / 1000), probe, load)
-    rate, behind_ms = 0.0, 0
-    while rate < KEPT_UP * per_second or behind_ms > BEHIND_MS or CLOCK.now_ms() < begin_ms + 1000 * FILLING_S:
-        if CLOCK.now_ms() > begin_ms + 1000 * LONGEST_FILLING_S:
-            raise AssertionError(
-                f"after {LONGEST_FILLING_S:.0f} s {rate:,.0f} rows come a second, {behind_ms / 1000:.0f} s late, "
-                f"and not {per_second:,} at once: the machine is too slow, or does something else"
-            )
-        before, began = probe.sights[REPORTS].reached(), time.monotonic()
-        _pass(5.0, probe, load)
-        rate = (probe.sights[REPORTS].reached() - before) / (time.monotonic() - began)
-        behind_ms = CLOCK.now_ms() - probe.sights[REPORTS].complete_to_ms
-        say(f"the world fills: {rate:,.0f} rows a second")
-
-
-def _pass(seconds: float, probe: Probe, load: subprocess.Popen[bytes]) -> None:
-    """Let time pass while everything runs. Raises AssertionError as soon as something does not."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if probe.failure:
-            raise AssertionError(probe.failure)
-        if load.poll() is not None:
-            raise AssertionError(f"the load ended with code {load.returncode}")
-        time.sleep(min(1.0, left))
-
-
-def _settle(stretches: Sequence[tuple[int, int]], probe: Probe, load: subprocess.Popen[bytes]) -> None:
-    """Block until everything of the measured time can be seen. Raises AssertionError."""
-    (from_ms, _), (_, to_ms) = stretches[0], stretches[-1]
-    deadline = time.monotonic() + SETTLING_S
-    unseen: int | str = "all reports"
-    while unseen:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{SETTLING_S:.0f} s after it ended, the measured time is not visible: {unseen} missing")
-        _pass(5.0, probe, load)
-        if probe.sights[REPORTS].complete_to_ms > to_ms:
-            close_s = _after_close_s(probe, from_ms, to_ms)
-            unseen = int(np.isinf(close_s).sum()) if len(close_s) else "sessions that ended"
-
-
-def _figures(probe: Probe, from_ms: int, to_ms: int) -> dict[str, float]:
+def _figures(world: live.World, from_ms: int, to_ms: int) -> dict[str, float]:
     """Figures of what arrived between two times."""
-    raw_s, close_s = _raw_s(probe, from_ms, to_ms), _after_close_s(probe, from_ms, to_ms)
+    raw_s, close_s = live.raw_s(world.sights[REPORTS], from_ms, to_ms), _after_close_s(world, from_ms, to_ms)
     return {
         "raw_p50_s": quantile(raw_s, 0.5),
         "raw_p99_s": quantile(raw_s, 0.99),
@@ -236,14 +60,7 @@ def _figures(probe: Probe, from_ms: int, to_ms: int) -> dict[str, float]:
     }
 
 
-def _raw_s(probe: Probe, from_ms: int, to_ms: int) -> Times:
-    """Seconds from arrival to visible, of every report that arrived in the stretch."""
-    sql = f"SELECT topic_partition, topic_offset, toUnixTimestamp64Milli(topic_time) FROM {REPORTS} WHERE {_between(from_ms, to_ms)}"
-    partitions, offsets, times_ms = _columns(sql)
-    return probe.sights[REPORTS].visible_at(partitions, offsets) - times_ms / 1000
-
-
-def _after_close_s(probe: Probe, from_ms: int, to_ms: int) -> Times:
+def _after_close_s(world: live.World, from_ms: int, to_ms: int) -> Times:
     """Seconds from a session's closing report, first arrived in the stretch, to the first row that knows of it; infinity without one."""
     closes = (
         "SELECT sid, toUnixTimestamp64Milli(min(topic_time)) AS closed_ms "
@@ -255,23 +72,7 @@ def _after_close_s(probe: Probe, from_ms: int, to_ms: int) -> Times:
         f"FROM {SESSIONS} WHERE end_reason != 'silence' GROUP BY sid"
     )
     joined = f"({closes}) AS closes LEFT JOIN ({first}) AS first USING sid"
-    partitions, offsets, closed_ms = _columns(f"SELECT p, ifNull(o, -1), closed_ms FROM {joined}")
-    visible_at = probe.sights[SESSIONS].visible_at(partitions, offsets)
+    partitions, offsets, closed_ms = live.columns(f"SELECT p, ifNull(o, -1), closed_ms FROM {joined}")
+    visible_at = world.sights[SESSIONS].visible_at(partitions, offsets)
     visible_at[offsets < 0] = np.inf
     return visible_at - closed_ms / 1000
-
-
-def _columns(sql: str) -> Sequence[Offsets]:
-    """The three columns of a result, as integers."""
-    with warehouse.reader() as client:
-        table = client.query_arrow(sql)
-    return [column.to_numpy().astype(np.int64) for column in table.columns]
-
-
-def _between(from_ms: int, to_ms: int) -> str:
-    return f"topic_time BETWEEN fromUnixTimestamp64Milli({from_ms}) AND fromUnixTimestamp64Milli({to_ms})"
-
-
-def quantile(seconds: Times, share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed: no interpolation across a gap, and infinity stays infinity."""
-    return float(np.quantile(seconds, share, method="inverted_cdf"))

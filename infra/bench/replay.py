@@ -27,8 +27,8 @@ EQUALITY_EVENTS = 100_000
 DISORDER = ("--late", "0.02", "--out-of-order", "0.1", "--duplicates", "0.05")
 SLOWLY_S = 30.0
 """The slower of the two speeds takes so long for the whole log."""
-JOBS = ("qoe_sessions", "qoe_corrections", "route")
-DERIVED = (*FINAL_VIEWS, "playback_failure", "playback_report_late")
+JOBS = ("qoe_sessions", "qoe_corrections", "qoe_minute", "route")
+DERIVED = (*FINAL_VIEWS, "qoe_minute", "playback_failure", "playback_report_late")
 
 
 def run(options: Options) -> list[dict[str, float]]:

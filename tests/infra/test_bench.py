@@ -11,7 +11,7 @@ import pytest
 from infra.bench import harness
 from infra.bench.harness import Figure, Options
 from infra.bench.jobs import steady_rate
-from infra.bench.latency import Sight, quantile
+from infra.bench.live import Sight, quantile
 
 
 @pytest.mark.parametrize(
