@@ -15,7 +15,7 @@ from producers.simulator.schedule import Plan
 from streams.playback import minute, qoe
 from tests.kit import eventually
 from tests.playback import minutes
-from tests.producers.test_simulator import START_MS, as_event, eventful, flow
+from tests.producers.test_simulator import START_MS, by_session, eventful, flow
 from tests.streams.test_golden import has_taken
 from tests.streams.test_timelines import ROOM_BYTES, state_bytes
 from tests.world import World, world
@@ -38,9 +38,7 @@ def test_buckets_are_in_the_order_of_values(two: list[int]) -> None:
 def test_minutes_add_up_to_sessions() -> None:
     """What a session comes to by its minutes is what it comes to as a whole."""
     arrivals, truths = flow(Plan(START_MS, sessions=40, duplicates=0.05, out_of_order=0.1), eventful())
-    by_sid = defaultdict(list)
-    for arrival in arrivals:
-        by_sid[arrival.sid].append(as_event(arrival))
+    by_sid = by_session(arrivals)
     for true in truths:
         sid = true["sid"]
         sums: Counter[Any] = sum(minutes.minutes((r["event_time"], r) for r in by_sid[sid]).values(), Counter())
@@ -58,16 +56,17 @@ def test_the_job_counts_what_the_plain_function_counts(stack: Settings) -> None:
     """Sessions in which much goes wrong, with reports that are late, out of order and repeated: rows add up whatever was known when."""
     plan = Plan(START_MS, sessions=120, per_second=500, duplicates=0.1, out_of_order=0.2, late=0.05)
     arrivals, _ = flow(plan, eventful(), seed=4)
-    expected = minutes.minutes((arrival.at_ms, as_event(arrival)) for arrival in arrivals)
+    names = arrivals[0].keys() - {"at_ms", "made_ms"}
+    expected = minutes.minutes((arrival["at_ms"], arrival) for arrival in arrivals)
     with world("minutes") as there:
         there.headrace("jobs", "deploy", "qoe_minute")
         empty = eventually(lambda: state_bytes("qoe_minute"), within=60)
         size = len(arrivals) // PARTS + 1
         for part in (arrivals[i : i + size] for i in range(0, len(arrivals), size)):
-            there.arrive(TOPIC, ((a.at_ms, {**as_event(a), "producer_id": "minutes", "epoch": 0, "seq": 0}) for a in part))
-            there.mark(TOPIC, part[-1].at_ms)
+            there.arrive(TOPIC, ((arrival["at_ms"], {name: arrival[name] for name in names}) for arrival in part))
+            there.mark(TOPIC, part[-1]["at_ms"])
             eventually(lambda: has_taken("qoe_minute", TOPIC), within=60)
-        there.mark(TOPIC, arrivals[-1].at_ms + LATER_MS)
+        there.mark(TOPIC, arrivals[-1]["at_ms"] + LATER_MS)
         eventually(lambda: counted(there) == expected, within=60, every=1)
         rows = there.found("playback.qoe_minute")
         assert any(row["playing_ms"] < 0 for row in rows), "nothing was late for a minute that had come out"
