@@ -40,15 +40,31 @@ def minutes(arrivals: Iterable[tuple[int, Report]]) -> dict[Cell, Counter[Any]]:
         for stretch in _stretches(list(reports.values())):
             for cell, name, value in _Session(stretch).facts():
                 found[cell][name] += value
-    return {cell: sums for cell, added in found.items() if (sums := Counter({name: value for name, value in added.items() if value}))}
+    return _without_nothing(found)
 
 
-def of_row(row: Report) -> tuple[Cell, Counter[Any]]:
-    """A row of playback.qoe_minute (`minute` in ms since 1970) as a cell and what it adds."""
-    sums = Counter({name: row[name] for name in SUMS})
-    for histogram in HISTOGRAMS:
-        sums.update({(histogram, int(b)): count for b, count in row[histogram].items()})
-    return tuple(row[name] for name in CELL), sums
+def added_up(rows: Iterable[Report]) -> dict[Cell, Counter[Any]]:
+    """The same from rows of playback.qoe_minute (`minute` in ms since 1970)."""
+    found: dict[Cell, Counter[Any]] = defaultdict(Counter)
+    for row in rows:
+        sums = found[tuple(row[name] for name in CELL)]
+        sums.update({name: row[name] for name in SUMS})
+        for histogram in HISTOGRAMS:
+            sums.update({(histogram, int(b)): count for b, count in row[histogram].items()})
+    return _without_nothing(found)
+
+
+def demand(rows: Iterable[Report]) -> dict[Cell, Counter[Any]]:
+    """What rows of playback.qoe_minute, or of playback.playback_starts, say of the demand: by minute, title and region."""
+    found: dict[Cell, Counter[Any]] = defaultdict(Counter)
+    for row in rows:
+        found[row["minute"], row["cid"], row["region"]].update({name: row[name] for name in ("attempts", "starts", "failed_starts")})
+    return _without_nothing(found)
+
+
+def _without_nothing(found: Mapping[Cell, Counter[Any]]) -> dict[Cell, Counter[Any]]:
+    kept = {cell: Counter({name: value for name, value in sums.items() if value}) for cell, sums in found.items()}
+    return {cell: sums for cell, sums in kept.items() if sums}
 
 
 def _stretches(reports: list[Report]) -> Iterator[list[Report]]:

@@ -9,7 +9,8 @@ A line is an event in JSON, times in ISO 8601. Adding a case is adding its files
   Of a topic without sessions it is the rows whose `event_time` is in the case's time. Of a row that a job writes again as it grows
   the last one counts.
 
-All cases run at once, in a namespace with every job; after the last line time goes on by an hour.
+All cases run at once, in a namespace with every job; after the last line time goes on by an hour. Among them are simulated sessions, whose
+minutes are held against a plain function.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,14 @@ from confluent_kafka import TopicPartition
 
 from infra.base import kafka
 from infra.base.settings import Settings, settings
+from producers.simulator.schedule import Plan
 from schemas.catalogue import Topic, catalogue
 from schemas.examples import from_json
 from streams.environment import jobs
 from tests.kit import eventually
 from tests.playback import cases as by_hand
+from tests.playback import minutes
+from tests.producers.test_simulator import eventful, flow
 from tests.world import World, world
 
 TESTS = Path(__file__).parents[1]
@@ -105,6 +110,25 @@ def written_by_hand() -> Iterator[Case]:
         yield Case("qoe_sessions", sid, {"playback.report": by_hand.events(case, sid)}, {"playback.qoe_session": [expect]})
 
 
+def simulated() -> Case:
+    """Sessions in which much goes wrong, their reports late, out of order and repeated; half-way time comes to where the reports are."""
+    plan = Plan(round(datetime(2026, 1, 2, tzinfo=UTC).timestamp() * 1000), sessions=80, duplicates=0.1, out_of_order=0.2, late=0.05)
+    arrived, _ = flow(plan, eventful(), seed=4)
+    beside = ("at_ms", "made_ms")
+    records = [
+        {name: value for name, value in event.items() if name not in beside} | {"event_time": instant(event["event_time"])}
+        for event in arrived
+    ]
+    half = len(records) // 2
+    mark = {"marker": True, "event_time": max(record["event_time"] for record in records[:half])}
+    return Case("qoe_minute", "simulated", {"playback.report": [*records[:half], mark, *records[half:]]}, {})
+
+
+def instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+SIMULATED = simulated()
 CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand()]
 
 
@@ -112,7 +136,7 @@ CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if fold
 def came_out(stack: Settings) -> dict[str, list[Record]]:
     """Everything that came out, by topic."""
     with world("golden") as there:
-        return run(there, CASES)
+        return run(there, [*CASES, SIMULATED])
 
 
 def run(there: World, cases: list[Case]) -> dict[str, list[Record]]:
@@ -121,13 +145,15 @@ def run(there: World, cases: list[Case]) -> dict[str, list[Record]]:
     assert deployed.returncode == 0, deployed.stderr
     arrivals = sorted((arrival for case in cases for arrival in case.arrivals), key=lambda arrival: arrival[0])
     marked = datetime.min.replace(tzinfo=UTC)
-    for when, topic, record in arrivals:
-        if not record.get("marker"):
-            there.put(topic, [record], milliseconds(when))
-        elif when > marked:
-            marked = when
-            there.mark(topic, milliseconds(when))
-            wait_until_taken(topic)
+    for (topic, marks), group in groupby(arrivals, key=lambda arrival: (arrival[1], arrival[2].get("marker", False))):
+        if not marks:
+            there.arrive(topic, ((milliseconds(when), record) for when, _, record in group))
+            continue
+        for when, _, _ in group:
+            if when > marked:
+                marked = when
+                there.mark(topic, milliseconds(when))
+                wait_until_taken(topic)
     topics = {topic for case in cases for topic in case.put}
     for topic in topics:
         there.mark(topic, milliseconds(arrivals[-1][0] + HOUR))
@@ -192,3 +218,15 @@ def picked(case: Case, topic: str, found: list[Record]) -> list[Mapping[str, Any
 def test_golden(case: Case, came_out: dict[str, list[Record]]) -> None:
     for topic, expected in case.expect.items():
         assert picked(case, topic, came_out[topic]) == expected
+
+
+@pytest.mark.stack
+def test_minutes_add_up_to_what_the_plain_function_counts(came_out: dict[str, list[Record]]) -> None:
+    """Of simulated sessions, whatever was known when: rows add up, and the demand is that of the minutes."""
+    arrivals = [(milliseconds(when), record) for when, _, record in SIMULATED.arrivals if not record.get("marker")]
+    expected = minutes.minutes((at, {**record, "event_time": milliseconds(record["event_time"])}) for at, record in arrivals)
+    rows = SIMULATED.rows("playback.qoe_minute", came_out["playback.qoe_minute"])
+    assert any(row["playing_ms"] < 0 for row in rows), "nothing was late for a minute that had come out"
+    assert minutes.added_up({**row, "minute": milliseconds(row["minute"])} for row in rows) == expected
+    starts = SIMULATED.rows("playback.playback_starts", came_out["playback.playback_starts"])
+    assert minutes.demand(starts) == minutes.demand(rows)

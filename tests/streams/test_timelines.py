@@ -19,9 +19,9 @@ ROOM_BYTES = 20_000
 """A fraction of what the numbers of so many sessions take, without their reports."""
 
 
-def state_bytes(job: str = "qoe_sessions") -> int:
+def state_bytes() -> int:
     """The size of the newest complete checkpoint."""
-    job_id = Cluster().jobs()[jobs()[job].flink_name].job_id
+    job_id = Cluster().jobs()[jobs()["qoe_sessions"].flink_name].job_id
     newest = checkpoints(job_id)["completed"]
     assert newest, "no checkpoint yet"
     return int(newest["state_size"])
