@@ -1,4 +1,4 @@
-"""`python -m infra.bench [--only NAME] [--seed N] [--runs N] [--events N] [--seconds S] [--world FILE]`."""
+"""`python -m infra.bench [--only NAME] [--seed N] [--runs N] [--events N] [--sessions N] [--seconds S] [--world FILE]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from infra.base import log
 from infra.bench import harness
 
-ALL = ("loader", "replay", "jobs", "minute", "latency")
+ALL = ("loader", "replay", "jobs", "minute", "latency", "simulator", "population")
 
 
 def main() -> int:
@@ -21,13 +21,14 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--runs", type=int, default=3)
     words.add_argument("--events", type=int, default=None)
+    words.add_argument("--sessions", type=int, default=None)
     words.add_argument("--seconds", type=float, default=None)
     words.add_argument("--world", type=Path, default=None)
     given = words.parse_args()
     names = [name for name in given.only.split(",") if name] or list(ALL)
     if unknown := set(names) - set(ALL):
         words.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
-    options = harness.Options(given.seed, given.runs, given.events, given.seconds, given.world)
+    options = harness.Options(given.seed, given.runs, given.events, given.sessions, given.seconds, given.world)
     results, figures, failed = [], {}, []
     for name in names:
         module = importlib.import_module(f"infra.bench.{name}")
