@@ -117,7 +117,8 @@ def parse_query(query: str) -> Members | None:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if name == "CMCD":
-            return parse(unquote_to_bytes(value).decode("latin-1"), "request")
+            # A plus is a space: browsers' URLSearchParams, which dash.js, hls.js and Shaka use, write it so.
+            return parse(unquote_to_bytes(value.replace("+", " ")).decode("latin-1"), "request")
     return None
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from infra.bench import harness
+from infra.bench import cmcd_recovery, harness
+from infra.bench.cmcd_recovery import Body, by_regex, by_us, generated, recovered, standard
+from infra.bench.collector import batches, check
 from infra.bench.harness import Figure, Options
 from infra.bench.jobs import steady_rate
 from infra.bench.live import Sight, quantile
+from infra.bench.recordings import recordings
 
 
 @pytest.mark.parametrize(
@@ -91,3 +97,42 @@ def test_a_table_is_complete_as_far_as_its_slowest_partition() -> None:
 def test_a_quantile_is_a_value_that_was_measured_and_counts_what_never_came() -> None:
     assert quantile(np.array([1.0, 2.0, 3.0, 4.0]), 0.5) == 2.0
     assert quantile(np.array([1.0] * 98 + [np.inf] * 2), 0.99) == np.inf
+
+
+# --- cmcd_recovery ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_generator_writes_every_key_in_every_way() -> None:
+    bodies = [generated(random.Random(n), standard()) for n in range(1_000)]
+    assert {key for body in bodies for key in body.said} == {*standard().types[1], *standard().types[2], "com.example-x"}
+    assert {body.way for body in bodies} == {"event", "query", "headers"}
+    assert {body.said["e"]["token"] for body in bodies if body.way == "event"} == set(standard().tokens["e"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "ours", "regex"),
+    [
+        ('cid="a,b"', {"cid": "a,b"}, 1, 0),
+        ("br=(3000;v 128;a)", {"br": {"list": [[3000, {"v": True}], [128, {"a": True}]]}}, 1, 0),
+        ("ot=v,d=2000,bs", {"ot": {"token": "v"}, "d": 2000, "bs": True}, 3, 3),
+        ("d=2000", {"d": "2000"}, 0, 0),
+        ("d=1", {"d": True}, 0, 0),
+        ('ot="v"', {"ot": {"token": "v"}}, 0, 1),
+    ],
+)
+def test_a_field_is_recovered_with_the_right_type_and_value(text: str, said: dict[str, object], ours: int, regex: int) -> None:
+    body = Body("query", f"CMCD={quote(f'{text},v=2' if '(' in text else text)}", said)
+    assert (recovered(said, by_us(body)), recovered(said, by_regex(body), tokens=False)) == (ours, regex)
+
+
+def test_everything_is_recovered_of_a_hundred_bodies() -> None:
+    (figures,) = cmcd_recovery.run(Options(events=len(recordings()) + 100))
+    assert figures["recovered"] == 1.0
+    assert figures["regex_recovered"] < 0.95
+
+
+# --- collector -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_peer_reads_what_players_send_as_the_collector_does() -> None:
+    check(batches(random.Random(1), time.time_ns() // 1_000_000))

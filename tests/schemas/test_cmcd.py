@@ -152,6 +152,11 @@ def test_a_query_without_cmcd_has_none(query: str) -> None:
     assert cmcd.parse_query(query) is None
 
 
+def test_a_plus_in_a_query_is_a_space_as_browsers_write_it() -> None:
+    members = cmcd.parse('br=(693;v 100;a),cid="a+b",v=2', "request")
+    assert cmcd.parse_query("CMCD=br%3D%28693%3Bv+100%3Ba%29%2Ccid%3D%22a%2Bb%22%2Cv%3D2") == members
+
+
 def test_json_is_read_as_the_text_is() -> None:
     told = {"e": "ps", "sta": "p", "sid": "s-1", "sn": 1, "ts": TS, "v": 2, "br": [3000], "bg": True, "com.example-x": "y"}
     assert cmcd.parse_json(json.dumps(told)) == cmcd.parse(f'bg,br=(3000),com.example-x="y",e=ps,sid="s-1",sn=1,sta=p,ts={TS},v=2')
