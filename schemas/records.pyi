@@ -176,6 +176,32 @@ class ObservabilityRouteCount(TypedDict):
     events: int
     duplicates: int
 
+class ObservabilitySample(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    component: str
+    metric: Literal[
+        "lag",
+        "checkpoint_ms",
+        "checkpoint_failed_ms",
+        "checkpoint_bytes",
+        "blocks",
+        "rows",
+        "uncertain",
+        "recoveries",
+        "acknowledged",
+        "stored",
+        "lost",
+        "duplicated",
+    ]
+    about: NotRequired[str]
+    measured: int
+
 class PlaybackPlaybackStarts(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

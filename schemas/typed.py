@@ -13,6 +13,8 @@ from schemas.catalogue import Event
 
 Instant = datetime | int
 """A decoder gives an aware datetime; an encoder takes milliseconds since 1970 as well."""
+WIDTH = 140
+"""Longest line of generated source."""
 PRIMITIVE: Mapping[str, type] = {
     "string": str, "int": int, "long": int, "float": float, "double": float, "boolean": bool, "bytes": bytes,
 }  # fmt: skip
@@ -53,9 +55,18 @@ def stub(events: Iterable[Event]) -> str:
     """The same as source text."""
     text = ""
     for name, fields in _records(events):
-        text += f"\nclass {name}(TypedDict):\n" + "".join(f"    {k}: {t.text}\n" for k, t in fields.items())
+        text += f"\nclass {name}(TypedDict):\n" + "".join(_line(k, t.text) for k, t in fields.items())
     dates = "date, datetime" if re.search(r"\bdate\b", text) else "datetime"
     return HEAD.format(dates=dates, decimal="from decimal import Decimal\n" if re.search(r"\bDecimal\b", text) else "") + text
+
+
+def _line(name: str, text: str) -> str:
+    """One field, as the formatter writes it: a long list of symbols one a line."""
+    line = f"    {name}: {text}\n"
+    if len(line) <= WIDTH or not text.startswith("Literal["):
+        return line
+    symbols = text.removeprefix("Literal[").removesuffix("]").split(", ")
+    return f"    {name}: Literal[\n" + "".join(f"        {symbol},\n" for symbol in symbols) + "    ]\n"
 
 
 def _records(events: Iterable[Event]) -> Iterator[tuple[str, dict[str, Typed]]]:

@@ -31,6 +31,17 @@ class Running:
     started_ms: int
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has ended. `size_bytes` is that of the whole state; of one that failed it says nothing."""
+
+    number: int
+    complete: bool
+    ended_ms: int
+    took_ms: int
+    size_bytes: int
+
+
 class Cluster:
     """One Flink cluster. Every method raises ClusterError."""
 
@@ -68,6 +79,24 @@ class Cluster:
             if job["state"] in ("FAILED", "FAILING", "CANCELED") or time.monotonic() > deadline:
                 raise ClusterError(f"job {job['name']} ({job_id}) is {job['state']}: {self.why_failed(job_id) or 'no reason given'}")
             time.sleep(0.2)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The newest checkpoints of a job that have ended, savepoints too, oldest first: as many as Flink remembers, ten by default."""
+        history = self._call("GET", f"/jobs/{job_id}/checkpoints").get("history") or []
+        ended = [entry for entry in history if entry["status"] in ("COMPLETED", "FAILED")]
+        return sorted(
+            (
+                Checkpoint(
+                    number=entry["id"],
+                    complete=entry["status"] == "COMPLETED",
+                    ended_ms=entry["trigger_timestamp"] + entry["end_to_end_duration"],
+                    took_ms=entry["end_to_end_duration"],
+                    size_bytes=entry["state_size"],
+                )
+                for entry in ended
+            ),
+            key=lambda checkpoint: checkpoint.number,
+        )
 
     def newest_checkpoint(self, job_id: str) -> str | None:
         """Path of the newest complete checkpoint that the cluster remembers for a job."""

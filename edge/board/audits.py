@@ -15,8 +15,6 @@ REST_FOR_WORK = 10
 SETTLE_S = 10.0
 """How long what was acknowledged when the audit began may take to be stored before it counts as lost."""
 
-SHOWN = ("topic", "acknowledged", "stored", "lost", "duplicated")
-
 
 class Auditor:
     """Keeps the newest audit. An audit reads every row's position, so nobody asks for one by the second."""

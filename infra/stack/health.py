@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from infra.base import kafka, warehouse
 from infra.base.settings import settings
+from schemas.catalogue import catalogue
 
 TIMEOUT_S = 5.0
 INTERNAL = ("_", "kafkasql-", "registry-events")
@@ -50,6 +51,21 @@ def topics(interval_s: float = 1.0) -> list[dict[str, Any]]:
         }
         for name in sorted(names)
     ]
+
+
+def lags() -> dict[tuple[str, str], int]:
+    """Offsets that a consumer group has not committed yet, marks of transactions included, by (group, topic) of this namespace, without its
+    prefix. Raises Unreachable.
+    """
+    admin = kafka.admin()
+    declared = {settings().topic(name): name for name in catalogue().topics}
+    try:
+        existing = admin.list_topics(timeout=TIMEOUT_S).topics
+        lag = _lag(admin, _ends(admin, [name for name in declared if name in existing]))
+    except KafkaException as error:
+        raise Unreachable(f"Kafka at {settings().kafka.bootstrap} does not answer: {error}") from error
+    prefix = settings().topic("")
+    return {(group.removeprefix(prefix), declared[topic]): sum(parts.values()) for (topic, group), parts in lag.items()}
 
 
 def _ends(admin: AdminClient, names: list[str], spec: Any = None) -> dict[tuple[str, int], int]:

@@ -377,6 +377,7 @@ def catalogue() -> list[Service]:
         ),
         PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),
         PythonService("freshness", (*ready, "tables"), module="producers.freshness"),
+        PythonService("sampler", (*ready, "jobs", "loader"), module="infra.stack.sampler"),
     ]  # fmt: skip
 
 

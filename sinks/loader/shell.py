@@ -363,6 +363,7 @@ class Shell:
         """Give the lane a result and take up its next effect."""
         if track.lane is None:
             return
+        track.progress.uncertain += result is Answer.UNKNOWN
         try:
             track.effect = track.lane.send(result)
             while isinstance(track.effect, Done):
@@ -413,6 +414,8 @@ class Shell:
             stored = track.block.at(track.effect.offsets)
             track.progress.loaded(stored.times_ms, self._clock.now_ms())
             track.tries = 0
+        if isinstance(track.effect, Stored):
+            track.progress.recoveries += 1
         if isinstance(track.effect, Bury):
             track.progress.dead_letters += len(track.effect.letters)
         self._advance(track, result)

@@ -26,12 +26,19 @@ SILENT_AFTER_S = 120.0
 
 @dataclass
 class Progress:
-    """What is known of one partition. Written by the loader's thread, read by the status server's."""
+    """What is known of one partition. Written by the loader's thread, read by the status server's.
+
+    `blocks` are inserts that stored something, `uncertain` those without a clear answer, `recoveries` ranges counted in the table after a
+    doubt.
+    """
 
     topic: str
     table: str
     partition: int
     rows: int = 0
+    blocks: int = 0
+    uncertain: int = 0
+    recoveries: int = 0
     dead_letters: int = 0
     lag: int = 0
     current: Range | None = None
@@ -50,6 +57,7 @@ class Progress:
         while self._loaded and self._loaded[0][0] < now - WINDOW_S:
             self._loaded.popleft()
         self.rows += len(times_ms)
+        self.blocks += 1
         self.newest_ms = max(self.newest_ms, int(times_ms[-1]))
 
     def failed(self, words: str, now_ms: int) -> None:
@@ -74,7 +82,7 @@ def quantile_ms(waited: npt.NDArray[np.int64], share: float) -> int | None:
 
 
 def tables(parts: Sequence[Progress], now_ms: int) -> list[dict[str, Any]]:
-    """One entry a table, of all its partitions: rows loaded by this process, lag in messages, freshness, errors, waiting times."""
+    """One entry a table, of all its partitions: what this process has loaded, lag in messages, freshness, errors, waiting times."""
     entries = []
     for name in sorted({part.table for part in parts}):
         own = [part for part in parts if part.table == name]
@@ -88,6 +96,9 @@ def tables(parts: Sequence[Progress], now_ms: int) -> list[dict[str, Any]]:
                 "table": name,
                 "topic": own[0].topic,
                 "rows": sum(part.rows for part in own),
+                "blocks": sum(part.blocks for part in own),
+                "uncertain": sum(part.uncertain for part in own),
+                "recoveries": sum(part.recoveries for part in own),
                 "rows_per_s": round(sum(r[0] for r in recent), 1),
                 "lag": lag,
                 "behind_ms": max(0, now_ms - newest) if lag and newest else 0,

@@ -18,6 +18,11 @@ from schemas.examples import example
 OCAS = ("oca-0", "oca-1", "oca-2")
 TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
 DEVICES = ("tv", "phone", "tablet", "web", "headless")
+ISPS = (3320, 7922, 2856)
+REGIONS = ("north", "south", "coast")
+PLAYERS = ("dash.js/5.2.1", "hls.js/1.6.2", "shaka/5.2.12")
+WORSENS_MS = 27 * 60_000
+"""So long after the beginning the last of the players becomes a bad one."""
 LADDER_KBPS = (300, 750, 1200, 2400, 4200)
 SEGMENT_MS = 2_000
 EXAMPLES = 3
@@ -66,7 +71,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6
     number = 0
     while (at := at + rng.expovariate(plays_per_minute / 60_000)) < to_ms:
         number += 1
-        _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms)
+        _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, at >= from_ms + WORSENS_MS)
     for at_ms in range(from_ms, to_ms, 97_000):
         found.add(
             "observability.dead_letter", at_ms, component=rng.choice(("collector", "guard")), topic="playback.report",
@@ -81,6 +86,8 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6
             "observability.freshness", minute_ms + 59_000, target="playback_report", produced_at=_time(minute_ms + 58_000),
             queryable_after_ms=rng.randint(300, 1_400),
         )  # fmt: skip
+    for at_ms in range(from_ms, to_ms, 10_000):
+        _samples(found, rng, at_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
@@ -89,15 +96,35 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6
     return found
 
 
-def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int) -> None:
+def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
+    """What the sampler would have told at one moment."""
+    told = [("loader", "lag", "playback.report", rng.randint(0, 300)), ("loader", "lag", "delivery.access", rng.randint(0, 90))]
+    told += [(job, "lag", "playback.report", rng.randint(0, 900)) for job in ("qoe_sessions", "session_states")]
+    told += [(job, "checkpoint_ms", "", rng.randint(40, 300)) for job in ("qoe_sessions", "session_states")]
+    told += [(job, "checkpoint_bytes", "", rng.randint(200_000, 300_000)) for job in ("qoe_sessions", "session_states")]
+    told += [("loader", "blocks", "playback.report", 10), ("loader", "rows", "playback.report", rng.randint(400, 700))]
+    if at_ms // 10_000 % 6 == 0:
+        told += [("audit", name, "playback.report", count) for name, count in (("acknowledged", 9_000), ("stored", 9_000), ("lost", 0))]
+        told += [("audit", "duplicated", "playback.report", 0), ("loader", "uncertain", "playback.report", 1)]
+    for component, metric, about, measured in told:
+        found.add("observability.sample", at_ms, component=component, metric=metric, about=about, measured=measured)
+
+
+def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int, number: int, worse: bool) -> None:
     who = {
         "sid": sid,
         "cid": rng.choice(TITLES),
         "device_type": rng.choices(DEVICES, (5, 3, 1, 3, 2))[0],
         "member_id": f"m-{rng.randrange(400):03}",
+        "isp_asn": ISPS[number % 5 % 3],
+        "region": REGIONS[number % 7 % 3],
+        "player": PLAYERS[number % 3],
     }
     oca = rng.choices(OCAS, (5, 3, 2))[0]
-    reports = list(_reports(rng, oca, at_ms, who["device_type"]))
+    # The third cache server has a bad quarter of an hour in every hour.
+    slow = 3.0 if oca == "oca-2" and at_ms // 900_000 % 4 == 1 else 1.0
+    slow *= 20.0 if worse and who["player"] == PLAYERS[-1] else 1.0
+    reports = list(_reports(rng, slow, who["device_type"]))
     spans = _time_by_state(reports)
     correlation = f"c-{sid}"
     found.add(
@@ -132,10 +159,8 @@ def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: in
     )  # fmt: skip
 
 
-def _reports(rng: random.Random, oca: str, at_ms: int, device: str) -> Iterator[Row]:
-    """A player's reports; `after_ms` counts from the press of play."""
-    # The third cache server has a bad quarter of an hour in every hour.
-    slow = 3.0 if oca == "oca-2" and at_ms // 900_000 % 4 == 1 else 1.0
+def _reports(rng: random.Random, slow: float, device: str) -> Iterator[Row]:
+    """A player's reports, everything `slow` times as slow as usual; `after_ms` counts from the press of play."""
     yield {"after_ms": 0, "e": "ps", "sta": "s"}
     startup_ms = round(rng.lognormvariate(6.7, 0.45) * slow * (1.4 if device == "tv" else 1.0))
     fate = rng.random()

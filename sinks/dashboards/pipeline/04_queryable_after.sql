@@ -8,6 +8,7 @@
 SELECT
   toStartOfInterval(topic_time, toIntervalSecond({step_s:UInt32})) AS t,
   quantile(0.5)(dateDiff('millisecond', topic_time, ingested_at)) AS p50,
+  quantile(0.95)(dateDiff('millisecond', topic_time, ingested_at)) AS p95,
   quantile(0.99)(dateDiff('millisecond', topic_time, ingested_at)) AS p99
 FROM playback_report
 WHERE NOT marker AND topic_time >= {from:DateTime64(3, 'UTC')} AND topic_time < {to:DateTime64(3, 'UTC')}

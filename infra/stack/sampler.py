@@ -1,0 +1,187 @@
+"""`python -m infra.stack.sampler`: what the parts of the pipeline say of themselves, as events on observability.sample.
+
+asks      Kafka how far each consumer group is behind, Flink which checkpoints have ended, the loader what it has stored; now and then
+          it audits
+measures  nothing: a part that is silent has no sample, so a gap in a panel is a gap in what was told
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2 as httpx
+
+from infra.base import log
+from infra.base.clock import Clock, WallClock
+from infra.base.settings import settings
+from infra.stack.health import TIMEOUT_S, Unreachable, lags
+from producers.emit import Backpressure, Emitter
+from sinks import audit
+from streams.cluster import Cluster, ClusterError
+
+EVERY_S = 5.0
+AUDIT_EVERY_S = 60.0
+REST_FOR_AUDIT = 60
+"""An audit reads every row's position: between two there is a minute, or so many times what the last one took."""
+COUNTED = ("blocks", "rows", "uncertain", "recoveries")
+"""What the loader counts up for each table from its start."""
+AUDITED = ("acknowledged", "stored", "lost", "duplicated")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure, as the contract `observability.sample` has it; `event_id` where what it is about has an identity of its own."""
+
+    component: str
+    metric: str
+    measured: int
+    about: str = ""
+    at_ms: int | None = None
+    event_id: str | None = None
+
+
+class Counters:
+    """Turns counters that grow from the start of a process into what came since the last look."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, int]] = {}
+
+    def samples(self, tables: Iterable[dict[str, Any]]) -> Iterator[Sample]:
+        """What the loader's status says of its tables; nothing of one seen for the first time, for since when is not known.
+
+        A counter that has fallen belongs to a new process and counts from 0.
+        """
+        for table in tables:
+            now = {name: int(table[name]) for name in COUNTED}
+            before = self._known.get(table["topic"])
+            self._known[table["topic"]] = now
+            if before is not None:
+                restarted = any(now[name] < before[name] for name in COUNTED)
+                for name in COUNTED:
+                    if grown := now[name] - (0 if restarted else before[name]):
+                        yield Sample("loader", name, grown, table["topic"])
+
+
+class Checkpoints:
+    """Each checkpoint once, from the moment this process began to look."""
+
+    def __init__(self, cluster: Cluster, since_ms: int) -> None:
+        self._cluster = cluster
+        self._since_ms = since_ms
+        self._told: dict[str, int] = {}
+
+    def samples(self) -> Iterator[Sample]:
+        """Those that ended since the last look. Raises ClusterError."""
+        for name, job in self._cluster.alive().items():
+            for found in self._cluster.checkpoints(job.job_id):
+                if found.ended_ms < self._since_ms or found.number <= self._told.get(job.job_id, -1):
+                    continue
+                self._told[job.job_id] = found.number
+                figures = [("checkpoint_ms", found.took_ms), ("checkpoint_bytes", found.size_bytes)]
+                for metric, measured in figures if found.complete else [("checkpoint_failed_ms", found.took_ms)]:
+                    yield Sample(name, metric, measured, at_ms=found.ended_ms, event_id=f"{job.job_id}:{found.number}:{metric}")
+
+
+class Audits:
+    """Audits on a thread of its own, so that the other figures keep their pace; a daemon, so that an end need not wait for it."""
+
+    def __init__(self, clock: Clock, run: Callable[[], list[audit.TopicAudit]]) -> None:
+        self._clock = clock
+        self._run = run
+        self._running: Future[list[audit.TopicAudit]] | None = None
+        self._began_ms = self._due_ms = clock.now_ms()
+
+    def samples(self) -> Iterator[Sample]:
+        """The figures of an audit that has ended since the last look. Raises CannotAudit."""
+        now_ms = self._clock.now_ms()
+        if self._running is None and now_ms >= self._due_ms:
+            self._began_ms = now_ms
+            self._running = Future()
+            threading.Thread(target=self._work, args=(self._running,), name="audit", daemon=True).start()
+        if self._running is None or not self._running.done():
+            return
+        ended, self._running = self._running, None
+        self._due_ms = now_ms + max(round(AUDIT_EVERY_S * 1000), REST_FOR_AUDIT * (now_ms - self._began_ms))
+        for found in ended.result():
+            if found.acknowledged or found.stored:
+                yield from (Sample("audit", name, getattr(found, name), found.topic) for name in AUDITED)
+
+    def _work(self, running: Future[list[audit.TopicAudit]]) -> None:
+        try:
+            running.set_result(self._run())
+        except Exception as error:  # whoever asks for the result is told
+            running.set_exception(error)
+
+
+def lag_samples() -> Iterator[Sample]:
+    """How far every consumer group is behind on every topic it has committed offsets of. Raises Unreachable."""
+    yield from (Sample(group, "lag", lag, topic) for (group, topic), lag in sorted(lags().items()))
+
+
+def loader_tables() -> list[dict[str, Any]]:
+    """What the loader says of its tables. Raises Unreachable."""
+    url = settings().loader.status_url
+    try:
+        return list(httpx.get(f"{url}/status", timeout=TIMEOUT_S).raise_for_status().json()["tables"])
+    except httpx.HTTPError as error:
+        raise Unreachable(f"the loader at {url} does not answer: {error}") from error
+
+
+class Sampler:
+    """Asks every part in turn. A part that does not answer is complained of once, until it answers again."""
+
+    def __init__(self, emitter: Emitter, parts: dict[str, Callable[[], Iterable[Sample]]]) -> None:
+        self._emitter = emitter
+        self._parts = parts
+        self._complaints: dict[str, str] = {}
+        self._log = log.get(__name__)
+
+    def round(self, at_ms: int) -> None:
+        """One look at every part; figures without a time of their own are of `at_ms`."""
+        for name, part in self._parts.items():
+            try:
+                for sample in part():
+                    self._send(sample, at_ms)
+                self._complaints.pop(name, None)
+            except (Unreachable, ClusterError, audit.CannotAudit, Backpressure) as error:
+                if self._complaints.get(name) != str(error):
+                    self._complaints[name] = str(error)
+                    self._log.warning("no sample", part=name, reason=str(error))
+
+    def _send(self, sample: Sample, at_ms: int) -> None:
+        record = {"component": sample.component, "metric": sample.metric, "about": sample.about, "measured": sample.measured}
+        moment = at_ms if sample.at_ms is None else sample.at_ms
+        self._emitter.send("observability.sample", record, event_time_ms=moment, event_id=sample.event_id)
+
+
+def main() -> None:
+    """Sample until SIGTERM or SIGINT."""
+    log.configure("sampler")
+    clock = WallClock()
+    counters, checkpoints = Counters(), Checkpoints(Cluster(timeout_s=TIMEOUT_S), clock.now_ms())
+    audits = Audits(clock, lambda: audit.run(content="none"))
+    parts: dict[str, Callable[[], Iterable[Sample]]] = {
+        "kafka": lag_samples,
+        "flink": checkpoints.samples,
+        "loader": lambda: counters.samples(loader_tables()),
+        "audit": audits.samples,
+    }
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Emitter("sampler", background=True) as emitter:
+        emitter.bind("observability.sample")
+        sampler = Sampler(emitter, parts)
+        while not stop.wait(EVERY_S):
+            sampler.round(clock.now_ms())
+            if emitter.broken:
+                raise SystemExit(f"sampler: {emitter.broken}")
+
+
+if __name__ == "__main__":
+    main()
