@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -63,8 +64,6 @@ VENDOR = {
 }
 """The npm files that pages may load, each by its exact path below node_modules."""
 
-PARTS = ("filters", "session")
-"""Folders of sinks/dashboards that are no boards: what the filters offer, and what a session's view is made of."""
 EVERY_S = (2.0, 30.0)
 """How often live panels are asked again: the first over short ranges, up to the second over long ones, where little changes."""
 UPDATES = 1800
@@ -143,10 +142,29 @@ async def vendor(request: Request) -> Response:
 async def boards(request: Request) -> Response:
     """The boards and their panels."""
     shown = [
-        {"name": name, "title": name.replace("_", " ").capitalize(), "panels": [asdict(p) for p in dashboards.panels() if p.board == name]}
-        for name in board_names()
+        {"name": name, "title": dashboards.board_title(name), "panels": [described(p) for p in dashboards.panels() if p.board == name]}
+        for name in dashboards.boards()
     ]
     return JSONResponse({"boards": shown, "namespace": settings().namespace, "gateway_url": settings().edge.gateway_url})
+
+
+def described(panel: dashboards.Panel) -> dict[str, Any]:
+    """A panel with the tables that it reads, each with the topic that it comes from, '' where it comes from many."""
+    words = lineage.WORD.findall(lineage.SQL_COMMENT.sub(" ", panel.sql))
+    return {**asdict(panel), "reads": {name: topic for name, topic in origins().items() if name in words}}
+
+
+@lru_cache(maxsize=1)
+def origins() -> dict[str, str]:
+    """The topic that each table comes from, '' where it comes from many."""
+    graph = lineage.installed()
+    found: dict[str, set[str]] = {table.name: set() for table in graph.tables}
+    for topic in catalogue().landed():
+        todo = [topic.table]
+        while todo:
+            found.setdefault(name := todo.pop(), set()).add(topic.name)
+            todo += [reader.name for reader in graph.readers_of_table(name) if reader.kind is lineage.Kind.TABLE]
+    return {name: " ".join(topics) if len(topics) == 1 else "" for name, topics in found.items()}
 
 
 async def panel(request: Request) -> Response:
@@ -160,8 +178,8 @@ async def live(request: Request) -> Response:
     """The panels of a board over the last `span_s` seconds, each sent when it first is known and whenever it changes."""
     name = request.path_params["board"]
     chosen = [p for p in dashboards.panels() if p.board == name]
-    if name not in board_names():
-        raise HTTPException(404, f"there is no board {name}; there are {', '.join(board_names())}")
+    if name not in dashboards.boards():
+        raise HTTPException(404, f"there is no board {name}; there are {', '.join(dashboards.boards())}")
     try:
         span_s = int(request.query_params.get("span_s", "900"))
     except ValueError:
@@ -300,12 +318,6 @@ def _versions(one: Topic) -> dict[str, Any]:
         return {"error": str(error)}
     told = [{"number": number, "changes": changes(before, schema)} for (_, before), (number, schema) in pairwise(history)]
     return {"versions": [*({"number": number, "changes": []} for number, _ in history[:1]), *told]}
-
-
-def board_names() -> list[str]:
-    """The boards in the order of the page: quality first, the pipeline's own health last, whatever there is between."""
-    found = {panel.board for panel in dashboards.panels()} - set(PARTS)
-    return sorted(found, key=lambda name: (name != "quality_of_experience", name == "pipeline", name))
 
 
 def _panel(request: Request) -> dashboards.Panel:

@@ -12,13 +12,17 @@ A file opens with comment lines `-- key: value`, and the statement follows. Keys
     empty       what to say when there are no rows (required)
     width       columns of twelve on a wide screen, 4 unless told
     opens       column whose value opens a session's timeline
+    each        words, `OCA, device, …`: the file is one panel for each of them, `<name>_oca`, `<name>_device`, …; `{each}` in title and
+                question is the word, in the statement the column of that name in lower case
 
 Shapes: number: one row, the value first, what it rests on after it. line and bar: `t`, then one column a series, or `t, series, value`.
-table: any. timeline: `at`, then any.
+table: any. timeline: `at`, then any. Beside a column `x` of a line or table there may be `x_expected` and `x_z`: what its baseline lets
+expect, and how many times the usual spread it is off. They are not drawn; where `x_z` is ANOMALOUS or more, either way, `x` is marked.
 
 Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), filters `{oca:String}`, `{device:String}`,
 `{title:String}` with '' for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text.
-`{chosen}` stands for "as the filters say", over columns of the names oca, device and title.
+`{chosen}` stands for "as the filters say", over columns of the names oca, device and title; `{robust_z}`, in a WITH, defines the function
+robust_z(value, before, least) below.
 """
 
 from __future__ import annotations
@@ -36,8 +40,11 @@ from infra.base import rooms
 
 Show = Literal["number", "line", "bar", "table", "timeline"]
 
+PARTS = ("filters", "session")
+"""Folders that are no boards: what the filters offer, and what a session's view is made of."""
 HEADER = re.compile(r"^--\s*([a-z]+):\s*(.*?)\s*$")
 PARAMETER = re.compile(r"\{(\w+):([^{}]+)\}")
+EACH = re.compile(r"^-- each: (.+)\n", re.MULTILINE)
 FILE = re.compile(r"^(\d\d)_([a-z][a-z0-9_]*)\.sql$")
 THRESHOLD = re.compile(r"^(warn|bad)( below)? (-?[\d.]+)$")
 STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
@@ -55,6 +62,14 @@ TYPES = {
 }
 FILTERS = ("oca", "device", "title")
 CHOSEN = "\n  AND ".join(f"({{{name}:String}} = '' OR {name} = {{{name}:String}})" for name in FILTERS)
+ROBUST_Z = """(x, before, least) -> if(length(before) < 5, NULL,
+    (x - arrayReduce('quantileExact', before)) / greatest(least, 1.4826 * arrayReduce('quantileExact',
+      arrayMap(y -> abs(y - arrayReduce('quantileExact', before)), before)))) AS robust_z"""
+"""How far a value lies from the median of those `before` it, in units of their usual spread, or of `least` where they spread less; NULL
+where fewer than five are known. The spread is 1.4826 times the median of absolute deviations, which for a normal distribution is its
+standard deviation (Iglewicz & Hoaglin 1993): a bad minute among those before does not move it."""
+ANOMALOUS = 3.5
+"""From which robust z on a value is out of its baseline, after the same authors."""
 
 
 class PanelError(Exception):
@@ -82,6 +97,7 @@ class Panel:
 
     board: str
     name: str
+    file: str
     title: str
     question: str
     show: Show
@@ -126,17 +142,40 @@ def panel(board: str, name: str) -> Panel:
     raise PanelError(f"there is no panel {board}/{name}; there are: {known}")
 
 
+def boards() -> list[str]:
+    """The boards in the order they are shown: quality first, the pipeline's own health last, whatever there is between."""
+    found = {panel.board for panel in panels()} - set(PARTS)
+    return sorted(found, key=lambda name: (name != "quality_of_experience", name == "pipeline", name))
+
+
+def board_title(name: str) -> str:
+    """A board's name as a heading."""
+    return name.replace("_", " ").capitalize()
+
+
 def load(root: Traversable | Path) -> list[Panel]:
     """Read a folder laid out like this one. Raises PanelError."""
     found: list[Panel] = []
     for board in sorted((f for f in root.iterdir() if f.is_dir() and not f.name.startswith("_")), key=lambda f: f.name):
         for file in sorted((f for f in board.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name):
-            found.append(parse(board.name, file.name, file.read_text(encoding="utf-8")))
+            found += [parse(board.name, file.name, text, suffix) for suffix, text in _copies(file.read_text(encoding="utf-8"))]
     return found
 
 
-def parse(board: str, file_name: str, text: str) -> Panel:
-    """The panel in one file's text. Raises PanelError."""
+def _copies(text: str) -> list[tuple[str, str]]:
+    """A file's panels as (end of the name, text): one, or one for each word of `each`."""
+    each = EACH.search(text)
+    if each is None:
+        return [("", text)]
+    lines = text.replace(each[0], "").splitlines()
+    return [
+        (f"_{word.lower()}", "\n".join(line.replace("{each}", word if line.startswith("--") else word.lower()) for line in lines))
+        for word in each[1].split(", ")
+    ]
+
+
+def parse(board: str, file_name: str, text: str, suffix: str = "") -> Panel:
+    """The panel in one file's text; `suffix` ends its name. Raises PanelError."""
     where = f"{board}/{file_name}"
     named = FILE.match(file_name)
     if not named:
@@ -148,7 +187,8 @@ def parse(board: str, file_name: str, text: str) -> Panel:
         if not entry:
             break
         header[entry[1]] = entry[2]
-    sql = "\n".join(lines[len(header) :]).strip().removesuffix(";").replace("{chosen}", CHOSEN)
+    sql = "\n".join(lines[len(header) :]).strip().removesuffix(";")
+    sql = sql.replace("{chosen}", CHOSEN).replace("{robust_z}", ROBUST_Z)
     for key in ("title", "question", "show", "empty"):
         if not header.get(key):
             raise PanelError(f"{where}: say `-- {key}: …` in the header")
@@ -163,7 +203,8 @@ def parse(board: str, file_name: str, text: str) -> Panel:
             raise PanelError(f"{where}: parameter {{{name}:{kind}}} is none of {', '.join(f'{{{n}:{t}}}' for n, t in TYPES.items())}")
     return Panel(
         board=board,
-        name=named[2],
+        name=named[2] + suffix,
+        file=f"sinks/dashboards/{board}/{file_name}",
         title=header["title"],
         question=header["question"],
         show=header["show"],  # type: ignore[arg-type]
@@ -210,7 +251,7 @@ def run(chosen: Panel, client: Queries, params: Mapping[str, Any]) -> Result:
     bound = {name: _bind(given[name]) for name in chosen.params}
     answer = client.query(chosen.sql, parameters=bound)
     columns = answer.result_columns if answer.result_rows else [()] * len(answer.column_names)
-    return Result(tuple(answer.column_names), tuple(tuple(_plain(v) for v in column) for column in columns))
+    return Result(tuple(answer.column_names), tuple(tuple(plain(v) for v in column) for column in columns))
 
 
 def _bind(value: Any) -> Any:
@@ -218,12 +259,12 @@ def _bind(value: Any) -> Any:
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if isinstance(value, datetime) else value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON can carry: times as milliseconds, NaN (an average of nothing) as null."""
     if isinstance(value, datetime):
         return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

@@ -30,7 +30,7 @@ def test_boards_tell_everything_about_their_panels(board: str) -> None:
 
 def test_a_panel_comes_column_by_column(board: str, warehouse: Evening) -> None:
     answer = httpx.get(f"{board}/api/panel/quality_of_experience/startup_time", params=last(15)).json()
-    assert answer["columns"] == ["t", "p50", "p95"]
+    assert answer["columns"] == ["t", "p50", "p95", "p95_expected", "p95_z"]
     assert answer["step_s"] == 10
     assert answer["rows"] == len(answer["values"][0]) > 10
 

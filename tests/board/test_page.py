@@ -10,9 +10,14 @@ import pytest
 
 from tests.board.browser import browser, page, until
 from tests.board.conftest import Worker
-from tests.board.rows import Evening
+from tests.board.rows import PLAYERS, Evening
 
 pytestmark = pytest.mark.browser
+
+ANSWERED = "document.querySelectorAll('.panel').length > 30 && !document.body.innerText.includes('asking the warehouse')"
+STICKS_OUT = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll, .cards, .canvas, .reports, pre')
+  && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
+"""What reaches beyond the right edge, although the page itself cuts it off."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +31,7 @@ def opened(chrome: Any, board: str, warehouse: Evening) -> Iterator[Any]:
     """The board over what has happened up to now, with every panel answered."""
     with page(chrome) as tab:
         tab.goto(board)
-        until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the warehouse')")
+        until(tab, ANSWERED)
         yield tab
 
 
@@ -96,10 +101,24 @@ def test_who_plays_now_follows_the_worker(opened: Any, worker: Worker, warehouse
     assert card.count() == 0
 
 
-def test_each_panel_shows_its_sql(opened: Any) -> None:
-    opened.hover("#quality_of_experience-plays")
-    opened.click("#quality_of_experience-plays button")
+def test_each_panel_shows_its_question_and_its_sql(opened: Any) -> None:
+    opened.hover("#quality_of_experience-startup_time_p95")
+    opened.click("#quality_of_experience-startup_time_p95 button")
     assert "FROM closed_sessions" in opened.inner_text("#sql pre")
+    told = opened.inner_text("#sql")
+    for words in ("first frame?", "warn from 2.00 s, bad from 4.00 s", "closed_sessions", "02_startup_time_p95.sql"):
+        assert words in told
+
+
+def test_what_is_out_of_its_baseline_is_marked(chrome: Any, board: str, warehouse: Evening) -> None:
+    with page(chrome) as tab:
+        tab.goto(f"{board}/?span_s=300")
+        cell = tab.locator("#quality_of_experience-by_player tr", has_text=PLAYERS[-1]).locator("[data-anomaly=high]").first
+        cell.wait_for()
+        assert re.fullmatch(r".+, expected .+: .+ too high, .+ times the usual spread", cell.get_attribute("title"))
+        mark = tab.locator(".line .anomaly.high").first
+        mark.hover(force=True)
+        assert "too high" in mark.get_attribute("aria-label")
 
 
 def test_dark_and_light(chrome: Any, board: str) -> None:
@@ -154,8 +173,22 @@ def test_the_catalogue_fits_a_phone_in_both_themes(chrome: Any, board: str, widt
 
 
 @pytest.mark.parametrize("width", [390, 820, 1920])
-def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, warehouse: Evening, width: int) -> None:
-    with page(chrome, viewport={"width": width, "height": 900}) as tab:
-        tab.goto(board)
-        tab.wait_for_selector(".panel .figure b")
+@pytest.mark.parametrize("path", ["", "/watch", "/catalogue?topic=playback.qoe_session"])
+def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, warehouse: Evening, path: str, width: int) -> None:
+    with page(chrome, viewport={"width": width, "height": 844}) as tab:
+        tab.goto(board + path)
+        if path:
+            tab.wait_for_selector(".reports, .graph svg")
+        else:
+            until(tab, ANSWERED)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate(STICKS_OUT) == []
+
+
+def test_on_a_phone_tables_fold_and_charts_are_wide(chrome: Any, board: str, warehouse: Evening) -> None:
+    with page(chrome, viewport={"width": 390, "height": 844}) as tab:
+        tab.goto(board)
+        until(tab, ANSWERED)
+        assert tab.locator(".panel.table thead:visible").count() == 0
+        assert tab.evaluate("[...document.querySelectorAll('.panel .scroll')].filter((e) => e.scrollWidth > e.clientWidth).length") == 0
+        assert tab.evaluate("Math.min(...[...document.querySelectorAll('.u-over')].map((e) => e.clientWidth))") > 270

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
@@ -10,8 +11,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from infra.base import warehouse as clients
 from schemas.catalogue import catalogue
 from sinks import dashboards, migrate
-from sinks.dashboards import Panel, PanelError, panels, parse
-from tests.board.rows import Evening
+from sinks.dashboards import ANOMALOUS, ROBUST_Z, Panel, PanelError, panels, parse
+from tests.board.rows import PLAYERS, Evening
 
 HEADER = "-- title: T\n-- question: Q?\n-- show: number\n-- empty: nothing\n"
 
@@ -98,6 +99,36 @@ def test_every_landed_topic_counts_as_events(warehouse: Evening) -> None:
     pattern = next(item for item in migrate.objects() if item.name == "landed").sql
     domains = pattern.partition("'^(")[2].partition(")_")[0].split("|")
     assert {topic.domain for topic in catalogue().landed()} <= set(domains), "name the new domain in sinks/observability/landed.sql"
+
+
+def test_a_player_that_became_bad_is_out_of_its_baseline(warehouse: Evening) -> None:
+    found = dashboards.run(dashboards.panel("quality_of_experience", "by_player"), clients.reader(), window(3)).records()
+    unusual = {row["player"] for row in found if (row["rebuffer_ratio_z"] or 0) >= ANOMALOUS or (row["startup_p95_ms_z"] or 0) >= ANOMALOUS}
+    assert unusual == {PLAYERS[-1]}
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "least", "z"),
+    [
+        (10, "[9, 10, 11, 10]", 1, None),  # four are too few
+        (10, "[9, 10, 11, 10, 10]", 1, 0.0),
+        (20, "[8, 9, 10, 11, 12, 900]", 1, pytest.approx((20 - 11) / (1.4826 * 2))),  # the bad one among those before moves nothing
+        (20, "[10, 10, 10, 10, 10]", 2, 5.0),  # what never varies would make every difference endless
+        (5, "[10, 10, 10, 10, 10]", 2, -2.5),
+    ],
+)
+def test_robust_z(value: int, before: str, least: int, z: float | None, warehouse: Evening) -> None:
+    answer = clients.reader().query(f"WITH {ROBUST_Z} SELECT robust_z({value}, {before}, {least})").result_rows
+    assert answer[0][0] == z
+
+
+def test_a_file_with_each_is_a_panel_for_each_word(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    text = HEADER.replace("T", "By {each}") + "-- each: OCA, title\nSELECT {each}, count() AS plays FROM t GROUP BY {each}"
+    (tmp_path / "b" / "01_by.sql").write_text(text)
+    oca, title = dashboards.load(tmp_path)
+    assert (oca.name, oca.title, oca.sql) == ("by_oca", "By OCA", "SELECT oca, count() AS plays FROM t GROUP BY oca")
+    assert (title.name, title.title, title.file) == ("by_title", "By title", "sinks/dashboards/b/01_by.sql")
 
 
 def test_a_header_says_everything() -> None:

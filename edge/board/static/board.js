@@ -2,7 +2,7 @@
 
 import { zoomTo } from "./chart.js";
 import { el } from "./dom.js";
-import { clock, moment } from "./format.js";
+import { clock, moment, show } from "./format.js";
 import { PanelView } from "./panel.js";
 import { playing } from "./playing.js";
 import { openSession } from "./session.js";
@@ -29,13 +29,21 @@ function say(level, words) {
   $("live").lastElementChild.textContent = words;
 }
 
+const facts = ({ unit, thresholds, reads, params }) => [
+  ["Unit", unit || "each column's own"],
+  ["Warns", thresholds.map((t) => `${t.level} ${t.below ? "below" : "from"} ${show(t.value, unit)}`).join(", ") || "never"],
+  ["Reads", ...Object.entries(reads).map(([table, topic]) => (topic ? el("a", { href: `/catalogue?topic=${encodeURIComponent(topic)}` }, table) : table))],
+  ["Bound by ClickHouse", Object.keys(params).join(", ")],
+];
+
 function explain(panel) {
   const sheet = $("sql");
   const copy = el("button", { type: "button", onclick: () => navigator.clipboard.writeText(panel.sql).then(() => (copy.textContent = "Copied")) }, "Copy");
   sheet.replaceChildren(
     el("header", {}, el("div", {}, el("h2", {}, panel.title), el("p", {}, panel.question)), el("button.quiet", { type: "button", "aria-label": "Close", onclick: () => sheet.close() }, "✕")),
+    el("dl.facts", {}, ...facts(panel).map(([name, ...told]) => el("div", {}, el("dt", {}, name), ...told.map((one) => el("dd", {}, one))))),
     el("pre", { tabindex: 0 }, el("code", {}, panel.sql)),
-    el("footer", {}, el("code", {}, `sinks/dashboards/${panel.board}/…_${panel.name}.sql`), copy),
+    el("footer", {}, el("code", {}, panel.file), copy),
   );
   sheet.showModal();
 }

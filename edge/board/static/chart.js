@@ -1,9 +1,12 @@
 /* Lines and stacked bars over time, on uPlot. All charts of the page share a cursor and a zoom. */
 
 import uPlot from "/vendor/uplot.js";
+import { anomaly, shown } from "./anomaly.js";
 import { el, token } from "./dom.js";
 import { parts, show } from "./format.js";
 
+const TIP_PX = 215;
+const COUNTS = new Set(["plays", "offsets", "letters"]);
 const charts = new Set();
 const sync = uPlot.sync("board");
 let zoom = null;
@@ -32,11 +35,16 @@ export class Chart {
   }
 
   /** Show new rows; zoom, cursor and legend stay as they are. `window` is {from, to} in ms. */
-  update({ columns, values }, window) {
+  update(answer, window) {
+    const { columns, values } = answer;
     this.window = window;
-    const { names, data } = columns[1] === "series" ? pivot(values) : { names: columns.slice(1), data: values };
+    this.marks = marks(answer, this.panel.unit);
+    const drawn = shown(columns);
+    const rows = drawn.map((i) => values[i]);
+    const { names, data } = columns[1] === "series" ? pivot(rows, this.panel) : { names: drawn.slice(1).map((i) => columns[i]), data: rows };
     this.raw = data;
     this.data = this.panel.show === "bar" ? stack(data) : data;
+    this.named = columns[1] === "series" ? (name) => name : (name) => name.replaceAll("_", " ");
     if (!this.plot || names.join("\n") !== this.names.join("\n")) {
       this.names = names;
       this.rebuild();
@@ -52,7 +60,7 @@ export class Chart {
   rebuild() {
     if (!this.names.length) return;
     this.plot?.destroy();
-    this.legend.replaceChildren(...this.names.map((name, i) => el("li", {}, el(`i.swatch.s${i % 8}`), el("span", {}, name.includes(".") ? name : name.replaceAll("_", " ")), el("b"))));
+    this.legend.replaceChildren(...this.names.map((name, i) => el("li", {}, el(`i.swatch.s${i % 8}`), el("span", {}, this.named(name)), el("b"))));
     this.legend.hidden = this.names.length < 2;
     this.plot = new uPlot(this.options(), this.data, this.canvas);
     this.rescale();
@@ -64,6 +72,21 @@ export class Chart {
     if (!this.plot || !this.window) return;
     const [min, max] = zoom ?? [this.window.from, this.window.to];
     this.plot.setScale("x", { min, max });
+  }
+
+  /** A triangle at each point that is out of its baseline; a press, a touch or the focus says by how much. */
+  mark(u) {
+    u.over.querySelectorAll(".anomaly").forEach((old) => old.remove());
+    for (const { at, value, side, words } of this.marks) {
+      const [x, y] = [u.valToPos(at, "x"), u.valToPos(value, "y")];
+      if (x < 0 || x > u.over.clientWidth) continue;
+      const node = el(`button.anomaly.${side}`, { type: "button", "aria-label": words, "data-words": words });
+      node.style.left = `${x}px`;
+      node.style.top = `${Math.max(y, 0)}px`;
+      node.classList.toggle("late", x > u.over.clientWidth - TIP_PX);
+      node.classList.toggle("deep", y > u.over.clientHeight / 2);
+      u.over.append(node);
+    }
   }
 
   fit() {
@@ -108,11 +131,11 @@ export class Chart {
       select: { show: true },
       scales: {
         x: { time: true },
-        y: { range: (u, low, high) => [0, Math.max((high ?? 0) * 1.12, thresholds.length && high > thresholds[0].value * 0.5 ? thresholds[0].value * 1.12 : 0, unit === "plays" ? 2 : 0) || 1] },
+        y: { range: (u, low, high) => [0, Math.max((high ?? 0) * 1.12, thresholds.length && high > thresholds[0].value * 0.5 ? thresholds[0].value * 1.12 : 0, COUNTS.has(unit) ? 2 : 0) || 1] },
       },
       axes: [
         { stroke: ink, font, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 26, space: 64, values: (u, marks) => marks.map((m) => tick(m, u, marks)) },
-        { stroke: ink, font, grid, ticks: { show: false }, size: 60, space: 34, incrs: unit === "plays" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5] : undefined, values: (u, marks) => marks.map((m) => label(m, unit, marks)) },
+        { stroke: ink, font, grid, ticks: { show: false }, size: 60, space: 34, incrs: COUNTS.has(unit) ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5] : undefined, values: (u, marks) => marks.map((m) => label(m, unit, marks)) },
       ],
       series: [{}, ...series],
       hooks: {
@@ -126,6 +149,7 @@ export class Chart {
         ],
         ready: [(u) => u.over.addEventListener("dblclick", () => zoomTo(null))],
         drawClear: [(u) => thresholds.forEach((t) => line(u, t))],
+        draw: [(u) => this.mark(u)],
       },
     };
   }
@@ -137,12 +161,24 @@ function stack([t, ...series]) {
   return [t, ...series.map((values) => values.map((v, i) => (sums[i] += v ?? 0))).reverse()];
 }
 
-/** (t, series, value) rows to one column a series. */
-function pivot([times, labels, figures]) {
+/** The points that are out of their baseline, by time. */
+function marks(answer, unit) {
+  const [times] = answer.values;
+  return shown(answer.columns).slice(1).flatMap((c) =>
+    times.flatMap((at, r) => {
+      const found = anomaly(answer, c, r, unit);
+      return found ? [{ at, value: answer.values[c][r], ...found }] : [];
+    }),
+  );
+}
+
+/** (t, series, value) rows to one column a series. Where a count has no row nothing happened; where a measurement has none, it is not known. */
+function pivot([times, labels, figures], { show: kind, unit }) {
+  const absent = kind === "bar" || unit.endsWith("/s") ? 0 : null;
   const names = [...new Set(labels)].sort();
   const t = [...new Set(times)].sort((a, b) => a - b);
   const at = new Map(t.map((time, i) => [time, i]));
-  const columns = new Map(names.map((name) => [name, t.map(() => 0)]));
+  const columns = new Map(names.map((name) => [name, t.map(() => absent)]));
   figures.forEach((value, i) => (columns.get(labels[i])[at.get(times[i])] = value));
   return { names, data: [t, ...columns.values()] };
 }
@@ -159,7 +195,7 @@ function label(value, unit, marks) {
   if (unit === "ms" && marks.at(-1) >= 1000) return `${Number((value / 1000).toFixed(2))} s`;
   const [figure, suffix] = parts(value, unit);
   const short = figure.replace(/\.0+$|(\.\d*?)0+$/, "$1");
-  return ["play", "plays", "events/s"].includes(suffix) ? short : `${short} ${suffix}`;
+  return COUNTS.has(unit) || unit === "events/s" ? short : `${short} ${suffix}`;
 }
 
 function line(u, { value, level }) {

@@ -1,5 +1,6 @@
 /* One panel: heading, question, SQL, and a body that is a number, a table or a chart; says in words when there is nothing to show. */
 
+import { anomaly, shown } from "./anomaly.js";
 import { Chart } from "./chart.js";
 import { el } from "./dom.js";
 import { counted, heading, level, parts, show, unitOf } from "./format.js";
@@ -13,7 +14,8 @@ document.addEventListener("mine", ({ detail }) => {
 /** The viewer's own session stands out. */
 const mark = (row) => row.classList.toggle("mine", Boolean(mine) && row.querySelector("[data-opens]").dataset.opens === mine);
 
-const TEXT = new Set(["sid", "title", "device", "oca", "tier", "status", "reason", "component", "topic", "source", "destination"]);
+const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "reason", "component", "topic", "job", "source", "destination"]);
+const BARS = ["plays", "requests", "letters", "events", "checkpoints"];
 
 export class PanelView {
   /** `opens(value)` is called with a row's key where rows can be opened; `explain(panel)` shows the SQL. */
@@ -28,7 +30,7 @@ export class PanelView {
       el(
         "header", {},
         el("h3", { title: panel.question }, panel.title),
-        el("button.quiet", { type: "button", title: `SQL of “${panel.title}”`, "aria-label": `SQL of ${panel.title}`, onclick: () => explain(panel) }, "SQL"),
+        el("button.quiet", { type: "button", title: `Question and SQL of “${panel.title}”`, "aria-label": `Question and SQL of ${panel.title}`, onclick: () => explain(panel) }, "SQL"),
       ),
       this.body,
       this.note,
@@ -71,7 +73,10 @@ export class PanelView {
     put(this.rest, columns.slice(1).map((c, i) => counted(values[i + 1][0], c)).join(" · "));
   }
 
-  table({ columns, values }) {
+  table(answer) {
+    const places = shown(answer.columns);
+    const columns = places.map((i) => answer.columns[i]);
+    const values = places.map((i) => answer.values[i]);
     const shape = columns.join("\n");
     if (this.shape !== shape) {
       this.shape = shape;
@@ -80,7 +85,7 @@ export class PanelView {
       this.body.replaceChildren(el("div.scroll", { tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), this.rows)));
     }
     const count = values[0].length;
-    const bar = columns.findIndex((c) => ["plays", "requests", "letters", "events"].includes(c));
+    const bar = columns.findIndex((c) => BARS.includes(c));
     const most = bar < 0 ? 1 : Math.max(1, ...values[bar]);
     while (this.rows.children.length > count) this.rows.lastChild.remove();
     while (this.rows.children.length < count) this.rows.append(this.row(columns));
@@ -93,6 +98,9 @@ export class PanelView {
         if (c === 0) cells[c].title = target.textContent;
         if (column === this.panel.opens) target.dataset.opens = value;
         if (column === "status") cells[c].dataset.status = value;
+        const unusual = anomaly(answer, places[c], r, unitOf(column));
+        cells[c].dataset.anomaly = unusual?.side ?? "";
+        if (c > 0) cells[c].title = unusual?.words ?? "";
         if (c === bar) cells[c].style.setProperty("--share", value / most);
       });
       if (this.panel.opens) mark(this.rows.children[r]);
@@ -103,11 +111,12 @@ export class PanelView {
     return el(
       "tr", {},
       ...columns.map((column) => {
+        const label = { "data-label": heading(column) };
         if (column === this.panel.opens) {
-          return el("td", {}, el("button.link", { type: "button", title: "Open the timeline", onclick: (e) => this.opens(e.currentTarget.dataset.opens) }));
+          return el("td", label, el("button.link", { type: "button", title: "Open the timeline", onclick: (e) => this.opens(e.currentTarget.dataset.opens) }));
         }
-        if (TEXT.has(column) || unitOf(column) === "time") return el("td");
-        return el(["plays", "requests", "letters", "events"].includes(column) ? "td.figure.bar" : "td.figure");
+        if (TEXT.has(column) || unitOf(column) === "time") return el("td", label);
+        return el(BARS.includes(column) ? "td.figure.bar" : "td.figure", label);
       }),
     );
   }
