@@ -14,6 +14,7 @@ from infra.cli import (
     demo,
     doctor,
     down,
+    grafana,
     grants,
     jobs,
     logs,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
-DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants)
+DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants, grafana.grafana)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)

@@ -19,7 +19,10 @@ from tests.board.browser import browser, page, until
 
 OUT = Path(__file__).parents[2] / "docs" / "pictures"
 WIDE = {"width": 1360, "height": 850}
+PHONE = {"width": 390, "height": 844}
 THEMES = ("light", "dark")
+ON_A_PHONE = {"quality": "quality_of_experience-startup_time", "tables": "quality_of_experience-by_player", "pipeline": "pipeline-lag"}
+"""What is shown of the long page of a phone, and the panel each picture begins with."""
 SPAN_S = 300
 """The range shown: a demo's pictures are taken minutes after its start."""
 TITLE = "bbb"
@@ -28,28 +31,29 @@ COLOURS = 128
 """A page has few; a palette makes its picture a third as large."""
 
 
-def shoot(tab: Any, name: str, **options: Any) -> None:
-    """Keep a picture of the page in each theme, as `<name>-<theme>.png`."""
+def shoot(tab: Any, name: str, of: str = "", **options: Any) -> None:
+    """Keep a picture of the page, or of the part that the selector `of` names, in each theme, as `<name>-<theme>.png`."""
     for theme in THEMES:
         tab.emulate_media(color_scheme=theme)
         tab.wait_for_timeout(600)  # the charts' first frames in the new colours
         path = OUT / f"{name}-{theme}.png"
-        tab.screenshot(path=path, **options)
+        (tab.locator(of) if of else tab).screenshot(path=path, **options)
         Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def settled(tab: Any, board: str) -> None:
     """Open the board; every panel has been answered."""
     tab.goto(f"{board}/?span_s={SPAN_S}")
-    until(tab, "document.querySelectorAll('.panel').length > 20 && !document.body.innerText.includes('asking the ')")
+    until(tab, "document.querySelectorAll('.panel').length > 30 && !document.body.innerText.includes('asking the ')")
 
 
 def boards(running: Any, board: str) -> None:
-    """The whole page on a screen and on a phone, one session's timeline, one panel's SQL."""
+    """Both boards on a screen and on a phone, one session's timeline, one panel's SQL."""
     with page(running, viewport=WIDE) as tab:
         settled(tab, board)
         shoot(tab, "board")
-        shoot(tab, "boards", full_page=True)
+        shoot(tab, "quality", of="section.board.quality_of_experience")
+        shoot(tab, "pipeline", of="section.board.pipeline")
         tab.hover("#quality_of_experience-rebuffer_ratio")
         tab.click("#quality_of_experience-rebuffer_ratio button")
         shoot(tab, "sql")
@@ -57,9 +61,12 @@ def boards(running: Any, board: str) -> None:
         tab.locator("tr:has([data-status=closed]) [data-opens]").first.click()
         tab.wait_for_selector(".lanes rect")
         shoot(tab, "session")
-    with page(running, viewport={"width": 390, "height": 844}) as tab:
+    with page(running, viewport=PHONE) as tab:
         settled(tab, board)
         shoot(tab, "phone")
+        for name, first in ON_A_PHONE.items():
+            tab.evaluate(f"scrollTo(0, document.getElementById('{first}').getBoundingClientRect().top + scrollY - 70)")
+            shoot(tab, f"phone-{name}")
     with page(running, viewport=WIDE) as tab:
         tab.goto(f"{board}/catalogue?topic=playback.qoe_session")
         tab.wait_for_selector(".graph svg")
