@@ -67,10 +67,6 @@ def boards(running: Any, board: str) -> None:
         for name, first in ON_A_PHONE.items():
             tab.evaluate(f"scrollTo(0, document.getElementById('{first}').getBoundingClientRect().top + scrollY - 70)")
             shoot(tab, f"phone-{name}")
-    with page(running, viewport=WIDE) as tab:
-        tab.goto(f"{board}/catalogue?topic=playback.qoe_session")
-        tab.wait_for_selector(".graph svg")
-        shoot(tab, "catalogue")
 
 
 def player(running: Any, board: str) -> None:

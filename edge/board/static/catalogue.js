@@ -47,6 +47,7 @@ function list() {
   const found = topics.filter((topic) => matches(topic, words));
   $("topics").replaceChildren(...found.slice(0, SHOWN).map((topic) =>
     el("li", {}, link(topic.topic, el("b", {}, topic.topic), topic.deprecated ? el("i.gone", { title: topic.deprecated }, "goes") : null, el("span", {}, `${topic.team || topic.owner} · ${topic.description}`)))));
+  $("topics").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   $("found").textContent = found.length > SHOWN ? `the first ${SHOWN} of ${found.length} topics: say more of what you look for` : `${found.length} of ${topics.length} topics`;
 }
 

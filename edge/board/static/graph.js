@@ -2,9 +2,10 @@
 
 import { el, svg } from "./dom.js";
 
-const WIDTH = 190, HEIGHT = 40, GAP_X = 44, GAP_Y = 12, EDGE = 12;
-const LONGEST = 27;
+const WIDTH = 172, HEIGHT = 40, GAP_X = 34, GAP_Y = 12, EDGE = 12;
+const LONGEST = 24;
 
+const bare = (name) => name.replace(/^streams\.|^producers\./, "");
 const short = (name) => (name.length > LONGEST ? `…${name.slice(1 - LONGEST)}` : name);
 
 /** Places: nodes of a column one below the other, each near the middle of those that lead to it, so that fewer edges cross. */
@@ -33,7 +34,7 @@ function box(node, { x, y }, here, open) {
     svg("title", {}, [node.name, ...node.panels].join("\n")),
     svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 7 }),
     svg("text", { class: "kind", x: x + 10, y: y + 15 }, kind),
-    svg("text", { x: x + 10, y: y + 31 }, short(node.name)),
+    svg("text", { x: x + 10, y: y + 31 }, short(bare(node.name))),
   ];
   const group = svg("g", { class: `node-${node.kind}${here ? " here" : ""}`, "data-node": node.id }, ...shape);
   if (node.kind !== "topic" || here) return group;
@@ -55,6 +56,8 @@ export function graph({ nodes, edges }, topic, open) {
     return svg("path", { d: `M${x1} ${y1} C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}` });
   });
   const boxes = nodes.map((node) => box(node, at.get(node.id), node.id === `topic ${topic}`, open));
-  return el("div.graph", { tabindex: 0, role: "group", "aria-label": `Where events of ${topic} come from and go to` },
+  const picture = el("div.graph", { tabindex: 0, role: "group", "aria-label": `Where events of ${topic} come from and go to` },
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, ...lines, ...boxes));
+  requestAnimationFrame(() => (picture.scrollLeft = at.get(`topic ${topic}`).x - WIDTH));  // a long way begins off to the left
+  return picture;
 }
