@@ -63,7 +63,7 @@ class Evening:
                 client.insert(catalogue().topic(topic).table, [list(row.values()) for row in alike], column_names=columns)
 
 
-def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 6) -> Evening:
+def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9) -> Evening:
     """Plays that begin between the two moments; those that would go on after `to_ms` are still open."""
     rng = random.Random(seed)
     found = Evening()

@@ -52,6 +52,7 @@ def boards(running: Any, board: str) -> None:
     with page(running, viewport=WIDE) as tab:
         settled(tab, board)
         shoot(tab, "board")
+        tab.evaluate("document.querySelector('.top').style.position = 'static'")  # or it lies on what is taller than the screen
         shoot(tab, "quality", of="section.board.quality_of_experience")
         shoot(tab, "pipeline", of="section.board.pipeline")
         tab.hover("#quality_of_experience-rebuffer_ratio")

@@ -102,7 +102,7 @@ def test_every_landed_topic_counts_as_events(warehouse: Evening) -> None:
 
 
 def test_a_player_that_became_bad_is_out_of_its_baseline(warehouse: Evening) -> None:
-    found = dashboards.run(dashboards.panel("quality_of_experience", "by_player"), clients.reader(), window(3)).records()
+    found = dashboards.run(dashboards.panel("quality_of_experience", "by_player"), clients.reader(), window(5)).records()
     unusual = {row["player"] for row in found if (row["rebuffer_ratio_z"] or 0) >= ANOMALOUS or (row["startup_p95_ms_z"] or 0) >= ANOMALOUS}
     assert unusual == {PLAYERS[-1]}
 

@@ -6,9 +6,11 @@
 -- empty: no session has closed in this range
 WITH {robust_z},
 points AS (
+  -- Fewer than eight plays say nothing of a baseline, nor are they held against one.
   SELECT
     toStartOfInterval(ended_at, toIntervalSecond({step_s:UInt32})) AS t,
-    sum(rebuffer_ms) / sum(viewing_ms) AS rebuffer_ratio
+    sum(rebuffer_ms) / sum(viewing_ms) AS rebuffer_ratio,
+    count() AS plays
   FROM closed_sessions
   WHERE ended_at >= {from:DateTime64(3, 'UTC')} - toIntervalSecond(20 * {step_s:UInt32}) AND ended_at < {to:DateTime64(3, 'UTC')}
     AND {chosen}
@@ -18,7 +20,7 @@ points AS (
 SELECT
   t, rebuffer_ratio,
   arrayReduce('quantileExact', before) AS rebuffer_ratio_expected,
-  robust_z(rebuffer_ratio, before, 0.002) AS rebuffer_ratio_z
-FROM (SELECT *, groupArray(rebuffer_ratio) OVER (ORDER BY t ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS before FROM points)
+  if(plays >= 8, robust_z(rebuffer_ratio, before, 0.002), NULL) AS rebuffer_ratio_z
+FROM (SELECT *, groupArrayIf(rebuffer_ratio, plays >= 8) OVER (ORDER BY t ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING) AS before FROM points)
 WHERE t > {from:DateTime64(3, 'UTC')} - toIntervalSecond({step_s:UInt32})
 ORDER BY t

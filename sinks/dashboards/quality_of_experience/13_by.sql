@@ -7,6 +7,7 @@
 WITH {robust_z},
 dateDiff('millisecond', {from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}) AS span_ms,
 spans AS (
+  -- Fewer than eight plays say nothing of a baseline, nor are they held against one.
   -- ago is 0 in the chosen range, 1 in the one before it, and so on
   SELECT
     {each},
@@ -24,11 +25,14 @@ spans AS (
 SELECT
   {each}, plays, startup_p95_ms, rebuffer_ratio, bitrate_kbps, failed,
   arrayReduce('quantileExact', startup_before) AS startup_p95_ms_expected,
-  robust_z(startup_p95_ms, startup_before, 100) AS startup_p95_ms_z,
+  if(plays >= 8, robust_z(startup_p95_ms, startup_before, 100), NULL) AS startup_p95_ms_z,
   arrayReduce('quantileExact', rebuffer_before) AS rebuffer_ratio_expected,
-  robust_z(rebuffer_ratio, rebuffer_before, 0.002) AS rebuffer_ratio_z
+  if(plays >= 8, robust_z(rebuffer_ratio, rebuffer_before, 0.002), NULL) AS rebuffer_ratio_z
 FROM (
-  SELECT *, groupArray(startup_p95_ms) OVER earlier AS startup_before, groupArray(rebuffer_ratio) OVER earlier AS rebuffer_before
+  SELECT
+    *,
+    groupArrayIf(startup_p95_ms, plays >= 8) OVER earlier AS startup_before,
+    groupArrayIf(rebuffer_ratio, plays >= 8) OVER earlier AS rebuffer_before
   FROM spans
   WINDOW earlier AS (PARTITION BY {each} ORDER BY ago ROWS BETWEEN 1 FOLLOWING AND 8 FOLLOWING)
 )
