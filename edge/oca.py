@@ -6,8 +6,9 @@
     POST /admin/fail?rate=0.5        from loopback only: answer that share of requests with 503
     POST /admin/heal                 and stop doing so
 
-Each request leaves one event on delivery.access and one line in `<state_dir>/logs/oca-<n>.access.jsonl`. Serving never waits for
-either: what Kafka cannot take yet is held in memory.
+Each request leaves one event on delivery.access and one line in `<state_dir>/logs/oca-<n>.access.jsonl`. CMCD in a request's query or
+headers (request mode) becomes one report on playback.report, and a dead letter where it is wrong. Serving waits for none of them, and
+whatever its CMCD is like, a segment is served: what Kafka cannot take yet is held in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import logging.handlers
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -34,6 +35,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge.judge import DEAD_LETTERS, Judge, Rejected
+from edge.judge import TOPIC as REPORTS
 from edge.outbox import Outbox
 from edge.serve import CORS, run, serve
 from edge.store import Found, Store, Unsatisfiable, byte_range, cid
@@ -42,7 +45,8 @@ from infra.base.settings import settings
 from producers.emit import Emitter
 from schemas import cmcd
 
-TOPIC = "delivery.access"
+ACCESS = "delivery.access"
+TOPICS = (ACCESS, REPORTS, DEAD_LETTERS)
 CHUNK = 256 << 10
 """Bytes that are read and handed over at once."""
 LOG_BYTES, LOG_FILES = 16 << 20, 3
@@ -59,13 +63,21 @@ class Access:
     started: float
     event_time_ms: int
     path: str
-    sid: str | None
+    url: str
+    report: cmcd.Report | None
+    letter: dict[str, Any] | None
+    """The dead letter of CMCD that is no report."""
     correlation_id: str
     rc: int = 0
     bytes: int = 0
     range_first: int | None = None
     first_byte: float | None = None
     hit: bool = False
+
+    @property
+    def sid(self) -> str | None:
+        """The session that the request belongs to, as far as its CMCD says."""
+        return None if self.report is None else str(self.report.fields["sid"])
 
 
 class Body(Response):
@@ -107,7 +119,9 @@ class Oca:
     site_id: str
     tier: str
     store: Store
-    outbox: Outbox
+    judge: Judge
+    outboxes: Mapping[str, Outbox]
+    """By topic: what was served, what players said in their requests, and what of that was wrong."""
     now_ms: Callable[[], int]
     write_line: Callable[[str], None]
     chance: random.Random = field(default_factory=random.Random)
@@ -165,7 +179,8 @@ class Oca:
     def health(self, request: Request) -> Response:
         """GET /healthz."""
         told = {"oca_id": self.oca_id, "fail_rate": self.fail_rate, "requests": self.requests}
-        return JSONResponse({**told, "events_held": self.outbox.held, "events_lost": self.outbox.lost})
+        held, lost = (sum(getattr(outbox, name) for outbox in self.outboxes.values()) for name in ("held", "lost"))
+        return JSONResponse({**told, "events_held": held, "events_lost": lost})
 
     def _set_fail_rate(self, request: Request, rate: float) -> Response:
         host = request.client.host if request.client else ""
@@ -175,9 +190,16 @@ class Oca:
         return JSONResponse({"oca_id": self.oca_id, "fail_rate": rate})
 
     def _access(self, request: Request) -> Access:
-        session, correlation_id = _session(request)
-        correlation_id = request.headers.get("x-correlation-id", correlation_id)[:128]
-        return Access(time.perf_counter(), self.now_ms(), request.url.path, session, correlation_id)
+        started, now_ms, url = time.perf_counter(), self.now_ms(), str(request.url.replace(query=""))
+        report, letter = None, None
+        try:
+            asked = f"{url} {request.headers.get('range', '')}"
+            report = self.judge.request(request.url.query, request.headers, now_ms, self.oca_id, asked)
+        except Rejected as refusal:
+            told = {"component": "oca", "topic": REPORTS, "reason": refusal.reason, "detail": str(refusal)}
+            letter = {**told, "payload": _cmcd_as_it_came(request)}
+        correlation_id = request.headers.get("x-correlation-id") or ("" if report is None else report.correlation_id)
+        return Access(started, now_ms, request.url.path, url, report, letter, correlation_id[:128])
 
     def _noted(self, access: Access, response: Response) -> ASGIApp:
         """`response`, with the access told when it has been sent."""
@@ -200,7 +222,14 @@ class Oca:
             "ttlb_us": round((ended - access.started) * 1e6),
             "hit": access.hit,
         }
-        self.outbox.put(record, access.event_time_ms, access.correlation_id)
+        self.outboxes[ACCESS].put(record, access.event_time_ms, access.correlation_id)
+        if access.report is not None:
+            ours = {"url": access.url, "oca_id": self.oca_id, "rc": access.rc, "bytes": access.bytes}
+            times = {"ttfb_ms": round(record["ttfb_us"] / 1000), "ttlb_ms": round(record["ttlb_us"] / 1000)}
+            fields = {**access.report.fields, **ours, **times}
+            self.outboxes[REPORTS].put(fields, access.event_time_ms, access.correlation_id, access.report.event_id)
+        if access.letter is not None:
+            self.outboxes[DEAD_LETTERS].put(access.letter, access.event_time_ms, access.correlation_id)
         self.write_line(json.dumps({"event_time": access.event_time_ms, "correlation_id": access.correlation_id, **record}))
 
 
@@ -217,14 +246,10 @@ class _Noted:
             self._tell(self._access)
 
 
-def _session(request: Request) -> tuple[str | None, str]:
-    """sid and correlation id of the request's CMCD. Whatever its CMCD is like, a segment is served."""
-    try:
-        members = cmcd.parse_query(request.url.query) or cmcd.parse_headers(request.headers) or {}
-    except cmcd.InvalidCmcd:
-        return None, ""
-    sid, correlation_id = members.get("sid"), members.get(cmcd.CORRELATION)
-    return None if sid is None else str(sid[0]), "" if correlation_id is None else str(correlation_id[0])
+def _cmcd_as_it_came(request: Request) -> bytes:
+    """The query of a request and its CMCD headers, one a line."""
+    headers = [f"{name}: {text}" for name, text in request.headers.items() if name in cmcd.SHARDS]
+    return "\n".join([request.url.query, *headers]).encode()
 
 
 def _is_loopback(host: str) -> bool:
@@ -247,9 +272,10 @@ def app(oca: Oca) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        draining = asyncio.create_task(oca.outbox.drain())
+        draining = [asyncio.create_task(outbox.drain()) for outbox in oca.outboxes.values()]
         yield
-        draining.cancel()
+        for task in draining:
+            task.cancel()
 
     routes = [
         Route("/healthz", oca.health),
@@ -275,8 +301,9 @@ def main() -> None:
     oca_id = f"oca-{arguments.index + 1}"
     arguments.root.mkdir(parents=True, exist_ok=True)
     with access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line, Emitter(oca_id, background=True) as emitter:
-        outbox = Outbox(emitter, TOPIC)
-        oca = Oca(oca_id, arguments.site, arguments.tier, Store(arguments.root), outbox, emitter.clock.now_ms, write_line)
+        outboxes = {topic: Outbox(emitter, topic) for topic in TOPICS}
+        store, judge = Store(arguments.root), Judge(config)
+        oca = Oca(oca_id, arguments.site, arguments.tier, store, judge, outboxes, emitter.clock.now_ms, write_line)
         serve(app(oca), config.edge.oca_urls[arguments.index])
 
 

@@ -25,7 +25,7 @@ class Outbox:
     def __init__(self, emitter: Emitter, topic: str) -> None:
         self._emitter = emitter
         self._topic = topic
-        self._held: deque[tuple[Mapping[str, Any], int, str]] = deque()
+        self._held: deque[tuple[Mapping[str, Any], int, str, str | None]] = deque()
         self._bound = False
         self._log = log.get(__name__)
         self.lost = 0
@@ -35,12 +35,12 @@ class Outbox:
         """Events that wait for Kafka or the registry."""
         return len(self._held)
 
-    def put(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str) -> None:
-        """Send `record`, or hold it."""
-        if self._bound and not self._held and self._send(record, event_time_ms, correlation_id):
+    def put(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str, event_id: str | None = None) -> None:
+        """Send `record`, or hold it. Without an `event_id` it gets one of its own."""
+        if self._bound and not self._held and self._send(record, event_time_ms, correlation_id, event_id):
             return
         if len(self._held) < HELD_AT_MOST:
-            self._held.append((record, event_time_ms, correlation_id))
+            self._held.append((record, event_time_ms, correlation_id, event_id))
         else:
             self.lost += 1
 
@@ -59,10 +59,10 @@ class Outbox:
                 self._held.popleft()
             await asyncio.sleep(TRY_EVERY_S)
 
-    def _send(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str) -> bool:
+    def _send(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str, event_id: str | None) -> bool:
         """Whether the event is off our hands: on its way, or refused for good."""
         try:
-            self._emitter.send(self._topic, record, event_time_ms=event_time_ms, correlation_id=correlation_id)
+            self._emitter.send(self._topic, record, event_time_ms=event_time_ms, correlation_id=correlation_id, event_id=event_id)
         except (Backpressure, ProducerBroken):
             return False
         except InvalidEvent as error:

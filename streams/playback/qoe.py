@@ -21,6 +21,10 @@ The rules, with the metric of CTA-2066 they implement:
   none ever says, of the segment fetched last.
 - *Video start failure*: an error and no first frame. *Exit before video start*: neither error nor first frame.
   *Video playback failure*: closed by a fatal error after the first frame.
+- *Requests.* A player may tell of the same request twice: itself, when it has the response (`e=rr`), and in request mode, by way of the
+  cache server. In a session with any `rr` of the player's own, request mode counts as reports and as nothing else. In one without, its
+  requests are the segments; and where the player reports nothing of its own at all, their `sta` are the changes of state. Version 1
+  has no `sta`: who fetched video then counts as having seen it, and nothing is known of the time spent.
 - *Failover* is no metric of CTA-2066: a request fails and the next one goes to another cache server, whatever was asked for. A manifest
   counts like a segment, because the viewer waits for either.
 """
@@ -39,6 +43,9 @@ SILENCE_MS = 60_000
 
 MOST_REPORTS = 20_000
 """A report with this `sn` or a higher one is not looked at: eleven hours of segments, and a bound on what one session may cost."""
+
+REQUESTED = "requested"
+"""What `e` is here of a report in request mode. No player can send it."""
 
 CLOSING = {"e": "ended", "q": "quit", "f": "fatal"}
 STALLED = frozenset("rw")
@@ -72,6 +79,8 @@ class Report(NamedTuple):
     def of(cls, event: Mapping[str, Any]) -> Report:
         """Of a playback.report's fields by name; `event_time` in ms since 1970 or as a datetime (UTC where it has no zone)."""
         known = {name: event[name] for name in cls._fields if event.get(name) is not None}
+        if event.get("target", "").startswith("request:"):
+            known["e"] = REQUESTED
         return cls(**known | {"event_time": _ms(event["event_time"])})
 
 
@@ -80,7 +89,8 @@ def session(reports: Iterable[Report]) -> dict[str, Any] | None:
 
     None where there are only segments, or nothing: without a change of state, a heartbeat or an error nobody is known to have watched.
     """
-    known = _in_order(reports)
+    distinct = _in_order(reports)
+    known = _told_once(distinct)
     if all(report.e == "rr" for report in known):
         return None
     closed_by = next((i for i, r in enumerate(known) if r.e == "ps" and r.sta in CLOSING), None)
@@ -93,13 +103,14 @@ def session(reports: Iterable[Report]) -> dict[str, Any] | None:
     started_at = play.starting_at if play.starting_at is not None else lived[0].event_time
     ended_at = lived[-1].event_time
     measured_startup_ms = next((r.msd_ms for r in lived if r.msd_ms is not None and r.msd_ms >= 0), None)
-    shown = play.first_frame_at is not None or measured_startup_ms is not None
+    only_fetched = bool(fetched) and all(r.e == REQUESTED and not r.sta for r in distinct)
+    shown = play.first_frame_at is not None or measured_startup_ms is not None or only_fetched
     failed = any(r.e == "e" or (r.e == "ps" and r.sta == "f") for r in said)
     end_reason = "silence" if closed_by is None else CLOSING[known[closed_by].sta]
     rebuffer_count, rebuffer_ms = _with_counters(play, lived, ended_at)
     watched_ms = play.playing_ms + rebuffer_ms
     return {
-        "reports": len(known),
+        "reports": len(distinct),
         **{name: next((value for value in map(attrgetter(name), said) if value not in ("", None)), None) for name in ABOUT_THE_SESSION},
         "oca_id": _most_used(r.oca_id for r in fetched if r.oca_id),
         "started_at": started_at,
@@ -176,6 +187,19 @@ def _in_order(reports: Iterable[Report]) -> list[Report]:
     for report in sorted([r for r in reports if r.sn < MOST_REPORTS], key=attrgetter("event_time", "sn", "event_id")):
         distinct.setdefault(report.event_id, report)
     return list(distinct.values())
+
+
+def _told_once(reports: list[Report]) -> list[Report]:
+    """The reports, each request among them told once: see *Requests* above."""
+    requested = [r for r in reports if r.e == REQUESTED]
+    if not requested:
+        return reports
+    own = [r for r in reports if r.e != REQUESTED]
+    if any(r.e == "rr" for r in own):
+        return own
+    if own:
+        return [r._replace(e="rr") if r.e == REQUESTED else r for r in reports]
+    return [said for r in requested for said in (r._replace(e="ps", br_kbps=None, ot="", rc=None), r._replace(e="rr"))]
 
 
 def _ms(time: int | datetime) -> int:

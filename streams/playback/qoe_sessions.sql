@@ -20,7 +20,9 @@ CREATE TEMPORARY FUNCTION quality AS 'streams.playback.quality.quality' LANGUAGE
 
 CREATE TEMPORARY VIEW packed AS
 SELECT
-  sid, ${streams.playback.timeline.PACKED} AS report, event_time, sn, topic_offset,
+  sid, ${streams.playback.timeline.PACKED} AS report, event_time,
+  IF(${streams.playback.timeline.IS_REQUEST}, CAST(-1 AS BIGINT), sn) AS sn,  -- request mode counts by itself: none of its numbers can lack
+  topic_offset,
   IF(e = 'ps' AND sta IN ('e', 'f', 'q'), 1, 0) AS closes
 FROM `playback.report`
 WHERE NOT marker AND sn < ${streams.playback.qoe.MOST_REPORTS};

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, get_type_hints
 
-from streams.playback.qoe import Report
+from streams.playback.qoe import REQUESTED, Report
 
 BETWEEN_FIELDS = "\x1f"
 BETWEEN_REPORTS = "\x1e"
@@ -25,6 +25,9 @@ FIELDS = Report._fields
 IN_SHORT = FIELDS[: FIELDS.index("msd_ms")]
 ABOUT_THE_PLAYBACK = ("msd_ms", "bsa", "bsda_ms")
 
+IS_REQUEST = "target LIKE 'request:%'"
+"""SQL condition over the columns of playback.report: whether a report came in request mode."""
+
 REQUIRED = frozenset(FIELDS) - Report._field_defaults.keys()
 INTEGERS = frozenset(name for name, kind in get_type_hints(Report).items() if kind in (int, int | None))
 OWN = FIELDS.index("e")
@@ -35,8 +38,10 @@ def _sql(name: str) -> str:
     if name == "event_time":  # Flink has no cast from TIMESTAMP to milliseconds
         since = "TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', event_time)"
         return f"CAST({since} * CAST(1000 AS BIGINT) + EXTRACT(MILLISECOND FROM event_time) AS STRING)"
+    if name == "e":
+        return f"CASE WHEN {IS_REQUEST} THEN '{REQUESTED}' ELSE e END"
     if name == "sta":  # what else may carry it changes nothing
-        return "CASE WHEN e = 'ps' THEN COALESCE(sta, '') ELSE '' END"
+        return f"CASE WHEN e = 'ps' OR {IS_REQUEST} THEN COALESCE(sta, '') ELSE '' END"
     text = f"CAST({name} AS STRING)" if name in INTEGERS else name
     return text if name in REQUIRED else f"COALESCE({text}, '')"
 
@@ -45,7 +50,7 @@ def _packed() -> str:
     separator = f"U&'\\{ord(BETWEEN_FIELDS):04X}'"
     short = ", ".join(map(_sql, IN_SHORT))
     rest = ", ".join(map(_sql, FIELDS[len(IN_SHORT) :]))
-    says_more = " OR ".join(["e <> 'rr'", *(f"{name} IS NOT NULL" for name in ABOUT_THE_PLAYBACK)])
+    says_more = " OR ".join(["e <> 'rr'", IS_REQUEST, *(f"{name} IS NOT NULL" for name in ABOUT_THE_PLAYBACK)])
     return f"CONCAT_WS({separator}, {short}, CASE WHEN {says_more} THEN CONCAT_WS({separator}, {rest}) END)"
 
 

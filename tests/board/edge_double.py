@@ -1,7 +1,7 @@
 """Gateway, cache server and collector in one small process, for the player's tests: `python -m tests.board.edge_double PORT FOLDER`.
 
 It judges reports by the collector's own rules (`schemas.cmcd`) and keeps them; GET /sessions/<sid> answers with the quality that the jobs
-would compute of them.
+would compute of them, GET /heard with every request as it came.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from edge.oca import Oca
+from edge.judge import Judge
+from edge.oca import TOPICS, Oca
+from edge.outbox import Outbox
 from edge.serve import CORS, run, serve
 from edge.store import Store
+from infra.base.settings import settings
 from schemas import cmcd
 from streams.playback import qoe
 
@@ -37,6 +41,12 @@ def double(url: str, folder: Path) -> Starlette:
     """The application; it serves the titles below `folder`."""
     reports: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: list[str] = []
+    heard: list[dict[str, Any]] = []
+    nowhere = {topic: cast(Outbox, NoEvents()) for topic in TOPICS}
+    oca = Oca("oca-1", "test", "ORIGIN", Store(folder), Judge(settings()), nowhere, lambda: 0, lambda line: None)
+
+    def note(request: Request, body: bytes = b"") -> None:
+        heard.append({"query": request.url.query, "headers": dict(request.headers), "body": body.decode()})
 
     async def titles(request: Request) -> Response:
         return JSONResponse({"titles": [{"cid": f.name, "title": f.name} for f in sorted(folder.iterdir()) if (f / "v1").exists()]})
@@ -50,6 +60,7 @@ def double(url: str, folder: Path) -> Starlette:
         )
 
     async def collect(request: Request) -> Response:
+        note(request, await request.body())
         for line in (await request.body()).decode().splitlines():
             try:
                 report = cmcd.to_report(cmcd.parse(line))
@@ -64,6 +75,10 @@ def double(url: str, folder: Path) -> Starlette:
         known = reports[request.path_params["sid"]]
         return JSONResponse({"quality": qoe.session(map(qoe.Report.of, known)), "reports": known, "refused": refused})
 
+    async def content(request: Request) -> ASGIApp:
+        note(request)
+        return await oca.content(request)
+
     return Starlette(
         routes=[
             Route("/healthz", lambda request: Response("ok")),
@@ -71,9 +86,8 @@ def double(url: str, folder: Path) -> Starlette:
             Route("/play", play, methods=["POST"]),
             Route("/cmcd", collect, methods=["POST"]),
             Route("/sessions/{sid}", session),
-            Route(
-                "/{path:path}", Oca("oca-1", "test", "ORIGIN", Store(folder), cast(Any, NoEvents()), lambda: 0, lambda line: None).content
-            ),
+            Route("/heard", lambda request: JSONResponse(heard)),
+            Route("/{path:path}", content),
         ],
         middleware=[CORS],
     )

@@ -15,10 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.oca import LOG_FILES, Oca, access_log, app
+from edge.judge import Judge
+from edge.oca import LOG_FILES, TOPICS, Oca, access_log, app
 from edge.outbox import Outbox
+from edge.pseudonym import pseudonym
 from edge.store import Store, Unsatisfiable, byte_range, cid
+from infra.base.settings import settings
 from producers.emit import Emitter
+from schemas.cmcd import report_id
 from tests.broker import FakeRegistry, MockCluster, records
 
 SEGMENT = random.Random(1).randbytes(600_000)
@@ -43,7 +47,9 @@ def root(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def running(root: Path, registry: FakeRegistry, host: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
     with access_log(root.parent / "access.jsonl") as write_line, Emitter("oca-1", registry=registry, background=True) as emitter:
-        oca = Oca("oca-1", "local", "EMBEDDED_FLASH", Store(root), Outbox(emitter, "delivery.access"), emitter.clock.now_ms, write_line)
+        outboxes = {topic: Outbox(emitter, topic) for topic in TOPICS}
+        judge, now_ms = Judge(settings()), emitter.clock.now_ms
+        oca = Oca("oca-1", "local", "EMBEDDED_FLASH", Store(root), judge, outboxes, now_ms, write_line)
         application = app(oca)
         transport = httpx.ASGITransport(application, client=(host, 1))
         async with (
@@ -52,7 +58,7 @@ async def running(root: Path, registry: FakeRegistry, host: str = "127.0.0.1") -
         ):
             yield client
             async with asyncio.timeout(10):
-                while oca.outbox.held:
+                while any(outbox.held for outbox in outboxes.values()):
                     await asyncio.sleep(0.02)
 
 
@@ -158,6 +164,55 @@ async def test_each_request_leaves_an_event_and_a_line(cluster: MockCluster, reg
     assert all(0 < r["ttfb_us"] <= r["ttlb_us"] for r in access)
     logged = [json.loads(line) for line in (root.parent / "access.jsonl").read_text().splitlines()]
     assert {line["path"]: line["rc"] for line in logged} == {path: values[0] for path, values in told.items()}
+
+
+async def test_what_a_request_says_of_its_session_is_a_report(cluster: MockCluster, registry: FakeRegistry, root: Path) -> None:
+    told = 'bl=(4000),br=(700),bs,com.headrace-member="m-1",d=2000,ot=v,sid="s-1",sn=3,sta=p,v=2'
+    async with running(root, registry) as client:
+        await client.get(f"{PATH}?narrow_kbps=0&CMCD={quote(told, safe='')}", headers={"range": "bytes=100-199"})
+        (report,) = records(cluster, registry, "playback.report", 1)
+    kept = ("sid", "sn", "target", "e", "sta", "br_kbps", "bl_ms", "d_ms", "ot", "bs", "url", "oca_id", "rc", "bytes", "member_id")
+    assert {name: report[name] for name in kept} == {
+        "sid": "s-1", "sn": 3, "target": "request:oca-1", "e": "rr", "sta": "p", "br_kbps": 700, "bl_ms": 4000, "d_ms": 2000, "ot": "v",
+        "bs": True, "url": f"http://oca{PATH}", "oca_id": "oca-1", "rc": 206, "bytes": 100, "member_id": pseudonym("m-1"),
+    }  # fmt: skip
+    assert report["event_id"] == report_id("s-1", "request:oca-1", 3)
+    assert 0 <= report["ttfb_ms"] <= report["ttlb_ms"]
+
+
+async def test_version_1_is_a_report_too_and_a_request_sent_again_the_same(
+    cluster: MockCluster, registry: FakeRegistry, root: Path
+) -> None:
+    first, then = ({"cmcd-session": 'sid="s-1",sf=d', "cmcd-object": "br=700,d=2000,ot=v", "cmcd-request": f"bl={bl}"} for bl in (400, 800))
+    async with running(root, registry) as client:
+        for headers in (first, first, then, first | {"range": "bytes=0-9"}):
+            assert (await client.get(PATH, headers=headers)).status_code in (200, 206)
+        reports = records(cluster, registry, "playback.report", 4)
+    assert {(r["sid"], r["sn"], r["target"], r["br_kbps"]) for r in reports} == {("s-1", -1, "request:oca-1", 700)}
+    assert len({r["event_id"] for r in reports}) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "key"),
+    [
+        ("?CMCD=broken%3D%3D", {}, "broken"),
+        ("?CMCD=sid%3D%22s%22%2Cbr%3D%28-5%29%2Cv%3D2", {}, "br"),
+        ("?CMCD=ot%3Dv", {}, "sid"),
+        (f"?CMCD=sid%3D%22{'s' * 17_000}%22", {}, "17"),
+        ("", {"cmcd-object": 'sid="s"'}, "sid"),
+        ("?CMCD=sid%3D%22%FF%22", {}, "sid"),
+    ],
+)
+async def test_a_segment_is_served_whatever_its_cmcd_is_like(
+    cluster: MockCluster, registry: FakeRegistry, root: Path, query: str, headers: dict[str, str], key: str
+) -> None:
+    async with running(root, registry) as client:
+        answer = await client.get(f"{PATH}{query}", headers=headers)
+        assert (answer.status_code, answer.content == SEGMENT) == (200, True)
+        (letter,) = records(cluster, registry, "observability.dead_letter", 1)
+    assert (letter["component"], letter["topic"]) == ("oca", "playback.report")
+    assert key in letter["detail"]
+    assert (query[1:] or "cmcd-object").encode() in letter["payload"]
 
 
 async def test_segments_are_served_while_the_registry_is_away_and_told_when_it_is_back(

@@ -21,8 +21,8 @@ def events(case: dict[str, Any], sid: str) -> list[dict[str, Any]]:
     """The same as events of playback.report, of the session `sid`."""
     own = {"producer_id": "cases", "epoch": 0, "sid": sid}
     return [
-        {**report, **own, "event_id": f"{sid}-{report['sn']}", "seq": report["sn"], "event_time": at(report["event_time"])}
-        for report in reports(case)
+        {**report, **own, "event_id": f"{sid}-{n}", "seq": n, "event_time": at(report["event_time"])}
+        for n, report in enumerate(reports(case))
     ]
 
 

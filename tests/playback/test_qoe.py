@@ -15,7 +15,8 @@ from tests.playback.cases import CASES, reports
 
 def pack(many: list[dict[str, Any]]) -> str:
     """What the SQL expression PACKED makes of reports; the golden cases of the job hold that expression itself."""
-    return timeline.BETWEEN_REPORTS.join(timeline.BETWEEN_FIELDS.join(str(r.get(name, "")) for name in timeline.FIELDS) for r in many)
+    known = map(qoe.Report.of, many)
+    return timeline.BETWEEN_REPORTS.join(timeline.BETWEEN_FIELDS.join("" if v is None else str(v) for v in report) for report in known)
 
 
 def session(many: list[dict[str, Any]]) -> dict[str, Any] | None:
