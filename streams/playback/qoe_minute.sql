@@ -7,7 +7,8 @@
 -- Time      event_time, watermark 5 s behind. A minute comes out once the watermark has passed its end; what changes of it later comes out as
 --           a difference, at the end of the minute in which it became known.
 -- Lateness  A report that took more than three minutes to arrive is left out: that depends on the report alone, not on when it is read, and
---           route counts such reports onto playback.report_late. All others count, in whatever order they come, once each (target, sn).
+--           route counts such reports onto playback.report_late. All others count, in whatever order they come, once each (target, sn),
+--           but for request mode: whether a player tells of its requests itself is known only when its session is over (qoe_sessions).
 -- State     25 bytes a report of the last five minutes (Minutes.java), and some 200 a session until ten minutes after its last report. Who is heard of
 --           again after five minutes of silence counts as a new session.
 
@@ -26,7 +27,7 @@ SELECT
   ) AS about,
   ttfb_ms, ttlb_ms, `bytes` AS received
 FROM `playback.report`
-WHERE NOT marker AND sn < ${streams.playback.qoe.MOST_REPORTS}
+WHERE NOT marker AND sn < ${streams.playback.qoe.MOST_REPORTS} AND NOT (${streams.playback.timeline.IS_REQUEST})
   AND arrived_at <= event_time + INTERVAL '${streams.playback.minute.LATEST_MIN}' MINUTE;
 
 CREATE TEMPORARY VIEW added AS

@@ -33,8 +33,10 @@ def minutes(arrivals: Iterable[tuple[int, Report]]) -> dict[Cell, Counter[Any]]:
     """Cell → what it comes to. `arrivals`: (arrived at, report with `event_time` in ms since 1970), in the order of the topic."""
     by_sid: dict[str, dict[tuple[str, int], Report]] = defaultdict(dict)
     for arrived_ms, report in arrivals:
-        if report["sn"] < MOST_REPORTS and arrived_ms <= report["event_time"] + LATEST_MIN * MINUTE_MS:
-            by_sid[report["sid"]].setdefault((report.get("target", ""), report["sn"]), report)
+        target = report.get("target", "")
+        in_time = arrived_ms <= report["event_time"] + LATEST_MIN * MINUTE_MS
+        if report["sn"] < MOST_REPORTS and in_time and not target.startswith("request:"):
+            by_sid[report["sid"]].setdefault((target, report["sn"]), report)
     found: dict[Cell, Counter[Any]] = defaultdict(Counter)
     for reports in by_sid.values():
         for stretch in _stretches(list(reports.values())):
