@@ -15,7 +15,7 @@ from tests.board.rows import PLAYERS, Evening
 pytestmark = pytest.mark.browser
 
 ANSWERED = "document.querySelectorAll('.panel').length > 30 && !document.body.innerText.includes('asking the warehouse')"
-STICKS_OUT = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll, .cards, .canvas, .reports, pre')
+STICKS_OUT = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll, .cards, .canvas, .reports, .graph, pre')
   && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
 """What reaches beyond the right edge, although the page itself cuts it off."""
 
@@ -136,7 +136,7 @@ def test_dark_and_light(chrome: Any, board: str) -> None:
 def test_the_catalogue_is_searched_and_followed_along_the_lineage(chrome: Any, board: str) -> None:
     with page(chrome) as tab:
         tab.goto(f"{board}/catalogue")
-        tab.fill("#search", "rebuffer playback")
+        tab.fill("#search", "rebuffer_ratio playback")
         until(tab, "document.querySelectorAll('#topics a').length === 1")
         tab.click("#topics a")
         tab.wait_for_selector(".graph [data-node='topic playback.report']")
@@ -148,7 +148,7 @@ def test_the_catalogue_is_searched_and_followed_along_the_lineage(chrome: Any, b
         assert "mandelbrot" not in tab.inner_text("details.refused")
         tab.go_back()
         until(tab, "document.querySelector('article h1').textContent === 'playback.qoe_session'")
-        assert tab.input_value("#search") == "rebuffer playback"
+        assert tab.input_value("#search") == "rebuffer_ratio playback"
 
 
 def test_a_thousand_topics_are_searched_as_one_types(chrome: Any, board: str) -> None:

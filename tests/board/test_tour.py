@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 SESSIONS = 20
 TABS = 2
 NETWORKS_KBPS = (0, 3000, 800, 100)
-NARROW_MS = 15_000
+NARROW_MS = 12_000
 QUALITY = """
 SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at
 FROM qoe_sessions WHERE sid = {sid:String} AND end_reason != 'silence'
@@ -64,7 +64,7 @@ def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -
             until(tabs[0], f"performance.timeOrigin + performance.now() > {tabs[0].evaluate('witness.at(-1)[1]')} + {NARROW_MS}")
             for tab in tabs:
                 network(tab, 0)
-                tab.evaluate("document.querySelector('video').playbackRate = 2")
+                tab.evaluate("document.querySelector('video').playbackRate = 3")
             for sid, tab in zip(sids, tabs, strict=True):
                 to_the_end(tab, within=240)
                 acknowledged(tab)
