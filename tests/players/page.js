@@ -41,7 +41,8 @@ const start = {
 
   async shaka(video, { sid, cid, dash, collector }) {
     shaka.polyfill.installAll();
-    // Shaka has bare numbers where version 2 has inner lists.
+    // In the build that pages load, the compiler has renamed keys where they are told but not where they are read: bare numbers come out where
+    // version 2 has inner lists, and play states not at all.
     const includeKeys = but("bl", "br", "tb");
     const player = new shaka.Player();
     player.configure({
