@@ -57,20 +57,22 @@ def said(deprecated: Mapping[str, Any] | None) -> str:
 
 def deprecations(topic: Topic) -> dict[str, str]:
     """Field → its deprecation in words; the topic's own under the empty name."""
-    told = {"": topic.deprecated, **{item["name"]: item.get("deprecated") for item in topic.event.fields}}
-    return {name: said(deprecated) for name, deprecated in told.items() if deprecated}
+    return {name: said(told) for name, told in _deprecated(topic).items()}
 
 
 def warnings(topic: Topic, graph: Lineage, today: date) -> Iterator[str]:
     """Who still reads what is deprecated, in words. A landing table alone reads everything and is nobody's reason to keep a field."""
-    deprecated = [("", topic.deprecated), *((item["name"], item.get("deprecated")) for item in topic.event.fields)]
-    for name, told in deprecated:
-        if told is None:
-            continue
+    for name, told in _deprecated(topic).items():
         what = f"{topic.name}.{name}" if name else topic.name
         past = ", which is past" if date.fromisoformat(str(told["by"])) < today else ""
         readers = [use.asset for use in graph.users(topic.name, name) if use.asset.name != topic.table]
         yield from (f"{what} goes by {told['by']}{past}, and {reader} still reads it: use {told['use']}" for reader in readers)
+
+
+def _deprecated(topic: Topic) -> dict[str, Mapping[str, Any]]:
+    """Field → what its contract says of its end; the topic's own under the empty name."""
+    told = {"": topic.deprecated, **{item["name"]: item.get("deprecated") for item in topic.event.fields}}
+    return {name: deprecated for name, deprecated in told.items() if deprecated}
 
 
 def neighbourhood(topic: Topic, graph: Lineage) -> dict[str, Any]:

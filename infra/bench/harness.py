@@ -24,11 +24,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from infra.base import kafka
 from infra.base.settings import environment, settings
 from infra.stack.local import LocalStack
+from schemas.catalogue import catalogue
 
 OUT = Path("build/bench")
 PARTS = ("apache-flink", "chdb-core", "clickhouse-connect", "confluent-kafka", "fastavro", "faust-streaming", "numpy", "pyarrow")
@@ -108,6 +111,21 @@ def record(path: Path, events: int, options: Options, *more: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([*simulator, "--to", str(path), *world, *more], check=True)
     return path
+
+
+def ends(topics: Sequence[str]) -> dict[str, int]:
+    """How far each topic goes: the sum of its partitions' ends."""
+    reader = kafka.consumer("bench-ends")
+    try:
+        return {
+            name: sum(
+                reader.get_watermark_offsets(TopicPartition(settings().topic(name), partition), timeout=10)[1]
+                for partition in range(catalogue().topic(name).partitions)
+            )
+            for name in topics
+        }
+    finally:
+        reader.close()
 
 
 def cpu_seconds(pids: Sequence[int | str]) -> float:

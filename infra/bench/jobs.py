@@ -16,11 +16,9 @@ from typing import Any
 
 import httpx2 as httpx
 import numpy as np
-from confluent_kafka import TopicPartition
 
-from infra.base import kafka
 from infra.base.settings import environment, settings
-from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say
+from infra.bench.harness import OUT, Figure, Options, ends, ground, namespace, record, say
 from infra.stack import jvm
 from schemas.catalogue import catalogue
 from schemas.project import flink_table
@@ -83,7 +81,7 @@ def against_decode(job: str, state: str, options: Options) -> list[dict[str, flo
 def _rate(job: Job, tables: Mapping[str, str], events: int) -> float:
     """Events a second that `job` takes from the topic, from its first to its last; it is stopped afterwards."""
     flink, cluster = Flink(job), Cluster()
-    written = _ends(job.writes)
+    written = ends(job.writes)
     job_id = flink.submit(flink.prepare(tables))
     cluster.wait_until_running(job_id)
     samples = [(time.monotonic(), 0)]
@@ -99,7 +97,7 @@ def _rate(job: Job, tables: Mapping[str, str], events: int) -> float:
                 raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
             time.sleep(SAMPLE_S)
     cluster.stop(job_id)
-    if not tables and _ends(job.writes) == written:
+    if not tables and ends(job.writes) == written:
         raise AssertionError(f"{job.name} read {events:,} events and wrote nothing")
     return steady_rate(samples, events)
 
@@ -140,18 +138,3 @@ def _get(rest: httpx.Client, path: str) -> Any:
     answer = rest.get(path)
     answer.raise_for_status()
     return answer.json()
-
-
-def _ends(topics: Sequence[str]) -> dict[str, int]:
-    """How far each topic goes: the sum of its partitions' ends."""
-    reader = kafka.consumer("bench-ends")
-    try:
-        return {
-            name: sum(
-                reader.get_watermark_offsets(TopicPartition(settings().topic(name), partition), timeout=10)[1]
-                for partition in range(catalogue().topic(name).partitions)
-            )
-            for name in topics
-        }
-    finally:
-        reader.close()

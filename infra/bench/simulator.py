@@ -12,11 +12,9 @@ import subprocess
 import sys
 import time
 
-from confluent_kafka import TopicPartition
-
 from infra.base import kafka
 from infra.base.settings import settings
-from infra.bench.harness import OUT, Figure, Options, cpu_seconds, ground, namespace, say
+from infra.bench.harness import OUT, Figure, Options, cpu_seconds, ends, ground, namespace, say
 from producers.ledger import folder
 from schemas.catalogue import catalogue
 from sinks.audit.ledgers import Ledgers
@@ -54,7 +52,7 @@ def _measure(options: Options) -> dict[str, float]:
     if (said := SAID.search(done.stdout)) is None:
         raise AssertionError(f"the simulator does not say how much it did: {done.stdout}{done.stderr}")
     reports, sessions, seconds = int(said[1]), int(said[2]), float(said[3])
-    stored, acknowledged = _stored(), _acknowledged()
+    stored, acknowledged = ends([TOPIC.name])[TOPIC.name], _acknowledged()
     if not stored == acknowledged > reports:
         raise AssertionError(f"{reports:,} reports and some markers were sent, {acknowledged:,} acknowledged, {stored:,} are on the topic")
     client = kafka.admin()  # its futures end only while it lives
@@ -67,16 +65,6 @@ def _measure(options: Options) -> dict[str, float]:
         "seconds": seconds,
         "process_seconds": wall_s,
     }
-
-
-def _stored() -> int:
-    """Records on the topic."""
-    consumer = kafka.consumer("bench")
-    try:
-        name = settings().topic(TOPIC.name)
-        return sum(consumer.get_watermark_offsets(TopicPartition(name, p), timeout=30)[1] for p in range(TOPIC.partitions))
-    finally:
-        consumer.close()
 
 
 def _acknowledged() -> int:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from infra.cli.refuse import refuse
 
 if TYPE_CHECKING:
     from streams.letters import Letter
@@ -72,7 +74,7 @@ def show(letter: Annotated[str, typer.Argument(help="A letter, by the id that `l
     from streams.letters import Desk
 
     with _refusals(), RegistryClient() as registry:
-        (row,) = _letters(ids=[letter]) or _refuse(f"there is no letter {letter}: `headrace dead-letters list` shows them")
+        (row,) = _letters(ids=[letter]) or refuse(f"there is no letter {letter}: `headrace dead-letters list` shows them")
         payload = bytes.fromhex(row["bytes_hex"])
         try:
             decoded = json.dumps(Decoder(registry.schema)(payload), default=str, indent=2)
@@ -112,23 +114,23 @@ def repair(
         try:
             event = json.loads(payload.read_text())
         except (OSError, ValueError) as error:
-            _refuse(f"{payload}: {error}")
+            refuse(f"{payload}: {error}")
     wanted = Repair(dict(map(_assignment, put or [])), drop or [], event, reframe)
     if not str(wanted):
-        _refuse("say what to do: --set field=value, --drop field, --reframe, or --payload FILE.json")
+        refuse("say what to do: --set field=value, --drop field, --reframe, or --payload FILE.json")
     if not (ids or topic or reason or since):
-        _refuse("say which letters: ids, --topic, --reason or --since")
+        refuse("say which letters: ids, --topic, --reason or --since")
     with _refusals(), RegistryClient() as registry:
         chosen = [_letter(row) for row in _letters(topic=topic, reason=reason, since=since, ids=ids or [])]
         if missing := set(ids or ()) - {letter.letter_id for letter in chosen}:
-            _refuse(f"there is no letter {', '.join(sorted(missing))}: `headrace dead-letters list` shows them")
+            refuse(f"there is no letter {', '.join(sorted(missing))}: `headrace dead-letters list` shows them")
         if event is not None and len(chosen) > 1:
-            _refuse(f"--payload is one event, and {len(chosen)} letters are chosen: name one")
+            refuse(f"--payload is one event, and {len(chosen)} letters are chosen: name one")
         verdicts = Desk(registry).repair(chosen, wanted)
     refused = {letter_id: why for letter_id, why in verdicts.items() if why}
     out.print(f"{len(verdicts) - len(refused)} mended; `headrace dead-letters replay` sends them", markup=False)
     if refused:
-        _refuse("\n".join(f"{letter_id}: {why}" for letter_id, why in refused.items()))
+        refuse("\n".join(f"{letter_id}: {why}" for letter_id, why in refused.items()))
 
 
 @app.command()
@@ -144,7 +146,7 @@ def replay(ids: Ids = None) -> None:
         if not one.refused:
             out.print(f"{one.letter_id}  sent to {one.topic}", markup=False)
     if refused := [one for one in sent if one.refused]:
-        _refuse("\n".join(f"{one.letter_id} was not sent to {one.topic}: {one.refused}; repair it again" for one in refused))
+        refuse("\n".join(f"{one.letter_id} was not sent to {one.topic}: {one.refused}; repair it again" for one in refused))
     if not sent:
         out.print("nothing is mended that has not been sent")
 
@@ -152,7 +154,7 @@ def replay(ids: Ids = None) -> None:
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        _refuse(f"--set {text}: write field=value")
+        refuse(f"--set {text}: write field=value")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -166,7 +168,7 @@ def _letters(topic: str = "", reason: str = "", since: str = "", ids: list[str] 
     try:
         moment = datetime.fromisoformat(since or "1970-01-01")
     except ValueError:
-        _refuse(f"--since {since}: write a time as 2026-03-01T20:00, in UTC unless it says otherwise")
+        refuse(f"--since {since}: write a time as 2026-03-01T20:00, in UTC unless it says otherwise")
     at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     parameters = {"topic": topic, "reason": reason, "since": at, "ids": ids or [], "most": MOST}
     client = warehouse.reader()
@@ -207,14 +209,8 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except ClickHouseError as error:
-        _refuse(f"the warehouse at {settings().warehouse.dsn} refuses or does not answer: {error}")
+        refuse(f"the warehouse at {settings().warehouse.dsn} refuses or does not answer: {error}")
     except KafkaException as error:
-        _refuse(f"Kafka at {settings().kafka.bootstrap}: {error.args[0].str()}; nothing was sent")
+        refuse(f"Kafka at {settings().kafka.bootstrap}: {error.args[0].str()}; nothing was sent")
     except (RegistryError, RegistryUnavailable, ContractError, TimeoutError) as error:
-        _refuse(str(error))
-
-
-def _refuse(words: str) -> NoReturn:
-    from infra.cli.words import Refusal
-
-    raise Refusal(words)
+        refuse(str(error))

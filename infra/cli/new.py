@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from infra.cli.refuse import refuse
 
 if TYPE_CHECKING:
     from schemas.catalogue import Catalogue, Topic
@@ -155,7 +157,7 @@ def job(
     folder = root / "schemas" / target_domain
     if target_domain != source.domain:
         words = f"{source.name} carries {source.event.full_name}, and a stub passes events on as they are"
-        _refuse(f"{words}: write to a topic of {source.domain} by --writes, or declare an event of your own and write the job by hand")
+        refuse(f"{words}: write to a topic of {source.domain} by --writes, or declare an event of your own and write the job by hand")
     _refuse_declared(folder, target)
     own = [f"`{item['name']}`" for item in source.event.fields[7:]]
     fields = ",\n  ".join(", ".join(own[i : i + 8]) for i in range(0, len(own), 8))
@@ -191,7 +193,7 @@ def panel(
     source = _source(_load(root), board, reads)
     folder = root / "sinks" / "dashboards" / board
     if taken := list(folder.glob(f"[0-9][0-9]_{short}.sql")):
-        _refuse(f"{taken[0]} is there already")
+        refuse(f"{taken[0]} is there already")
     number = 1 + max((int(file.name[:2]) for file in folder.glob("[0-9][0-9]_*.sql")), default=0)
     _write({folder / f"{number:02}_{short}.sql": PANEL.format(title=short.replace("_", " ").capitalize(), table=source.table)})
 
@@ -202,16 +204,16 @@ def _source(declared: Catalogue, domain: str, name: str) -> Topic:
 
     newest = [topic for topic in declared.landed() if topic.domain == domain][-1:]
     if not name and not newest:
-        _refuse(f"there is no domain {domain}: say by --reads which topic it reads; declared are {', '.join(sorted(declared.topics))}")
+        refuse(f"there is no domain {domain}: say by --reads which topic it reads; declared are {', '.join(sorted(declared.topics))}")
     try:
         return declared.topic(name) if name else newest[0]
     except ContractError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _split(name: str) -> tuple[str, str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*", name):
-        _refuse(f"{name!r}: give two names in lower case with a dot between them, such as playback.seek")
+        refuse(f"{name!r}: give two names in lower case with a dot between them, such as playback.seek")
     domain, _, short = name.partition(".")
     return domain, short
 
@@ -222,7 +224,7 @@ def _checkout() -> Path:
 
     if not _ours(Path()) and Path.cwd() not in [checkout.resolve() for checkout in settings().contracts]:
         words = f"{Path.cwd()} is no checkout of Headrace, nor one that HEADRACE_CONTRACTS names"
-        _refuse(f"{words}: run this where README.md lies, or in a team's checkout after `export HEADRACE_CONTRACTS=$PWD`")
+        refuse(f"{words}: run this where README.md lies, or in a team's checkout after `export HEADRACE_CONTRACTS=$PWD`")
     return Path()
 
 
@@ -238,13 +240,13 @@ def _load(root: Path) -> Catalogue:
     try:
         return load(root / "schemas") if _ours(root) else load(*rooms.everywhere("schemas"))
     except ContractError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _refuse_declared(folder: Path, short: str) -> None:
     topics = folder / "topics.yaml"
     if topics.exists() and re.search(rf"^{short}:", topics.read_text(), re.MULTILINE):
-        _refuse(f"{topics} declares {short} already")
+        refuse(f"{topics} declares {short} already")
 
 
 def _declare(folder: Path, entry: str) -> None:
@@ -265,7 +267,7 @@ def _pretty(value: Mapping[str, Any]) -> str:
 def _write(files: Mapping[Path, str]) -> None:
     """Write all files or, where one of them exists, none."""
     if taken := [file for file in files if file.exists()]:
-        _refuse(f"{taken[0]} is there already: nothing was written")
+        refuse(f"{taken[0]} is there already: nothing was written")
     for file, text in files.items():
         _renew(file, text)
 
@@ -279,9 +281,3 @@ def _renew(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     out.print(file, markup=False)
-
-
-def _refuse(words: str) -> NoReturn:
-    from infra.cli.words import Refusal
-
-    raise Refusal(words)

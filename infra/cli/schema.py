@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from infra.cli.refuse import refuse
 
 if TYPE_CHECKING:
     from infra.base.registry import RegistryClient
@@ -96,7 +98,7 @@ def diff(
     if new.partition("@")[0] not in ("", name):
         topics = {_topic(one.partition("@")[0]).event.full_name for one in (old, new)}
         if len(topics) > 1:
-            _refuse(f"{old} and {new} carry different events: give two versions of one topic")
+            refuse(f"{old} and {new} carry different events: give two versions of one topic")
     topic = _topic(name)
     before = _version(topic, old.partition("@")[2] or ("latest" if not new else ""))
     after = _version(topic, new.partition("@")[2])
@@ -118,18 +120,18 @@ def _version(topic: Topic, version: str) -> tuple[str, dict[str, Any]]:
     if not version.isdigit() and version != "latest":
         before, _ = _at(version)
         if topic.name not in before.topics:
-            _refuse(f"{topic.name} is not in {version}")
+            refuse(f"{topic.name} is not in {version}")
         return f"{version} in git", before.topics[topic.name].event.schema
     with RegistryClient() as client:
         try:
             history = dict(client.history(subject_of(topic)))
         except RegistryUnavailable as error:
-            _refuse(f"{error}; compare with git: headrace schema diff {topic.name}@main")
+            refuse(f"{error}; compare with git: headrace schema diff {topic.name}@main")
     if not history:
-        _refuse(f"{topic.name} is not in the registry: `headrace schema register` publishes it")
+        refuse(f"{topic.name} is not in the registry: `headrace schema register` publishes it")
     number = max(history) if version == "latest" else int(version)
     if number not in history:
-        _refuse(f"{topic.name} has no version {number}; it has {', '.join(map(str, history))}")
+        refuse(f"{topic.name} has no version {number}; it has {', '.join(map(str, history))}")
     return f"version {number} of the registry", history[number]
 
 
@@ -149,19 +151,19 @@ def deprecate(
     try:
         date.fromisoformat(by)
     except ValueError:
-        _refuse(f"--by {by}: write a date as 2026-12-31")
+        refuse(f"--by {by}: write a date as 2026-12-31")
     declared = _declared()
     field = "" if name in declared.topics else name.rpartition(".")[2]
     topic = _topic(name if not field else name.rpartition(".")[0])
     folder = declared.folders[topic.domain]
     if not isinstance(folder, Path) or not _writable(folder):
-        _refuse(f"{folder} is an installed package: do it in the checkout of {topic.owner}")
+        refuse(f"{folder} is an installed package: do it in the checkout of {topic.owner}")
     file = folder / (f"{topic.event.name}.avsc" if field else "topics.yaml")
     try:
         text = file.read_text()
         file.write_text(deprecate.field(text, field, by, use) if field else deprecate.topic(text, topic.short_name, by, use))
     except ContractError as error:
-        _refuse(f"{file}: {error}")
+        refuse(f"{file}: {error}")
     out.print(f"{file}: {name} goes by {by}, use {use}", markup=False)
     for user in lineage.installed().words(topic.name, field):
         out.print(f"    read by {user}", markup=False)
@@ -242,7 +244,7 @@ def register(
 
     wanted = [_topic(name) for name in topics or _mine()]
     if refused := crowded(_declared().topics.values()):
-        _refuse("\n".join(refused))
+        refuse("\n".join(refused))
     try:
         ids = publish(wanted, users=lineage.installed().words)
     except (IncompatibleContract, WrongPartitions, RegistryError, RegistryUnavailable) as error:
@@ -284,7 +286,7 @@ def _declared() -> Catalogue:
     try:
         return catalogue()
     except ContractError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _topic(name: str) -> Topic:
@@ -297,13 +299,7 @@ def _topic(name: str) -> Topic:
     try:
         return declared.topic(name)
     except ContractError as error:
-        _refuse(str(error))
-
-
-def _refuse(words: str) -> NoReturn:
-    from infra.cli.words import Refusal
-
-    raise Refusal(words)
+        refuse(str(error))
 
 
 def _roots() -> list[Path]:
@@ -339,11 +335,11 @@ def _at(revision: str) -> tuple[Catalogue, str]:
             places.append(Path(folder) / str(number) / "schemas")
         if len(unknown) == len(places):
             words = "; ".join(unknown.values())
-            _refuse(f"git has no contracts at {revision!r}: {words}; name a revision that has them with --against")
+            refuse(f"git has no contracts at {revision!r}: {words}; name a revision that has them with --against")
         try:
             before = load(*places)
         except ContractError as error:
-            _refuse(f"the contracts at {revision} break a rule of today ({error}): name a later revision with --against")
+            refuse(f"the contracts at {revision} break a rule of today ({error}): name a later revision with --against")
     unchanged = f" (not {', '.join(str(root) for root in unknown)}, which git does not have)" if unknown else ""
     return before, f"{revision} in git{unchanged}"
 

@@ -162,9 +162,17 @@ def _age_s(moment: datetime | None) -> float | None:
 
 
 def _loader_errors() -> dict[str, str]:
-    """Last error by table, from the loader's GET /status; empty where no loader runs."""
+    """Last error by table; empty where no loader runs."""
     try:
-        status = httpx.get(settings().loader.status_url + "/status", timeout=TIMEOUT_S).raise_for_status().json()
-    except httpx.HTTPError:
+        return {table["table"]: table["last_error"] for table in loader_tables() if table.get("last_error")}
+    except Unreachable:
         return {}
-    return {table["table"]: table["last_error"] for table in status.get("tables", []) if table.get("last_error")}
+
+
+def loader_tables() -> list[dict[str, Any]]:
+    """What the loader's GET /status says of its tables. Raises Unreachable."""
+    url = settings().loader.status_url
+    try:
+        return list(httpx.get(f"{url}/status", timeout=TIMEOUT_S).raise_for_status().json().get("tables", []))
+    except httpx.HTTPError as error:
+        raise Unreachable(f"the loader at {url} does not answer: {error}") from error

@@ -14,12 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2 as httpx
-
 from infra.base import log
 from infra.base.clock import Clock, WallClock
-from infra.base.settings import settings
-from infra.stack.health import TIMEOUT_S, Unreachable, lags
+from infra.stack.health import TIMEOUT_S, Unreachable, lags, loader_tables
 from producers.emit import Backpressure, Emitter
 from sinks import audit
 from streams.cluster import Cluster, ClusterError
@@ -121,15 +118,6 @@ class Audits:
 def lag_samples() -> Iterator[Sample]:
     """How far every consumer group is behind on every topic it has committed offsets of. Raises Unreachable."""
     yield from (Sample(group, "lag", lag, topic) for (group, topic), lag in sorted(lags().items()))
-
-
-def loader_tables() -> list[dict[str, Any]]:
-    """What the loader says of its tables. Raises Unreachable."""
-    url = settings().loader.status_url
-    try:
-        return list(httpx.get(f"{url}/status", timeout=TIMEOUT_S).raise_for_status().json()["tables"])
-    except httpx.HTTPError as error:
-        raise Unreachable(f"the loader at {url} does not answer: {error}") from error
 
 
 class Sampler:
