@@ -207,14 +207,21 @@ class Emitter:
         self._stamp.used(topic)
         self.counts.sent += 1
 
-    def mark(self, topic: str, event_time_ms: int | None = None, on_delivery: OnDelivery | None = None) -> None:
+    def mark(self, topic: str, event_time_ms: int | None = None, on_delivery: OnDelivery | None = None, *, wait: bool = False) -> None:
         """Write a time marker to every partition of `topic`: no event older than this, less the topic's watermark delay, is known to us.
 
-        Raises like `send`; what it wrote before that stays.
+        Raises like `send`; what it wrote before that stays. With `wait` it blocks while the queue is full, and never raises Backpressure.
         """
         declared = self._route(topic).topic
         for partition in range(declared.partitions):
-            self.send(topic, marker(declared.event), event_time_ms=event_time_ms, partition=partition, on_delivery=on_delivery)
+            while True:
+                try:
+                    self.send(topic, marker(declared.event), event_time_ms=event_time_ms, partition=partition, on_delivery=on_delivery)
+                    break
+                except Backpressure:
+                    if not wait:
+                        raise
+                    self.poll(0.05)
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Run delivery callbacks and make acknowledgements durable in the ledger. Call regularly."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder
 from tests.kit import eventually
+
+LIBRARIES = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
 
 
 class FakeRegistry(RegistryClient):
@@ -58,12 +62,28 @@ class FakeRegistry(RegistryClient):
 
 
 class MockCluster:
-    """One mock broker, gone with this object."""
+    """One mock broker, gone with this object; topics come into being with four partitions.
+
+    Made through librdkafka's own functions, since no setting says how long the first member of a group waits for others: 3 s, which every
+    test with a group of its own would wait out.
+    """
+
+    FIRST_REBALANCE_MS = 100
 
     def __init__(self) -> None:
-        self._owner = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-        (broker,) = self._owner.list_topics(timeout=10).brokers.values()
-        self.bootstrap = f"{broker.host}:{broker.port}"
+        self._library = library = ctypes.CDLL(str(next(LIBRARIES.glob("librdkafka-*"))))
+        library.rd_kafka_new.restype = library.rd_kafka_mock_cluster_new.restype = ctypes.c_void_p
+        library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+        self._owner = ctypes.c_void_p(library.rd_kafka_new(0, None, None, ctypes.c_size_t(0)))
+        library.rd_kafka_set_log_level(self._owner, 0)
+        self._cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(self._owner, 1))
+        library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, self.FIRST_REBALANCE_MS)
+        self.bootstrap = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def close(self) -> None:
+        """End the broker; whoever still talks to it finds nobody."""
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._owner)
 
     def messages(self, topic: str, count: int, wanted: Callable[[Message], bool] = lambda _: True, within_s: float = 20.0) -> list[Message]:
         """The first `count` wanted messages of all partitions of `topic`; fails when fewer come in time."""
@@ -94,6 +114,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MockClu
     yield cluster
     monkeypatch.undo()
     settings.cache_clear()
+    cluster.close()
 
 
 @pytest.fixture

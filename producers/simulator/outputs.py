@@ -106,7 +106,7 @@ class ToKafka:
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         self._clock.at_ms = at_ms
-        self.emitter.mark(TOPIC, event_time_ms)
+        self.emitter.mark(TOPIC, event_time_ms, wait=True)
         self.emitter.poll()
 
     def __enter__(self) -> ToKafka:

@@ -31,7 +31,7 @@ MINUTE_MS = 60_000
 
 @pytest.fixture(scope="package")
 def open_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
-    """A running warehouse with all tables, and an evening that began half an hour ago; `settings()` point at it."""
+    """A running warehouse with all tables, and an evening that began forty minutes ago; `settings()` point at it."""
     state_dir = tmp_path_factory.mktemp("board")
     url = f"http://127.0.0.1:{free_port()}"
     env = {
@@ -43,7 +43,7 @@ def open_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
     }
     with environment(env), running("sinks.warehouse", f"{url}/healthz"):
         migrate.migrate(clients.writer("default"), catalogue().landed(), migrate.objects())
-        yield evening(now_ms() - 30 * MINUTE_MS, now_ms() + 30 * MINUTE_MS)
+        yield evening(now_ms() - 40 * MINUTE_MS, now_ms() + 30 * MINUTE_MS)
 
 
 @pytest.fixture

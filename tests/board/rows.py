@@ -21,8 +21,10 @@ DEVICES = ("tv", "phone", "tablet", "web", "headless")
 ISPS = (3320, 7922, 2856)
 REGIONS = ("north", "south", "coast")
 PLAYERS = ("dash.js/5.2.1", "hls.js/1.6.2", "shaka/5.2.12")
-WORSENS_MS = 27 * 60_000
+WORSENS_MS = 34 * 60_000
 """So long after the beginning the last of the players becomes a bad one."""
+OCA_WORSENS_MS = range(5 * 60_000, 10 * 60_000)
+"""So long after the beginning of each hour the last of the cache servers is slow."""
 LADDER_KBPS = (300, 750, 1200, 2400, 4200)
 SEGMENT_MS = 2_000
 EXAMPLES = 3
@@ -71,7 +73,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
     number = 0
     while (at := at + rng.expovariate(plays_per_minute / 60_000)) < to_ms:
         number += 1
-        _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, at >= from_ms + WORSENS_MS)
+        _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, round(at) - from_ms)
     for at_ms in range(from_ms, to_ms, 97_000):
         found.add(
             "observability.dead_letter", at_ms, component=rng.choice(("collector", "guard")), topic="playback.report",
@@ -110,7 +112,7 @@ def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
         found.add("observability.sample", at_ms, component=component, metric=metric, about=about, measured=measured)
 
 
-def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int, number: int, worse: bool) -> None:
+def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int, number: int, since_ms: int) -> None:
     who = {
         "sid": sid,
         "cid": rng.choice(TITLES),
@@ -121,9 +123,8 @@ def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: in
         "player": PLAYERS[number % 3],
     }
     oca = rng.choices(OCAS, (5, 3, 2))[0]
-    # The third cache server has a bad quarter of an hour in every hour.
-    slow = 3.0 if oca == "oca-2" and at_ms // 900_000 % 4 == 1 else 1.0
-    slow *= 20.0 if worse and who["player"] == PLAYERS[-1] else 1.0
+    slow = 3.0 if oca == OCAS[-1] and since_ms % 3_600_000 in OCA_WORSENS_MS else 1.0
+    slow *= 20.0 if since_ms >= WORSENS_MS and who["player"] == PLAYERS[-1] else 1.0
     reports = list(_reports(rng, slow, who["device_type"]))
     spans = _time_by_state(reports)
     correlation = f"c-{sid}"

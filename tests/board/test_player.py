@@ -156,6 +156,15 @@ def test_a_pause_is_no_rebuffering(chrome: Any, board: str, edge: str) -> None:
     assert found["quality"]["rebuffer_ms"] == 0
 
 
+def test_a_video_that_is_paused_at_its_end_has_ended(chrome: Any, board: str, edge: str) -> None:
+    """dash.js pauses there by itself, and where it is the first to notice the end, the element never says `ended`."""
+    with page(chrome) as tab:
+        sid = press_play(tab, board, "clip")
+        tab.evaluate("document.addEventListener('ended', (event) => event.stopImmediatePropagation(), true)")
+        tab.evaluate("document.querySelector('video').playbackRate = 4")
+        assert closed(edge, sid)["quality"]["end_reason"] == "ended"
+
+
 def test_a_title_that_cannot_be_fetched_fails_to_start(chrome: Any, board: str, edge: str) -> None:
     with page(chrome) as tab:
         tab.goto(f"{board}/watch")

@@ -12,12 +12,15 @@ WITNESS = """() => {
   const note = (name) => (event) => witness.push([name, performance.timeOrigin + event.timeStamp]);
   const video = document.querySelector("video");
   for (const name of ["playing", "waiting", "ended", "pause", "seeking"]) video.addEventListener(name, note(name));
+  // dash.js pauses at the end, and where it does so first, no `ended` comes.
+  video.addEventListener("pause", (event) => video.currentTime >= video.duration && note("ended")(event));
   document.querySelector("button.primary").addEventListener("click", note("click"), true);
 }"""
 STATE = """() => {
   const { currentTime, duration, paused, playbackRate, readyState, networkState, error, buffered } = document.querySelector("video");
   const ranges = [...Array(buffered.length).keys()].map((i) => [buffered.start(i), buffered.end(i)]);
-  const reports = [...document.querySelectorAll(".reports [data-status]")].map(({ title, dataset }) => `${dataset.status} ${title}`);
+  const listed = [...document.querySelectorAll(".reports [data-status]")].slice(0, 10);
+  const reports = listed.map(({ title, dataset }) => `${dataset.status} ${title}`);
   return JSON.stringify({
     currentTime, duration, paused, playbackRate, readyState, networkState, error: error?.message, ranges, witness, reports,
   });

@@ -277,7 +277,7 @@ def test_kafka_gets_every_report_on_the_partition_of_its_session(tmp_path: Path)
     clock = ArrivalClock(START_MS)
     producer = Producer({
         "bootstrap.servers": "mock", "test.mock.num.brokers": 1, "partitioner": "murmur2_random", "log_level": 0,
-        "queue.buffering.max.messages": 50,
+        "queue.buffering.max.messages": 50, "linger.ms": 100,  # no marker finds room by luck
     })  # fmt: skip
     emitter = Emitter("simulator", clock=clock, producer=producer, ledger_root=tmp_path, schema_ids={TOPIC: 7})
     count = len(second.arrivals)

@@ -15,12 +15,12 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from confluent_kafka import Producer
 
 from infra.base import warehouse
 from infra.base.settings import settings
 from schemas.codec import Encoder
 from sinks import migrate
+from tests.broker import MockCluster
 from tests.kit import eventually
 from tests.sinks.loading import LETTERS, produce
 from tests.sinks.recorded import registry
@@ -104,11 +104,10 @@ def registry_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def bootstrap() -> Iterator[str]:
-    """A mock cluster inside this process; topics come into being with four partitions."""
-    cluster = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
-    (broker,) = cluster.list_topics(timeout=10).brokers.values()
-    yield f"{broker.host}:{broker.port}"
-    cluster.flush(1)
+    """A mock cluster inside this process."""
+    cluster = MockCluster()
+    yield cluster.bootstrap
+    cluster.close()
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ def place(warehouse_process: WarehouseProcess, registry_url: str, bootstrap: str
 @pytest.fixture
 def world(place: str, monkeypatch: pytest.MonkeyPatch) -> Encoder:
     """Tables and schemas of reports and dead letters, a group that notices a death soon, and an encoder of reports."""
-    monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_MS", "6000")
+    monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_MS", "3000")
     settings.cache_clear()
     migrate.migrate(warehouse.writer("default"), [TOPIC, LETTERS], [])
     register(LETTERS)

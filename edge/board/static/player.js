@@ -143,8 +143,8 @@ class Session {
       this.turn("k", at);
     } else if (name === "seeked" && this.sought && video.paused) this.turn("a", at);
     else if (name === "seeked" && this.sought && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) this.turn("p", at);
-    else if (name === "pause" && !video.ended && !this.sought && this.startup !== null) this.turn("a", at);
-    else if (name === "ended") this.turn("e", at);
+    else if (name === "ended" || (name === "pause" && atEnd(video))) this.turn("e", at);
+    else if (name === "pause" && !this.sought && this.startup !== null) this.turn("a", at);
     else if (name === "error") this.trouble(at, `media-${video.error?.code ?? "unknown"}`);
   }
 
@@ -225,6 +225,10 @@ class Session {
     this.reporter.send();
   }
 }
+
+/** Whether everything has been shown. dash.js pauses the element at the end, and where it does so before the element says `ended`, that
+    event never comes. */
+const atEnd = (video) => video.ended || video.currentTime >= video.duration;
 
 /** The address that asks a cache server to answer as if the network in between let only this much through. */
 function narrowed(url, kbps) {
