@@ -107,7 +107,7 @@ class FromTopic:
         if not self.count(partition, before):
             return
         limits = settings().loader
-        with closing(kafka.consumer("backfill", enable_partition_eof=True)) as reader:
+        with closing(kafka.consumer("backfill", enable_partition_eof=True, fetch_wait_max_ms=20)) as reader:
             reader.assign([TopicPartition(self._name, partition, self._ends[partition][0])])
             held: list[Message] = []
             size, ended = 0, False

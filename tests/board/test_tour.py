@@ -22,8 +22,8 @@ from tests.kit import eventually
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 
 SESSIONS = 20
-TABS = 4
-NETWORKS_KBPS = (0, 3000, 800, 200)
+TABS = 5
+NETWORKS_KBPS = (0, 3000, 800, 100)
 NARROW_MS = 8_000
 QUALITY = """
 SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at

@@ -66,6 +66,7 @@ def toy(definition: str) -> Service:
 def main(state_dir: Path, port: int, definitions: list[str]) -> int:
     """Run until told to stop; 1 when the toys cannot start."""
     log.configure("supervisor")
+    supervisor.WATCH_EVERY_S = 0.5  # toys answer at once
     (state_dir / "logs").mkdir(parents=True, exist_ok=True)
     site = Site(state_dir, {"supervisor": port}, {"edge": {"supervisor_url": f"http://127.0.0.1:{port}"}})
     try:
