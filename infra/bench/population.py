@@ -4,6 +4,10 @@ The simulator plays the sessions of a world file and writes the truth, from the 
 reports go the whole way with the deployed jobs and loader. Then each row of the view `qoe_sessions` is compared with the truth: whole
 numbers, texts and times exactly, the rest to 1e-9. A tenth of the sessions comes in good order first, then all of them with 5 % of the
 reports twice and 10 % out of order.
+
+And does a bad player version show? In the second world one goes bad: the first that the world file names among its faults, else the one
+with the least weight, by a fault that is added to the world. How many simulated minutes pass from there until it is the top anomaly of a
+minute (`qoe_anomalies`, rank 1) is a figure; that it never is, is a failure.
 """
 
 from __future__ import annotations
@@ -29,18 +33,27 @@ from infra.base.settings import settings
 from infra.bench.harness import OUT, Figure, Options, ground, say
 from infra.chaos.recompute import Recomputed, difference
 from infra.stack import beside
+from producers.simulator.world import PlayerFault, load
 
 FIGURES = {
     "sessions": Figure("sessions"),
     "mismatches": Figure("sessions", 0, 0, higher=False),
     "missing": Figure("sessions", 0, 0, higher=False),
+    "bad_player_top_after_min": Figure("simulated minutes", 3, 3, higher=False),
     "events_per_s": Figure("events/s"),
 }
 SESSIONS = 1_000_000
 SHARE_IN_ORDER = 10
 """One in so many sessions is enough to see that good order is no harder than disorder."""
 PER_SECOND = 20_000
-JOBS = ("qoe_sessions", "qoe_corrections")
+FEWEST_PER_SESSION = 20
+"""Of fewer sessions fewer reports come in a second: one in so many sessions, so that the population lives for a good quarter of an hour."""
+JOBS = ("qoe_sessions", "qoe_corrections", "qoe_minute")
+START_MS = 1_767_225_600_000
+"""When the first session starts."""
+BAD_FROM_S, BAD_FOR_S, BAD_SHARE = 400, 1_800, 0.25
+"""The fault that is added: when it begins, how long it lasts, and the share of one version's sessions that do not start."""
+NEVER_MIN = 1_000.0
 DISORDER = ("--duplicates", "0.05", "--out-of-order", "0.1")
 ORDER = ("--duplicates", "0", "--out-of-order", "0")
 WITHIN_S = 4 * 3_600.0
@@ -55,28 +68,57 @@ def run(options: Options) -> list[dict[str, float]]:
     sessions = options.sessions or SESSIONS
     total: dict[str, float] = dict.fromkeys(("sessions", "mismatches", "missing", "events", "seconds"), 0.0)
     with ground("kafka,registry,flink,warehouse", OUT / "population") as stack:
+        world, bad = goes_bad(options.world, stack.state_dir / "world.json")
         for name, count, disorder in (("in_order", max(1, sessions // SHARE_IN_ORDER), ORDER), ("disordered", sessions, DISORDER)):
             truth = stack.state_dir / f"{name}.parquet"
-            events, seconds = _play(name, count, truth, options, disorder)
+            events, seconds = _play(name, count, truth, options, world, disorder)
             with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
                 judged = judge(truth, client)
+                top_after_min = noticed(client, bad)
             say(f"{name}: {judged.compared:,} sessions, {judged.mismatches} wrong, {judged.missing} missing")
             say(f"{name}: {events:,} reports in {seconds:.0f} s")
             for words in judged.named:
                 say(words)
             found = {"sessions": judged.compared, "mismatches": judged.mismatches, "missing": judged.missing, "events": events}
             total = {figure: total[figure] + value for figure, value in {**found, "seconds": seconds}.items()}
-    return [total | {"events_per_s": total["events"] / total["seconds"]}]
+    return [total | {"bad_player_top_after_min": top_after_min, "events_per_s": total["events"] / total["seconds"]}]
 
 
-def _play(name: str, sessions: int, truth: Path, options: Options, disorder: Sequence[str]) -> tuple[int, float]:
+def goes_bad(path: Path | None, copy: Path) -> tuple[Path | None, PlayerFault]:
+    """A world file in which a player version goes bad, and that fault: the world's own first one, else one that is added in `copy`.
+
+    Raises BadWorld, OSError.
+    """
+    known = load(path)
+    if own := [fault for fault in known.faults if isinstance(fault, PlayerFault)]:
+        return path, min(own, key=lambda fault: fault.start_s)
+    rarest = min(known.rigs, key=lambda rig: rig.weight)
+    fault = PlayerFault(kind="player", player=rarest.player, start_s=BAD_FROM_S, duration_s=BAD_FOR_S, fails_to_start=BAD_SHARE)
+    copy.write_text(known.model_copy(update={"faults": (*known.faults, fault)}).model_dump_json())
+    load(copy)
+    return copy, fault
+
+
+def noticed(client: Client, fault: PlayerFault) -> float:
+    """Minutes from the beginning of the fault to the end of the first minute whose top anomaly is the bad player; NEVER_MIN if none is."""
+    since = START_MS / 1000 + fault.start_s
+    found = client.query(
+        "SELECT min(toUnixTimestamp(minute)) + 60, count() FROM qoe_anomalies"
+        " WHERE rank = 1 AND dimension = 'player' AND member = {player:String} AND toUnixTimestamp(minute) + 60 > {since:Float64}",
+        parameters={"player": fault.player, "since": since},
+    ).result_rows[0]
+    return (int(found[0]) - since) / 60 if found[1] else NEVER_MIN
+
+
+def _play(name: str, sessions: int, truth: Path, options: Options, world_file: Path | None, disorder: Sequence[str]) -> tuple[int, float]:
     """Let a namespace live through the sessions; returns reports, and seconds from the first to the last row that came of them."""
-    world = ("--world", str(options.world)) if options.world else ()
+    world = ("--world", str(world_file)) if world_file else ()
     command = [sys.executable, "-m", "producers.simulator", "--sessions", str(sessions), "--seed", str(options.seed), "--namespace", name]
+    density = ("--start", str(START_MS), "--per-second", str(min(PER_SECOND, max(50, sessions // FEWEST_PER_SESSION))))
     with beside.world(name, say, JOBS) as place:
         say(f"world {name}: {sessions:,} sessions")
         began = time.monotonic()
-        simulate = [*command, "--truth", str(truth), "--per-second", str(PER_SECOND), *world, *disorder]
+        simulate = [*command, "--truth", str(truth), *density, *world, *disorder]
         done = subprocess.run(simulate, check=True, stdout=subprocess.PIPE, text=True)
         say(done.stdout.strip())
         grown = [(0, began)]

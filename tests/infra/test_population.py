@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from infra.bench.population import Judged, compare
+from infra.bench.population import BAD_FROM_S, Judged, compare, goes_bad
+from producers.simulator.world import load
 
 TRUE = {"sid": ["a", "b", "c"], "startup_ms": [100, None, 300], "rebuffer_ratio": [0.1, 0.0, 0.5], "failed_start": [False, True, False]}
 KINDS = pa.schema([("sid", pa.string()), ("startup_ms", pa.int64()), ("rebuffer_ratio", pa.float64()), ("failed_start", pa.bool_())])
@@ -52,3 +54,12 @@ def test_sessions_that_are_missing_or_never_were_are_told_apart() -> None:
 def test_two_rows_of_one_session_are_no_view_of_sessions() -> None:
     with pytest.raises(AssertionError, match="more than one row"):
         judged(sid=["a", "a", "b"])
+
+
+def test_a_world_without_a_bad_player_gets_one(tmp_path: Path) -> None:
+    path, fault = goes_bad(None, tmp_path / "world.json")
+    assert path is not None
+    assert fault in load(path).faults
+    assert (fault.player, fault.start_s) == ("headrace-ios/7.1", BAD_FROM_S)
+    assert goes_bad(path, tmp_path / "other.json") == (path, fault)
+    assert not (tmp_path / "other.json").exists()
