@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -111,6 +112,16 @@ def _in_step(second: Second, output: Output) -> None:
         output.put(second.arrivals[low:high], second.sessions[low:high])
 
 
+def keep_memory() -> None:
+    """Have glibc keep what is freed: numpy's large arrays would go back to the system each time, and each of their pages come anew."""
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc has none
+    for parameter, size in ((m_mmap_threshold, 1 << 30), (m_trim_threshold, (1 << 31) - 1), (m_top_pad, 1 << 28)):
+        if mallopt is not None:
+            mallopt(parameter, size)
+
+
 if __name__ == "__main__":
     gc.set_threshold(1_000_000)  # nothing here is a cycle, and what is in flight would be walked through again and again
+    keep_memory()
     typer.run(main)

@@ -62,6 +62,26 @@ class Second:
     truths: pa.Table | None
 
 
+@dataclass
+class _Waiting:
+    """What has not arrived yet of one cohort, whose first session is number `first`, in order of arrival."""
+
+    first: int
+    rows: NDArray[Any]
+
+    def take(self, until_ms: int) -> NDArray[Any]:
+        """What arrives before that; it waits no longer."""
+        due = int(np.searchsorted(self.rows["at_ms"], until_ms))
+        taken, left = self.rows[:due], self.rows[due:]
+        self.rows = left.copy() if len(left) < due else left  # or a few that come late would keep the memory of all
+        return taken
+
+
+def in_order(rows: NDArray[Any]) -> NDArray[Any]:
+    """By arrival; what arrives at the same time stays as it is."""
+    return rows[np.argsort(rows["at_ms"], kind="stable")]
+
+
 class Schedule:
     """Iterate over it: one `Second` after another, without a gap, until everything has arrived. `truths`: whether anybody wants to know."""
 
@@ -85,26 +105,26 @@ class Schedule:
 
     def __iter__(self) -> Iterator[Second]:
         second = self._plan.start_ms // 1000
-        waiting = np.empty(0, REPORT)
-        while self._wanted() or len(waiting):
+        waiting: list[_Waiting] = []
+        while self._wanted() or waiting:
             truths = None
             until = second + COHORT_S
             if self._wanted():
+                first = self.sessions
                 pressed_ms, until = self._starts(second)
                 fresh, truths = self._begin(pressed_ms)
+                waiting.append(_Waiting(first, in_order(fresh)))
             else:
-                fresh, until = waiting[:0], min(until, int(waiting["at_ms"].max()) // 1000 + 1)
-            due = [rows["at_ms"] < until * 1000 for rows in (waiting, fresh)]
-            now = np.concatenate([waiting[due[0]], fresh[due[1]]])
-            waiting = np.concatenate([waiting[~due[0]], fresh[~due[1]]])
-            now = now[np.argsort(now["at_ms"], kind="stable")]
+                until = min(until, max(int(of.rows["at_ms"][-1]) for of in waiting) // 1000 + 1)
+            now = in_order(np.concatenate([of.take(until * 1000) for of in waiting]))
             bounds = np.searchsorted(now["at_ms"], 1000 * np.arange(second, until + 1))
             for number, end in enumerate(range(second + 1, until + 1)):
                 arrivals = now[bounds[number] : bounds[number + 1]]
                 yield Second(end * 1000, arrivals, self._begun[arrivals["session"] - self._forgotten], truths)
                 truths = None
             second = until
-            oldest = int(waiting["session"].min(initial=self.sessions))
+            waiting = [of for of in waiting if len(of.rows)]
+            oldest = waiting[0].first if waiting else self.sessions
             self._begun, self._forgotten = self._begun[oldest - self._forgotten :], oldest
 
     def _wanted(self) -> bool:
