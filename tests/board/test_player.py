@@ -16,7 +16,7 @@ from producers.encoders import encode
 from producers.encoders.titles import Rung, Title
 from tests.board.browser import browser, page, until
 from tests.board.conftest import free_port, running
-from tests.board.watching import assert_agree, network, press_play, seen
+from tests.board.watching import TOLERANCE_MS, assert_agree, network, press_play, seen
 from tests.kit import eventually
 
 pytestmark = pytest.mark.browser
@@ -94,6 +94,19 @@ def test_a_session_to_its_end(chrome: Any, board: str, edge: str) -> None:
     assert all(r["rc"] == 200 and r["bytes"] > 1000 and r["d_ms"] == 2000 and 0 <= r["ttfb_ms"] <= r["ttlb_ms"] for r in videos)
     assert sorted(r["sn"] for r in found["reports"]) == list(range(len(found["reports"])))
     assert {r["member_id"] for r in found["reports"]} == {next(r["member_id"] for r in found["reports"])}
+
+
+def test_a_busy_page_does_not_shorten_the_startup(chrome: Any, board: str, edge: str) -> None:
+    """A press counts from when the browser had it, not from when the page got to it."""
+    with page(chrome) as tab:
+        tab.goto(f"{board}/watch")
+        tab.wait_for_selector("button.primary:enabled")
+        tab.evaluate(
+            "document.addEventListener('click', () => { const end = performance.now() + 500; while (performance.now() < end); }, true)"
+        )
+        sid = press_play(tab, board, "clip", opened=True)
+        startup_ms = eventually(lambda: session(edge, sid)["quality"]["startup_ms"])
+        assert abs(startup_ms - seen(tab).startup_ms) <= TOLERANCE_MS
 
 
 def test_a_narrow_network_is_a_rebuffering_of_the_same_length(chrome: Any, board: str, edge: str) -> None:

@@ -22,7 +22,7 @@ from tests.kit import eventually
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 
 SESSIONS = 20
-TABS = 5
+TABS = 4
 NETWORKS_KBPS = (0, 3000, 800, 100)
 NARROW_MS = 8_000
 QUALITY = """

@@ -52,9 +52,10 @@ class Seen:
         return cls(first - pressed, count, total, next((at for name, at in events if name == "ended"), None), tuple(events))
 
 
-def press_play(tab: Any, board: str, title: str) -> str:
-    """Open the player's page, press play, wait for the first frame; returns the session's sid."""
-    tab.goto(f"{board}/watch")
+def press_play(tab: Any, board: str, title: str, *, opened: bool = False) -> str:
+    """Open the player's page, unless it is, press play, wait for the first frame; returns the session's sid."""
+    if not opened:
+        tab.goto(f"{board}/watch")
     tab.wait_for_selector("button.primary:enabled")
     tab.evaluate(WITNESS)
     tab.select_option("select[aria-label=Title]", title)

@@ -42,9 +42,9 @@ export class Player extends EventTarget {
     setInterval(() => this.session?.beat(), HEARTBEAT_MS);
   }
 
-  /** Press play. Resolves with the session's sid; rejects in words where the gateway does not let us. */
-  async play(title) {
-    const pressed = performance.timeOrigin + performance.now();
+  /** Press play, by `event` if a viewer did. Resolves with the session's sid; rejects in words where the gateway does not let us. */
+  async play(title, event) {
+    const pressed = event ? moment(event) : performance.timeOrigin + performance.now();
     this.stop();
     const answer = await fetch(`${this.gateway}/play`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title, member: member() }),

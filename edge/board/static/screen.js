@@ -24,11 +24,11 @@ export async function screen(root, { wide = false } = {}) {
   const overlay = el("div.overlay", { hidden: true });
 
   const throttle = (kbps) => networks.querySelector(`[value="${kbps}"]`).click();
-  const play = async () => {
+  const play = async (event) => {
     press.disabled = true;
     words.textContent = "";
     try {
-      return await player.play(titles.value);
+      return await player.play(titles.value, event);
     } catch (error) {
       words.textContent = error.message;
       throw error;
@@ -36,7 +36,7 @@ export async function screen(root, { wide = false } = {}) {
       press.disabled = false;
     }
   };
-  press.addEventListener("click", () => play().catch(() => {}));
+  press.addEventListener("click", (event) => play(event).catch(() => {}));
 
   const paint = () => {
     const { session } = player;
