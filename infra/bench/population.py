@@ -5,9 +5,9 @@ reports go the whole way with the deployed jobs and loader. Then each row of the
 numbers, texts and times exactly, the rest to 1e-9. A tenth of the sessions comes in good order first, then all of them with 5 % of the
 reports twice and 10 % out of order.
 
-And does a bad player version show? In the second world one goes bad: the first that the world file names among its faults, else the one
-with the least weight, by a fault that is added to the world. How many simulated minutes pass from there until it is the top anomaly of a
-minute (`qoe_anomalies`, rank 1) is a figure; that it never is, is a failure.
+And does a bad player version show? One goes bad: the first that the world file names among its faults, else the one with the least weight,
+by a fault that is added to the world. How many simulated minutes pass from there, among all of the sessions, until it is the top anomaly of
+a minute (`qoe_anomalies`, rank 1) is a figure; that it never is, is a failure.
 """
 
 from __future__ import annotations
@@ -74,13 +74,14 @@ def run(options: Options) -> list[dict[str, float]]:
             events, seconds = _play(name, count, truth, options, world, disorder)
             with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
                 judged = judge(truth, client)
-                top_after_min = noticed(client, bad)
             say(f"{name}: {judged.compared:,} sessions, {judged.mismatches} wrong, {judged.missing} missing")
             say(f"{name}: {events:,} reports in {seconds:.0f} s")
             for words in judged.named:
                 say(words)
             found = {"sessions": judged.compared, "mismatches": judged.mismatches, "missing": judged.missing, "events": events}
             total = {figure: total[figure] + value for figure, value in {**found, "seconds": seconds}.items()}
+        with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
+            top_after_min = noticed(client, bad)
     return [total | {"bad_player_top_after_min": top_after_min, "events_per_s": total["events"] / total["seconds"]}]
 
 

@@ -117,7 +117,7 @@ def keep_memory() -> None:
     m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc has none
     for parameter, size in ((m_mmap_threshold, 1 << 30), (m_trim_threshold, (1 << 31) - 1), (m_top_pad, 1 << 28)):
-        if mallopt is not None:
+        if mallopt:
             mallopt(parameter, size)
 
 
