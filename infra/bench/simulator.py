@@ -1,4 +1,4 @@
-"""How many simulated reports a second does one process draw, encode and get acknowledged by a real broker?
+"""How many simulated reports a second does one process encode and get acknowledged by a real broker, while a second one draws them?
 
 `python -m producers.simulator` as anybody starts it, onto an empty topic that nobody reads, idempotent and acknowledged by all replicas,
 with a share of duplicates and disorder. The time is the simulator's own, from the first draw to the last acknowledgement; that there are
@@ -23,7 +23,7 @@ FIGURES = {
     "events_per_s": Figure("events/s", 150_000, 80_000),
     "cpu_us_per_event": Figure("µs", higher=False),
 }
-EVENTS = 3_000_000
+EVENTS = 6_000_000
 PER_SECOND = 20_000
 """Reports in a second of simulated time: those of one second are encoded together."""
 DISORDER = ("--out-of-order", "0.1", "--duplicates", "0.05")

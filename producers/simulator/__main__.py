@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from infra.base import log
 from infra.base.clock import WallClock
 from infra.base.settings import settings
 from producers.emit import Emitter
+from producers.simulator.ahead import Killed, ahead, for_bulk
 from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths
 from producers.simulator.schedule import Plan, Schedule, Second
 from producers.simulator.world import BadWorld, World, load
@@ -28,6 +28,7 @@ from schemas.publish import publish
 
 CLOSING_MS = 86_400_000
 """How far ahead of everything the closing marker is: the last windows and sessions of a finite log close."""
+MANY_SESSIONS, MANY_EVENTS = 4_000, 400_000
 LIVE_STEP_MS = 50
 """In step with the clock, reports go out together that are so close."""
 
@@ -62,16 +63,25 @@ def main(
     started = time.monotonic()
     try:
         known = load(world)
-        schedule = Schedule(known, seed, plan, truths=truth is not None)
+        seconds = _drawn(known, seed, plan, truths=truth is not None, live=live)
     except (BadWorld, OSError) as error:
         raise SystemExit(str(error)) from None
     with ExitStack() as stack:
         output = stack.enter_context(_output(known, to, begin_ms, producer_id))
         truths = stack.enter_context(Truths(truth, known, begin_ms)) if truth else None
-        _pump(schedule, output, truths, live, plan)
-    seconds = time.monotonic() - started
-    rate = schedule.scheduled / seconds
-    sys.stdout.write(f"{schedule.scheduled} reports of {schedule.sessions} sessions in {seconds:.1f} s, {rate:,.0f} a second\n")
+        try:
+            last = _pump(seconds, output, truths, live, plan)
+        except Killed as killed:
+            raise SystemExit(str(killed)) from None
+    took_s = time.monotonic() - started
+    rate = last.scheduled / took_s
+    sys.stdout.write(f"{last.scheduled} reports of {last.begun} sessions in {took_s:.1f} s, {rate:,.0f} a second\n")
+
+
+def _drawn(world: World, seed: int, plan: Plan, truths: bool, live: bool) -> Iterator[Second]:
+    """The seconds of a schedule. A second process, which takes a second to start, draws them where they are many and wanted at once."""
+    many = (plan.sessions or 0) >= MANY_SESSIONS or (plan.events or 0) >= MANY_EVENTS
+    return ahead(world, seed, plan, truths) if many and not live else iter(Schedule(world, seed, plan, truths))
 
 
 def _output(world: World, to: Path | None, begin_ms: int, producer_id: str) -> Output:
@@ -82,25 +92,24 @@ def _output(world: World, to: Path | None, begin_ms: int, producer_id: str) -> O
     return ToKafka(world, Emitter(producer_id, clock=clock), clock)
 
 
-def _pump(schedule: Schedule, output: Output, truths: Truths | None, live: bool, plan: Plan) -> None:
-    """Move everything from the schedule to the output, with a marker at each second's end and, unless live, a closing one."""
+def _pump(seconds: Iterator[Second], output: Output, truths: Truths | None, live: bool, plan: Plan) -> Second:
+    """Move everything to the output, with a marker at each second's end and, unless live, a closing one. Returns the last second."""
     console = Console(stderr=True)
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    end_ms = plan.start_ms
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=plan.events or plan.sessions)
-        for second in schedule:
-            end_ms = second.end_ms
+        for second in seconds:
             if live:
                 _in_step(second, output)
             else:
                 output.put(second.arrivals, second.sessions)
-            output.mark(end_ms, end_ms)
+            output.mark(second.end_ms, second.end_ms)
             if truths is not None and second.truths is not None:
                 truths.write(second.truths)
-            bar.update(task, completed=schedule.scheduled if plan.events else schedule.sessions)
+            bar.update(task, completed=second.scheduled if plan.events else second.begun)
         if not live:
-            output.mark(end_ms, end_ms + CLOSING_MS)
+            output.mark(second.end_ms, second.end_ms + CLOSING_MS)
+    return second
 
 
 def _in_step(second: Second, output: Output) -> None:
@@ -112,16 +121,6 @@ def _in_step(second: Second, output: Output) -> None:
         output.put(second.arrivals[low:high], second.sessions[low:high])
 
 
-def keep_memory() -> None:
-    """Have glibc keep what is freed: numpy's large arrays would go back to the system each time, and each of their pages come anew."""
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another libc has none
-    for parameter, size in ((m_mmap_threshold, 1 << 30), (m_trim_threshold, (1 << 31) - 1), (m_top_pad, 1 << 28)):
-        if mallopt:
-            mallopt(parameter, size)
-
-
 if __name__ == "__main__":
-    gc.set_threshold(1_000_000)  # nothing here is a cycle, and what is in flight would be walked through again and again
-    keep_memory()
+    for_bulk()
     typer.run(main)

@@ -25,10 +25,11 @@ REPORT = np.dtype([
     ("at_ms", "<i8"), ("event_time", "<i8"), ("session", "<i4"), ("made_ms", "<i4"), ("sn", "<i4"), ("br_kbps", "<i4"), ("bl_ms", "<i4"),
     ("mtp_kbps", "<i4"), ("d_ms", "<i4"), ("number", "<i4"), ("ttfb_ms", "<i4"), ("ttlb_ms", "<i4"), ("bytes", "<i4"), ("pt_ms", "<i4"),
     ("msd_ms", "<i4"), ("bsa", "<i4"), ("bsda_ms", "<i4"), ("oca", "<i2"), ("rc", "<i2"), ("e", "i1"), ("sta", "i1"), ("ot", "i1"),
-    ("bs", "?"), ("pr", "i1"), ("ec", "i1"),
+    ("bs", "?"), ("pr", "i1"), ("ec", "i1"), ("id", "u1", 16),
 ], align=True)  # fmt: skip
 """A report. `session` is its number, `at_ms` its arrival (ms since 1970), `made_ms` when it was made (since the press of play). Texts are
-by number: `e` in EVENTS, `sta` in STATES, `ot` in KINDS, `oca` in the world, `ec` in ERRORS. NONE is null."""
+by number: `e` in EVENTS, `sta` in STATES, `ot` in KINDS, `oca` in the world, `ec` in ERRORS. NONE is null. `id` is the hash that the
+report is known by (schemas.cmcd.report_id)."""
 NULLABLE = ("br_kbps", "bl_ms", "mtp_kbps", "d_ms", "rc", "ttfb_ms", "ttlb_ms", "bytes", "pt_ms", "msd_ms", "bsa", "bsda_ms")
 
 
@@ -50,7 +51,15 @@ def reports(lines: Timelines) -> NDArray[Any]:
     made["event_time"] += pressed_ms
     made["at_ms"] = pressed_ms + made["made_ms"]
     made["sn"] = np.arange(len(made)) - np.searchsorted(made["session"], np.arange(len(lines.sessions)))[made["session"]]
+    made["id"] = _ids(lines.sessions["sid"], made["session"], made["sn"])
     return made
+
+
+def _ids(sids: NDArray[np.uint8], session: NDArray[np.int32], sn: NDArray[np.int32]) -> NDArray[np.uint8]:
+    heads = [sid.tobytes() + f"\x1f{TARGET}\x1f".encode() for sid in sids]
+    tails = [str(number).encode() for number in range(int(sn.max(initial=0)) + 1)]
+    hashes = [blake2b(heads[of] + tails[number], digest_size=16).digest() for of, number in zip(session.tolist(), sn.tolist(), strict=True)]
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
 
 
 def _fill(out: NDArray[Any], **columns: int | NDArray[Any]) -> None:
@@ -127,13 +136,12 @@ class Columns:
         self._asn = np.array([isp.asn for isp in world.isps])
         self._events, self._states, self._ot = Names(EVENTS), Names(tuple(STATES)), Names([*KINDS, None])
         self._errors = table([*(b"\2" + string_bytes(code) + b"\0" for code in ERRORS), b"\0"])
-        self._hash_tails = [f"\x1f{TARGET}\x1f{sn}".encode() for sn in range(1000)]
 
     def __call__(self, rows: NDArray[Any], sessions: NDArray[Any]) -> dict[str, Column]:
         """Columns of `rows` (REPORT); `sessions` (audience.SESSION) has the session of each of them."""
         found: dict[str, Column] = {name: Where(rows[name] != NONE, rows[name]) for name in NULLABLE}
         return found | {
-            "event_id": Text([hexadecimal(self._ids(rows, sessions))]),
+            "event_id": Text([hexadecimal(rows["id"])]),
             "event_time": rows["event_time"],
             "correlation_id": Text([whole(sessions["correlation_id"])]),
             "sid": Text([whole(sessions["sid"])]),
@@ -155,14 +163,6 @@ class Columns:
             "isp_asn": self._asn[sessions["isp"]],
         }
 
-    def _ids(self, rows: NDArray[Any], sessions: NDArray[Any]) -> list[bytes]:
-        """Hashes that are the identities of reports, as `schemas.cmcd.report_id` has them in hexadecimal digits."""
-        sids = sessions["sid"].tobytes()
-        while int(rows["sn"].max(initial=0)) >= len(self._hash_tails):
-            self._hash_tails += [f"\x1f{TARGET}\x1f{sn}".encode() for sn in range(len(self._hash_tails), 2 * len(self._hash_tails))]
-        tails = self._hash_tails
-        return [blake2b(sids[32 * i : 32 * i + 32] + tails[sn], digest_size=16).digest() for i, sn in enumerate(rows["sn"].tolist())]
-
     def _url(self, rows: NDArray[Any], sessions: NDArray[Any]) -> Text:
         """As http://oca/title/v1/bitrate/number.m4s; audio has `audio` for a bitrate, and a manifest its name for both."""
         is_media, is_video = (rows["ot"] > MANIFEST).astype(np.int64), (rows["ot"] == VIDEO).astype(np.int64)
@@ -175,10 +175,9 @@ class Columns:
         ])  # fmt: skip
 
 
-def hexadecimal(digests: list[bytes]) -> Piece:
-    """Hashes of one length as hexadecimal digits."""
-    text = b"".join(digests).hex().encode()
-    return whole(np.frombuffer(text, np.uint8).reshape(len(digests), -1))
+def hexadecimal(hashes: NDArray[np.uint8]) -> Piece:
+    """Hashes, one a row, as hexadecimal digits."""
+    return whole(np.frombuffer(hashes.tobytes().hex().encode(), np.uint8).reshape(len(hashes), -1))
 
 
 def whole(rows: NDArray[np.uint8]) -> Piece:

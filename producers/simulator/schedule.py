@@ -33,7 +33,7 @@ COHORT_S = 60
 COHORT_SESSIONS = 4096
 COHORT_SECONDS = 4_000_000
 """Seconds of titles in one cohort, which bounds its memory where titles are long."""
-TRIAL = (256, 4_096)
+TRIAL = (256, 1_024)
 """Sessions that are played to see how many reports come how soon; the more are wanted, the more."""
 
 
@@ -54,12 +54,15 @@ class Plan:
 @dataclass(frozen=True)
 class Second:
     """What arrives until `end_ms` (reports.REPORT, in order of arrival) with the session of each report (audience.SESSION), and the truth
-    about sessions that begin from now on, where there is any news of it."""
+    about sessions that begin from now on, where there is any news of it. `scheduled` and `begun`: the reports, duplicates included, and the
+    sessions drawn so far."""
 
     end_ms: int
     arrivals: NDArray[Any]
     sessions: NDArray[Any]
     truths: pa.Table | None
+    scheduled: int
+    begun: int
 
 
 @dataclass
@@ -120,7 +123,8 @@ class Schedule:
             bounds = np.searchsorted(now["at_ms"], 1000 * np.arange(second, until + 1))
             for number, end in enumerate(range(second + 1, until + 1)):
                 arrivals = now[bounds[number] : bounds[number + 1]]
-                yield Second(end * 1000, arrivals, self._begun[arrivals["session"] - self._forgotten], truths)
+                of = self._begun[arrivals["session"] - self._forgotten]
+                yield Second(end * 1000, arrivals, of, truths, self.scheduled, self.sessions)
                 truths = None
             second = until
             waiting = [of for of in waiting if len(of.rows)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from producers.emit import Emitter
 from producers.players.playback import Change, Playback
 from producers.simulator.__main__ import main
+from producers.simulator.ahead import Killed, ahead
 from producers.simulator.audience import Audience
 from producers.simulator.outputs import TOPIC, ArrivalClock, ToKafka, ToLines, ToLog, Truths, Writer, keys_of, murmur2
 from producers.simulator.reports import reports
@@ -291,6 +293,27 @@ def test_kafka_gets_every_report_on_the_partition_of_its_session(tmp_path: Path)
     assert [partition_of[seq] for seq in range(count)] == [hashed(key) % 4 for key in keys_of(second.sessions)]
     written = Writer(load(), 7)(second.arrivals, second.sessions, "simulator", 1, 0)
     assert {int(seq): digest for *_, seq, digest in acknowledged if int(seq) < count} == dict(enumerate(map(fingerprint, written)))
+
+
+def test_seconds_drawn_ahead_are_those_of_the_schedule_and_nobody_stays() -> None:
+    plan = Plan(START_MS, sessions=60, duplicates=0.05, out_of_order=0.1)
+    for here, there in zip(Schedule(load(), 3, plan), ahead(load(), 3, plan), strict=True):
+        assert (here.end_ms, here.scheduled, here.begun, here.truths) == (there.end_ms, there.scheduled, there.begun, there.truths)
+        assert np.array_equal(here.arrivals, there.arrivals)
+        assert np.array_equal(here.sessions, there.sessions)
+    abandoned = ahead(load(), 3, plan)
+    next(abandoned)
+    abandoned.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_draws_and_is_killed_is_missed() -> None:
+    coming = ahead(load(), 1, Plan(START_MS, sessions=100_000))
+    next(coming)
+    (drawing,) = multiprocessing.active_children()
+    drawing.kill()
+    with pytest.raises(Killed):
+        list(coming)
 
 
 def hashed(key: bytes) -> int:
