@@ -46,8 +46,10 @@ SESSIONS = 1_000_000
 SHARE_IN_ORDER = 10
 """One in so many sessions is enough to see that good order is no harder than disorder."""
 PER_SECOND = 20_000
-FEWEST_PER_SESSION = 20
-"""Of fewer sessions fewer reports come in a second: one in so many sessions, so that the population lives for a good quarter of an hour."""
+LIVES_S, LIVES_ON_S = 1_500, 900
+"""Of few sessions fewer reports come in a second, so that the population lives for so long, and for so long after the player goes bad."""
+TRIED = 500
+"""Sessions that are played to see how many reports there are to one."""
 JOBS = ("qoe_sessions", "qoe_corrections", "qoe_minute")
 START_MS = 1_767_225_600_000
 """When the first session starts."""
@@ -69,9 +71,10 @@ def run(options: Options) -> list[dict[str, float]]:
     total: dict[str, float] = dict.fromkeys(("sessions", "mismatches", "missing", "events", "seconds"), 0.0)
     with ground("kafka,registry,flink,warehouse", OUT / "population") as stack:
         world, bad = goes_bad(options.world, stack.state_dir / "world.json")
+        density = _density(sessions, world, bad, stack.state_dir / "tried.jsonl")
         for name, count, disorder in (("in_order", max(1, sessions // SHARE_IN_ORDER), ORDER), ("disordered", sessions, DISORDER)):
             truth = stack.state_dir / f"{name}.parquet"
-            events, seconds = _play(name, count, truth, options, world, disorder)
+            events, seconds = _play(name, count, truth, options, world, density, disorder)
             with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
                 judged = judge(truth, client)
             say(f"{name}: {judged.compared:,} sessions, {judged.mismatches} wrong, {judged.missing} missing")
@@ -111,15 +114,32 @@ def noticed(client: Client, fault: PlayerFault) -> float:
     return (int(found[0]) - since) / 60 if found[1] else NEVER_MIN
 
 
-def _play(name: str, sessions: int, truth: Path, options: Options, world_file: Path | None, disorder: Sequence[str]) -> tuple[int, float]:
+def _density(sessions: int, world_file: Path | None, bad: PlayerFault, scratch: Path) -> int:
+    """Reports in a second of simulated time."""
+    world = ("--world", str(world_file)) if world_file else ()
+    command = [sys.executable, "-m", "producers.simulator", "--sessions", str(TRIED), "--to", str(scratch), *world]
+    reports = _reports(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return max(50, min(PER_SECOND, round(sessions * reports / TRIED / max(LIVES_S, bad.start_s + LIVES_ON_S))))
+
+
+def _reports(said: str) -> int:
+    """How many reports the simulator says that it wrote."""
+    if (found := SAID.match(said)) is None:
+        raise AssertionError(f"the simulator does not say how much it did: {said}")
+    return int(found[1])
+
+
+def _play(
+    name: str, sessions: int, truth: Path, options: Options, world_file: Path | None, density: int, disorder: Sequence[str]
+) -> tuple[int, float]:
     """Let a namespace live through the sessions; returns reports, and seconds from the first to the last row that came of them."""
     world = ("--world", str(world_file)) if world_file else ()
     command = [sys.executable, "-m", "producers.simulator", "--sessions", str(sessions), "--seed", str(options.seed), "--namespace", name]
-    density = ("--start", str(START_MS), "--per-second", str(min(PER_SECOND, max(50, sessions // FEWEST_PER_SESSION))))
+    when = ("--start", str(START_MS), "--per-second", str(density))
     with beside.world(name, say, JOBS) as place:
         say(f"world {name}: {sessions:,} sessions")
         began = time.monotonic()
-        simulate = [*command, "--truth", str(truth), *density, *world, *disorder]
+        simulate = [*command, "--truth", str(truth), *when, *world, *disorder]
         done = subprocess.run(simulate, check=True, stdout=subprocess.PIPE, text=True)
         say(done.stdout.strip())
         grown = [(0, began)]
@@ -129,10 +149,7 @@ def _play(name: str, sessions: int, truth: Path, options: Options, world_file: P
                 grown.append((rows, time.monotonic()))
 
         place.wait_until_still(WITHIN_S, tick)
-    said = SAID.match(done.stdout)
-    if said is None:
-        raise AssertionError(f"the simulator does not say how much it did: {done.stdout}")
-    return int(said[1]), grown[-1][1] - began
+    return _reports(done.stdout), grown[-1][1] - began
 
 
 @dataclass
