@@ -3,8 +3,8 @@
     GET  /                        the page              GET /watch          the web player
     GET  /catalogue               the catalogue of topics
     GET  /api/boards              every panel with title, question, unit, thresholds and SQL
-    GET  /api/panel/<board>/<name>?from&to&oca&device&title        one panel's rows
-    GET  /api/live/<board>?span_s&oca&device&title                 server-sent events: each panel again whenever it changes
+    GET  /api/panel/<board>/<name>?from&to&<filters>               one panel's rows
+    GET  /api/live/<board>?span_s&<filters>                        server-sent events: each panel again whenever it changes
     GET  /api/session/<sid>       everything known of one session
     GET  /api/playing             the sessions playing now, by the Faust worker that follows them
     GET  /api/status              services and loader, by their own word
@@ -13,7 +13,8 @@
     POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
     GET  /healthz
 
-Every answer is JSON; an error is `{"error": words}`. Nothing that a browser sends becomes SQL: panels are files, values are bound.
+Filters are title, device, oca, isp, region and player. Every answer is JSON; an error is `{"error": words}`. Nothing that a browser
+sends becomes SQL: panels are files, values are bound.
 """
 
 from __future__ import annotations

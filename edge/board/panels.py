@@ -37,9 +37,12 @@ class Window:
 
     from_: datetime
     to: datetime
-    oca: str = ""
-    device: str = ""
     title: str = ""
+    device: str = ""
+    oca: str = ""
+    isp: str = ""
+    region: str = ""
+    player: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Window:
@@ -62,7 +65,7 @@ class Window:
 
     def params(self) -> dict[str, Any]:
         """As the panels' parameters."""
-        return {"from": self.from_, "to": self.to, "oca": self.oca, "device": self.device, "title": self.title}
+        return {"from": self.from_, "to": self.to, **{name: getattr(self, name) for name in dashboards.FILTERS}}
 
 
 def _time(query: Mapping[str, str], name: str) -> datetime:

@@ -19,10 +19,10 @@ Shapes: number: one row, the value first, what it rests on after it. line and ba
 table: any. timeline: `at`, then any. Beside a column `x` of a line or table there may be `x_expected` and `x_z`: what its baseline lets
 expect, and how many times the usual spread it is off. They are not drawn; where `x_z` is ANOMALOUS or more, either way, `x` is marked.
 
-Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), filters `{oca:String}`, `{device:String}`,
-`{title:String}` with '' for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text.
-`{chosen}` stands for "as the filters say", over columns of the names oca, device and title; `{robust_z}`, in a WITH, defines the function
-robust_z(value, before, least) below.
+Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), `{title:String}` and the other filters with ''
+for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text. `{chosen}` stands for "as the
+filters say", over columns that are named as they are; `{told}`, of reports by session, for these columns; `{robust_z}`, in a WITH, defines
+the function robust_z(value, before, least) below.
 """
 
 from __future__ import annotations
@@ -55,13 +55,20 @@ TYPES = {
     "from": "DateTime64(3, 'UTC')",
     "to": "DateTime64(3, 'UTC')",
     "step_s": "UInt32",
-    "oca": "String",
-    "device": "String",
     "title": "String",
+    "device": "String",
+    "oca": "String",
+    "isp": "String",
+    "region": "String",
+    "player": "String",
     "sid": "String",
 }
-FILTERS = ("oca", "device", "title")
+FILTERS = ("title", "device", "oca", "isp", "region", "player")
 CHOSEN = "\n  AND ".join(f"({{{name}:String}} = '' OR {name} = {{{name}:String}})" for name in FILTERS)
+TOLD = ", ".join((
+    "anyLast(cid) AS title", "anyLast(device_type) AS device", "argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca",
+    "toString(anyLast(isp_asn)) AS isp", "anyLast(region) AS region", "anyLast(player) AS player",
+))  # fmt: skip
 ROBUST_Z = """(x, before, least) -> if(length(before) < 5, NULL,
     (x - arrayReduce('quantileExact', before)) / greatest(least, 1.4826 * arrayReduce('quantileExact',
       arrayMap(y -> abs(y - arrayReduce('quantileExact', before)), before)))) AS robust_z"""
@@ -188,7 +195,7 @@ def parse(board: str, file_name: str, text: str, suffix: str = "") -> Panel:
             break
         header[entry[1]] = entry[2]
     sql = "\n".join(lines[len(header) :]).strip().removesuffix(";")
-    sql = sql.replace("{chosen}", CHOSEN).replace("{robust_z}", ROBUST_Z)
+    sql = sql.replace("{chosen}", CHOSEN).replace("{told}", TOLD).replace("{robust_z}", ROBUST_Z)
     for key in ("title", "question", "show", "empty"):
         if not header.get(key):
             raise PanelError(f"{where}: say `-- {key}: …` in the header")

@@ -33,7 +33,7 @@ UNITS = {"ms": "ms", "ratio": "percentunit", "kbit/s": "Kbits", "bit/s": "bps", 
 COLUMN_UNITS = {"_ms": "ms", "_s": "s", "_ratio": "percentunit", "_kbps": "Kbits", "_bytes": "decbytes", "_at": "dateTimeAsIso"}
 """Grafana's unit by the end of a column's name."""
 COLOURS = {"": "green", "warn": "orange", "bad": "red"}
-LABELS = {"oca": "OCA", "device": "Device", "title": "Title", "sid": "Session"}
+LABELS = {"title": "Title", "device": "Device", "oca": "OCA", "isp": "ISP", "region": "Region", "player": "Player", "sid": "Session"}
 
 
 def files(panels: Sequence[Panel], names: Sequence[str], dsn: str, database: str, folder: str) -> dict[str, Any]:

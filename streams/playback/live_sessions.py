@@ -33,7 +33,7 @@ from schemas.codec import BadFraming, BadPayload, Decoder
 TOPIC = "playback.session_state"
 SILENT_MS = 90_000
 CLOSED = frozenset("efq")
-SHOWN = ("sid", "sta", "cid", "br_kbps", "bl_ms", "oca_id", "device_type", "region")
+SHOWN = ("sid", "sta", "cid", "br_kbps", "bl_ms", "oca_id", "device_type", "region", "isp_asn", "player")
 
 State = dict[str, Any]
 """A session's last state: the fields SHOWN, `event_time_ms`, and the `partition` it came from."""

@@ -12,6 +12,6 @@ SET 'headrace.columns' = 'named';
 INSERT INTO `playback.session_state`
 SELECT
   event_id, event_time, 'session_states', 0, CAST(-1 AS BIGINT), correlation_id, FALSE,
-  sid, sta, cid, br_kbps, bl_ms, oca_id, device_type, region
+  sid, sta, cid, br_kbps, bl_ms, oca_id, device_type, region, isp_asn, player
 FROM `playback.report`
 WHERE NOT marker AND sta IS NOT NULL AND e <> 'rr';

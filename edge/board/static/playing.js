@@ -11,7 +11,7 @@ const CARDS = 48;
 let mine = null;
 document.addEventListener("mine", ({ detail }) => (mine = detail));
 
-/** The section. `opens(sid)` opens a timeline; `chosen()` gives the filters, {title, device, oca}, '' for all. */
+/** The section. `opens(sid)` opens a timeline; `chosen()` gives the filters, by name, '' for all. */
 export function playing({ opens, chosen }) {
   const count = el("span.count");
   const words = el("p.words", { role: "status" }, "asking the worker");
@@ -40,7 +40,9 @@ export function playing({ opens, chosen }) {
   return root;
 }
 
-const fits = ({ title, device, oca }) => (s) => (!title || s.cid === title) && (!device || s.device_type === device) && (!oca || s.oca_id === oca);
+/** By filter, what a session's state calls it. */
+const CALLED = { title: "cid", device: "device_type", oca: "oca_id", isp: "isp_asn", region: "region", player: "player" };
+const fits = (chosen) => (session) => Object.entries(chosen).every(([filter, value]) => !value || String(session[CALLED[filter]]) === value);
 
 function make(sid, opens) {
   const part = (name) => el(`span.${name}`);

@@ -2,19 +2,14 @@
 -- question: What can the board be narrowed to?
 -- show: table
 -- empty: nothing has been played in this range
-SELECT filter, value
+SELECT offer.1 AS filter, arrayJoin(arraySort(offer.2)) AS value
 FROM (
-  SELECT 'oca' AS filter, toString(oca_id) AS value FROM delivery_access
+  SELECT arrayJoin([
+    ('title', groupUniqArray(200)(cid)), ('device', groupUniqArray(200)(toString(device_type))), ('oca', groupUniqArray(200)(oca_id)),
+    ('isp', groupUniqArray(200)(toString(isp_asn))), ('region', groupUniqArray(200)(toString(region))),
+    ('player', groupUniqArray(200)(toString(player)))
+  ]) AS offer
+  FROM playback_report
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-  GROUP BY value
-  UNION ALL
-  SELECT 'device', toString(device_type) AS value FROM playback_report
-  WHERE NOT marker AND device_type IS NOT NULL AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-  GROUP BY value
-  UNION ALL
-  SELECT 'title', toString(cid) AS value FROM playback_report
-  WHERE NOT marker AND cid IS NOT NULL AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-  GROUP BY value
 )
 ORDER BY filter, value
-LIMIT 500

@@ -12,9 +12,7 @@ FROM (
     sid,
     argMaxIf(sta, (event_time, sn), sta IS NOT NULL) AS play_state,
     max(topic_time) AS last_seen,
-    anyLast(cid) AS title,
-    anyLast(device_type) AS device,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca
+    {told}
   FROM playback_report
   WHERE NOT marker AND topic_time <= {to:DateTime64(3, 'UTC')} AND topic_time > {to:DateTime64(3, 'UTC')} - INTERVAL 1 DAY
   GROUP BY sid

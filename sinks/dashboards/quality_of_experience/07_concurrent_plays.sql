@@ -9,9 +9,7 @@ WITH sessions AS (
     sid,
     greatest(min(event_time), {from:DateTime64(3, 'UTC')}) AS first_seen,
     least(max(event_time), {to:DateTime64(3, 'UTC')}) AS last_seen,
-    anyLast(cid) AS title,
-    anyLast(device_type) AS device,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca
+    {told}
   FROM playback_report
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} - INTERVAL 1 HOUR AND event_time < {to:DateTime64(3, 'UTC')}
   GROUP BY sid

@@ -25,9 +25,7 @@ FROM (
   SELECT
     sid,
     min(event_time) AS started_at,
-    anyLast(cid) AS title,
-    anyLast(device_type) AS device,
-    argMaxIf(oca_id, event_time, oca_id IS NOT NULL) AS oca,
+    {told},
     argMaxIf(sta, (event_time, sn), sta IS NOT NULL) AS play_state,
     max(msd_ms) AS start_delay_ms,
     argMaxIf(br_kbps, event_time, br_kbps IS NOT NULL) AS bitrate_kbps,
