@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
@@ -48,8 +48,13 @@ def crowded(topics: Iterable[Topic]) -> list[str]:
     ]
 
 
-def publish(topics: Iterable[Topic], registry: RegistryClient | None = None, users: evolve.Users | None = None) -> dict[str, int]:
-    """Create topics and their doors, register subjects; returns topic name → schema id.
+def publish(
+    topics: Iterable[Topic],
+    registry: RegistryClient | None = None,
+    users: evolve.Users | None = None,
+    tell: Callable[[Topic, int], None] = lambda topic, schema_id: None,
+) -> dict[str, int]:
+    """Create topics and their doors, register subjects; returns topic name → schema id, and `tell`s each as soon as it has one.
 
     Raises IncompatibleContract when an evolution is refused (nothing after it is registered; `users` lets the message say whom it
     breaks), WrongPartitions, RegistryError, RegistryUnavailable, KafkaException.
@@ -57,7 +62,11 @@ def publish(topics: Iterable[Topic], registry: RegistryClient | None = None, use
     wanted = list(topics)
     create(wanted)
     client = registry or RegistryClient()
-    return {topic.name: register(topic, client, users) for topic in wanted}
+    ids = {}
+    for topic in wanted:
+        ids[topic.name] = register(topic, client, users)
+        tell(topic, ids[topic.name])
+    return ids
 
 
 def create(topics: Sequence[Topic]) -> None:
@@ -97,11 +106,13 @@ def main() -> None:
     """Publish the whole catalogue and print what was published; a refusal is words and exit code 1."""
     log.configure("publish")
     try:
-        ids = publish(catalogue().topics.values(), users=lineage.installed().words)
+        publish(catalogue().topics.values(), users=lineage.installed().words, tell=_tell)
     except (IncompatibleContract, WrongPartitions, RegistryError, RegistryUnavailable, KafkaException) as error:
         sys.exit(f"publish: {error}")
-    for name, schema_id in ids.items():
-        sys.stdout.write(f"{settings().topic(name):40} schema {schema_id}\n")
+
+
+def _tell(topic: Topic, schema_id: int) -> None:
+    sys.stdout.write(f"{settings().topic(topic.name):40} schema {schema_id}\n")
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def register(
 
     from infra.base.registry import RegistryError, RegistryUnavailable
     from infra.base.settings import settings
-    from infra.cli.words import Refusal, out
+    from infra.cli.words import Refusal
     from schemas import lineage
     from schemas.publish import IncompatibleContract, WrongPartitions, crowded, publish
 
@@ -246,13 +246,18 @@ def register(
     if refused := crowded(_declared().topics.values()):
         refuse("\n".join(refused))
     try:
-        ids = publish(wanted, users=lineage.installed().words)
+        publish(wanted, users=lineage.installed().words, tell=_registered)
     except (IncompatibleContract, WrongPartitions, RegistryError, RegistryUnavailable) as error:
         raise Refusal(str(error)) from None
     except KafkaException as error:
         raise Refusal(f"Kafka at {settings().kafka.bootstrap}: {error.args[0].str()}; `headrace up` starts the local stack") from None
-    for name, schema_id in ids.items():
-        out.print(f"{settings().topic(name):40} schema {schema_id:5}  {_topic(name).compatibility}")
+
+
+def _registered(topic: Topic, schema_id: int) -> None:
+    from infra.base.settings import settings
+    from infra.cli.words import out
+
+    out.print(f"{settings().topic(topic.name):40} schema {schema_id:5}  {topic.compatibility}", markup=False)
 
 
 @app.command()

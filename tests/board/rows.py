@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 from schemas.catalogue import catalogue
 from schemas.examples import example
+from streams.playback.minute import bucket
 
 OCAS = ("oca-0", "oca-1", "oca-2")
 TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
@@ -29,6 +31,7 @@ LADDER_KBPS = (300, 750, 1200, 2400, 4200)
 SEGMENT_MS = 2_000
 EXAMPLES = 3
 """Random events on each topic that the evening says nothing of."""
+SLICE = ("cid", "device_type", "player", "region", "isp_asn", "oca_id")
 ENVELOPE = ("event_id", "event_time", "producer_id", "epoch", "seq")
 
 Row = dict[str, Any]
@@ -74,6 +77,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
     while (at := at + rng.expovariate(plays_per_minute / 60_000)) < to_ms:
         number += 1
         _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, round(at) - from_ms)
+    _minutes(found)
     for at_ms in range(from_ms, to_ms, 97_000):
         found.add(
             "observability.dead_letter", at_ms, component=rng.choice(("collector", "guard")), topic="playback.report",
@@ -96,6 +100,22 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
                 own = {name: value for name, value in example(topic.event, rng).items() if name not in ENVELOPE}
                 found.add(topic.name, from_ms + number, **own)
     return found
+
+
+def _minutes(found: Evening) -> None:
+    """What the jobs would have told of each minute, some seconds after its end, of what the board shows of it."""
+    waits: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    starts: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row in found._coming["playback.report"]:
+        minute_ms = round(row["event_time"].timestamp() * 1000) // 60_000 * 60_000
+        if row["e"] == "rr":
+            waits[minute_ms, *(row[name] for name in SLICE)][str(bucket(row["ttfb_ms"]))] += 1
+        starts[minute_ms, row["cid"], row["region"]].update(attempts=row["sn"] == 0, starts=row.get("msd_ms") is not None)
+    for (minute_ms, *slice_), counts in waits.items():
+        of = {"minute": _time(minute_ms), "requests": counts.total(), "ttfb_ms": dict(counts), **dict(zip(SLICE, slice_, strict=True))}
+        found.add("playback.qoe_minute", minute_ms + 70_000, **of)
+    for (minute_ms, cid, region), counts in starts.items():
+        found.add("playback.playback_starts", minute_ms + 70_000, minute=_time(minute_ms), cid=cid, region=region, **counts)
 
 
 def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from infra.base import warehouse as clients
 from schemas.catalogue import catalogue
 from sinks import dashboards, migrate
 from sinks.dashboards import ANOMALOUS, ROBUST_Z, Panel, PanelError, panels, parse
-from tests.board.rows import PLAYERS, Evening
+from streams.playback.minute import RELATIVE_ERROR
+from tests.board.rows import OCAS, PLAYERS, Evening
 
 HEADER = "-- title: T\n-- question: Q?\n-- show: number\n-- empty: nothing\n"
 
@@ -99,6 +101,24 @@ def test_figures_are_those_of_the_rows(warehouse: Evening) -> None:
     stalled, played = sum(r["rebuffer_ms"] for r in closed), sum(r["playing_ms"] for r in closed)
     assert result["value"] == pytest.approx(stalled / (stalled + played))
     assert result["rebufferings"] == sum(r["rebuffer_count"] for r in closed)
+
+
+def test_what_minutes_tell_is_what_reports_tell(warehouse: Evening) -> None:
+    asked = window()
+    chosen = {**asked, "player": PLAYERS[0], "oca": OCAS[1]}
+    lines = dashboards.run(dashboards.panel("quality_of_experience", "time_to_first_byte"), clients.reader(), chosen).records()
+    assert {line["series"] for line in lines} == {OCAS[1]}
+    line = lines[len(lines) // 2]
+    waited = sorted(
+        report["ttfb_ms"] for report in warehouse.rows["playback.report"]
+        if report["e"] == "rr" and report["player"] == PLAYERS[0] and report["oca_id"] == OCAS[1]
+        and line["t"] <= report["event_time"].timestamp() * 1000 < line["t"] + 60_000
+    )  # fmt: skip
+    assert line["value"] == pytest.approx(waited[math.ceil(0.95 * len(waited)) - 1], rel=RELATIVE_ERROR)
+
+    starts = dashboards.run(dashboards.panel("quality_of_experience", "starts"), clients.reader(), asked).records()
+    known = [row for row in warehouse.rows["playback.playback_starts"] if asked["from"] <= row["minute"] < asked["to"]]
+    assert sum(row["value"] for row in starts) == sum(row["starts"] for row in known) > 100
 
 
 def test_a_failed_play_can_be_opened_however_many_came_after(warehouse: Evening) -> None:

@@ -53,5 +53,5 @@ function audits(t, answer) {
   if (answer.error) return t.say("", "–", answer.error);
   const sum = (key) => answer.topics.reduce((total, topic) => total + topic[key], 0);
   const clean = sum("lost") === 0 && sum("duplicated") === 0;
-  return t.say(clean ? "good" : "bad", `${sum("lost")} / ${sum("duplicated")}`, `lost / doubled of ${show(sum("acknowledged"), "")} acknowledged`);
+  return t.say(clean ? "good" : "bad", `${sum("lost")} / ${sum("duplicated")}`, `lost / doubled of ${show(sum("acknowledged"), "")}`);
 }

@@ -1,4 +1,4 @@
--- title: Synthetic event to queryable
+-- title: Synthetic event
 -- question: How long after it was produced did a question to the warehouse find the newest synthetic event?
 -- show: number
 -- unit: ms
