@@ -3,8 +3,7 @@
 `qoe_minute_of_decode`: the deployed job, duplicates falling out and both sinks exactly once, against decoding alone, as in `jobs`.
 `after_watermark_*_s`: at a live load, from when the watermark passes the end of a minute to when its rows can be queried. The watermark is
 taken from the reports in the warehouse: it passes when the last partition gets a report, or a time marker, that is later by its delay.
-`quantile_error`: the largest relative error of quantiles of startup time, time to first byte and throughput, as the histograms have them,
-against those of the reported values. Both must be of as many observations: a report that is lost or counted twice is a failure.
+`quantile_error`: the largest relative error of quantiles that histograms tell (`infra.bench.quantiles`), of the minute that ended first.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import numpy as np
 
 from infra.base import warehouse
 from infra.bench import jobs, live
-from infra.bench.harness import Figure, Options, say
+from infra.bench.harness import Figure, Options
 from infra.bench.live import REPORTS, Times, quantile
+from infra.bench.quantiles import MINUTE_MS, worst_error
 from schemas.catalogue import catalogue
 from streams.playback.minute import RELATIVE_ERROR
 
@@ -28,18 +28,9 @@ FIGURES = {
 }
 JOB = "qoe_minute"
 MINUTES = "playback_qoe_minute"
-MINUTE_MS = 60_000
 SECONDS = 180.0
 """Three minutes come to their end in a run."""
 WATERMARK_MS = round(1000 * (catalogue().topic("playback.report").watermark_s or 0))
-QUANTILES = "quantilesExactWeighted(0.5, 0.9, 0.95, 0.99)"
-FETCHED = "e = 'rr' AND (rc IS NULL OR rc BETWEEN 200 AND 299)"
-REPORTED = {
-    "startup_ms": ("msd_ms", "msd_ms >= 0"),
-    "ttfb_ms": ("ttfb_ms", f"{FETCHED} AND ttfb_ms IS NOT NULL"),
-    "throughput_kbps": ("intDiv(bytes * 8, ttlb_ms)", f"{FETCHED} AND ot = 'v' AND ttlb_ms > 0 AND bytes > 0"),
-}
-"""Metric → what a report says of it, and which reports do."""
 
 
 def run(options: Options) -> list[dict[str, float]]:
@@ -67,7 +58,7 @@ def _waits(world: live.World, from_ms: int, to_ms: int) -> dict[str, float]:
         "after_watermark_p50_s": quantile(waits_s, 0.5),
         "after_watermark_p99_s": quantile(waits_s, 0.99),
         "after_watermark_max_s": float(waits_s.max()),
-        "quantile_error": _quantile_error(from_ms, to_ms),
+        "quantile_error": _quantile_error(_ends(from_ms, to_ms)[0]),
         "events_per_s": len(live.raw_s(world.sights[REPORTS], from_ms, to_ms)) / ((to_ms - from_ms) / 1000),
         "minute_rows": float(len(waits_s)),
     }
@@ -104,22 +95,7 @@ def _passed_at(end_ms: int) -> float:
     return float(arrived_ms) / 1000
 
 
-def _quantile_error(from_ms: int, to_ms: int) -> float:
-    """The largest relative error, over the minute that ended first in the stretch: by now it has been corrected, too."""
-    end_ms = _ends(from_ms, to_ms)[0]
-    begin, end = (f"fromUnixTimestamp64Milli({ms})" for ms in (end_ms - MINUTE_MS, end_ms))
-    once = f"(SELECT * FROM {REPORTS} WHERE NOT marker AND event_time >= {begin} AND event_time < {end} LIMIT 1 BY event_id)"
-    worst = 0.0
+def _quantile_error(end_ms: int) -> float:
+    """Of one minute, which by now has been corrected, too."""
     with warehouse.reader() as client:
-        for metric, (value, condition) in REPORTED.items():
-            exact = f"SELECT count(), {QUANTILES}({value}, 1) FROM {once} WHERE {condition}"
-            read = f"SELECT sum(observations), {QUANTILES}(value, observations) FROM qoe_minute_values"
-            (of_reports, true), (of_buckets, found) = (
-                client.query(sql).result_rows[0] for sql in (exact, f"{read} WHERE metric = '{metric}' AND minute = {begin}")
-            )
-            if of_reports != of_buckets:
-                raise AssertionError(f"{metric}: {of_buckets:,} observations in the histograms of a minute that has {of_reports:,}")
-            errors = np.abs(np.array(found) - np.array(true)) / np.array(true)
-            say(f"{metric}: {of_reports:,} observations, errors of quantiles {', '.join(f'{error:.4f}' for error in errors)}")
-            worst = max(worst, float(errors.max()))
-    return worst
+        return worst_error(client, range(end_ms - MINUTE_MS, end_ms, MINUTE_MS))

@@ -5,6 +5,8 @@ reports go the whole way with the deployed jobs and loader. Then each row of the
 numbers, texts and times exactly, the rest to 1e-9. A tenth of the sessions comes in good order first, then all of them with 5 % of the
 reports twice and 10 % out of order.
 
+The quantiles that `qoe_minute` has of all the minutes together are compared with those of the reports (`infra.bench.quantiles`).
+
 And does a bad player version show? One goes bad: the first that the world file names among its faults, else the one with the least weight,
 by a fault that is added to the world. How many simulated minutes pass from there, among all of the sessions, until it is the top anomaly of
 a minute (`qoe_anomalies`, rank 1) is a figure; that it never is, is a failure.
@@ -31,15 +33,18 @@ from numpy.typing import NDArray
 from infra.base import warehouse
 from infra.base.settings import settings
 from infra.bench.harness import OUT, Figure, Options, ground, say
+from infra.bench.quantiles import MINUTE_MS, worst_error
 from infra.chaos.recompute import Recomputed, difference
 from infra.stack import beside
 from producers.simulator.world import PlayerFault, load
+from streams.playback.minute import RELATIVE_ERROR
 
 FIGURES = {
     "sessions": Figure("sessions"),
     "mismatches": Figure("sessions", 0, 0, higher=False),
     "missing": Figure("sessions", 0, 0, higher=False),
     "bad_player_top_after_min": Figure("simulated minutes", 3, 3, higher=False),
+    "quantile_error": Figure("share", RELATIVE_ERROR, RELATIVE_ERROR, higher=False),
     "events_per_s": Figure("events/s"),
 }
 SESSIONS = 1_000_000
@@ -84,8 +89,8 @@ def run(options: Options) -> list[dict[str, float]]:
             found = {"sessions": judged.compared, "mismatches": judged.mismatches, "missing": judged.missing, "events": events}
             total = {figure: total[figure] + value for figure, value in {**found, "seconds": seconds}.items()}
         with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
-            top_after_min = noticed(client, bad)
-    return [total | {"bad_player_top_after_min": top_after_min, "events_per_s": total["events"] / total["seconds"]}]
+            seen = {"bad_player_top_after_min": noticed(client, bad), "quantile_error": worst_error(client, _minutes(client))}
+    return [total | seen | {"events_per_s": total["events"] / total["seconds"]}]
 
 
 def goes_bad(path: Path | None, copy: Path) -> tuple[Path | None, PlayerFault]:
@@ -112,6 +117,13 @@ def noticed(client: Client, fault: PlayerFault) -> float:
         parameters={"player": fault.player, "since": since},
     ).result_rows[0]
     return (int(found[0]) - since) / 60 if found[1] else NEVER_MIN
+
+
+def _minutes(client: Client) -> range:
+    """Beginnings of all the minutes that there are, ms since 1970."""
+    sql = "SELECT min(toUnixTimestamp(minute)), max(toUnixTimestamp(minute)) FROM qoe_minute_values"
+    ((first_s, last_s),) = client.query(sql).result_rows
+    return range(1000 * first_s, 1000 * last_s + 1, MINUTE_MS)
 
 
 def _density(sessions: int, world_file: Path | None, bad: PlayerFault, scratch: Path) -> int:
