@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from edge.judge import Judge
 from edge.pseudonym import pseudonym
 from edge.serve import run as run_service
 from edge.serve import serve
+from infra.base.ports import free_port
 from infra.base.settings import settings
 from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say
 from infra.bench.recordings import recordings
@@ -244,9 +244,7 @@ class Server:
 @contextmanager
 def serving(module: str) -> Iterator[Server]:
     """A process of `module`, once it is ready for reports."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     process = subprocess.Popen([sys.executable, "-m", module, "--url", url], stderr=subprocess.DEVNULL, env=os.environ.copy())
     try:
         while not _ready(url):

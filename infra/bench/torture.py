@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Message
 
@@ -42,6 +41,7 @@ from infra.chaos.poison import Poison, poisons, within_reach
 from infra.chaos.recompute import Recomputed, recompute, recompute_routes
 from infra.chaos.viewers import Viewers
 from infra.chaos.waiting import until
+from infra.stack.health import Unreachable, loader_tables
 from producers.emit import Emitter
 from schemas.catalogue import Topic, catalogue
 from schemas.cmcd import report_id
@@ -354,14 +354,9 @@ def _look_for(foreigner: Foreigner, client: Any) -> tuple[list[tuple[str, str]],
     return missing, twice
 
 
-def _loader_tables() -> list[dict[str, Any]]:
-    """What the supervised loader says of its tables. Raises HTTPError."""
-    return list(httpx.get(f"{settings().loader.status_url}/status", timeout=10.0).raise_for_status().json()["tables"])
-
-
 def _stopped() -> list[str]:
     """Partitions that the loader has given up, in words."""
-    return [f"{entry['table']}, partition {p}: {why}" for entry in _loader_tables() for p, why in entry["stopped"].items()]
+    return [f"{entry['table']}, partition {p}: {why}" for entry in loader_tables() for p, why in entry["stopped"].items()]
 
 
 def _close() -> None:
@@ -398,8 +393,8 @@ def _moving() -> list[str]:
     try:
         running = {name for name, job in Cluster().jobs().items() if job.state == "RUNNING"}
         idle = {job.flink_name for job in jobs().values()} - running
-        return sorted(idle) + [f"{entry['table']} by {entry['lag']}" for entry in _loader_tables() if entry["lag"] > MARKERS]
-    except (ClusterError, httpx.HTTPError) as error:
+        return sorted(idle) + [f"{entry['table']} by {entry['lag']}" for entry in loader_tables() if entry["lag"] > MARKERS]
+    except (ClusterError, Unreachable) as error:
         return [str(error)]
 
 

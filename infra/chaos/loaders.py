@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from confluent_kafka import ConsumerGroupState, KafkaException
 
 from infra.base import kafka
 from infra.base.children import die_with_parent
+from infra.base.ports import free_port
 from infra.base.settings import settings
 from infra.chaos.doomed import Point
 from infra.chaos.inject import Act, Processes
@@ -94,9 +94,7 @@ class _Loader(subprocess.Popen[bytes]):
 @contextmanager
 def _second(module: str, *arguments: str, **options: Any) -> Iterator[_Loader]:
     """A loader beside the supervised one; told to end in the end, if it has not ended otherwise."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", module, *arguments]
     with (settings().state_dir / "logs" / "loader-second.log").open("ab") as out:
         process = _Loader(

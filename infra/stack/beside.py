@@ -10,7 +10,6 @@ Everything is by settings, so it works on a cluster too. What the world derived 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra.base import warehouse
+from infra.base.ports import free_port
 from infra.base.settings import settings
 
 STILL_S = 15.0
@@ -59,10 +59,8 @@ class World:
 @contextmanager
 def world(namespace: str, say: Say = lambda words: None, jobs: Sequence[str] = ()) -> Iterator[World]:
     """Topics, subjects, tables, `jobs` (default: all) and a loader of `namespace`, until the block ends. Raises WorldFailed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "HEADRACE_NAMESPACE": namespace, "HEADRACE_LOADER__STATUS_URL": f"http://127.0.0.1:{port}"}
+    status_url = f"http://127.0.0.1:{free_port()}"
+    environment = {**os.environ, "HEADRACE_NAMESPACE": namespace, "HEADRACE_LOADER__STATUS_URL": status_url}
     for words, module, *arguments in (
         (f"contracts of namespace {namespace}", "schemas.publish"),
         ("tables", "sinks.migrate"),

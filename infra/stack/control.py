@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from infra.stack.site import LOOPBACK
+from infra.base.ports import LOOPBACK
 
 
 class Controlled(Protocol):

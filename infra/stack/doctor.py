@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.base.ports import is_free
 from infra.base.settings import settings
 from infra.stack import jars
 from infra.stack.local import LocalStack
 from infra.stack.preflight import machine_problem, python_problem
 from infra.stack.processes import bearing
-from infra.stack.site import holder, is_free, remembered_ports
+from infra.stack.site import holder, remembered_ports
 
 MEMORY_GB = 6.0
 """The stack idles at under 4 GB; players and a browser come on top."""

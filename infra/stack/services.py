@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import httpx2 as httpx
 import yaml
 
+from infra.base.ports import LOOPBACK
 from infra.base.settings import settings
 from infra.stack import beam, jars, jvm
-from infra.stack.site import LOOPBACK, Site
+from infra.stack.site import Site
 
 
 class NotReady(Exception):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from infra.base.ports import LOOPBACK, free_ports, is_free
 from infra.base.settings import Settings
 from infra.stack import jars
 
-LOOPBACK = "127.0.0.1"
 PORTS_FILE = "ports.json"
 PORTS = (
     "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
@@ -93,35 +91,10 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
     return Site(state_dir, ports, tree)
 
 
-def free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
-    """A free loopback port for each name, below the range the kernel gives to outgoing connections, which might take one in between."""
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = (secrets.randbelow(first_ephemeral - 15_000) + 15_000 for _ in range(10_000))
-    chosen: dict[str, int] = {}
-    for name in names:
-        for port in chain([preferred[name]] if name in preferred else [], candidates):
-            if port not in chosen.values() and is_free(port):
-                chosen[name] = port
-                break
-    return chosen
-
-
 def remembered_ports(state_dir: Path) -> dict[str, int]:
     """Port by name, as the last start in `state_dir` chose them; empty where none was."""
     path = state_dir / PORTS_FILE
     return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def is_free(port: int) -> bool:
-    """Whether a service could listen on this loopback port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only lingers in TIME_WAIT is free
-        try:
-            probe.bind((LOOPBACK, port))
-            probe.listen()
-        except OSError:
-            return False
-    return True
 
 
 def holder(port: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import httpx2 as httpx
 import pytest
 
 from infra.base import warehouse as clients
+from infra.base.ports import free_port
 from infra.base.settings import environment, settings
 from schemas.catalogue import catalogue
 from sinks import migrate
@@ -113,10 +113,3 @@ def running(module: str, health: str) -> Iterator[None]:
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,10 +11,11 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from infra.base.ports import free_port
 from infra.base.settings import environment
 from producers.encoders import encode
 from tests.board.browser import browser, page, until
-from tests.board.conftest import free_port, running
+from tests.board.conftest import running
 from tests.board.watching import TOLERANCE_MS, assert_agree, network, press_play, seen
 from tests.clip import CLIP
 from tests.kit import eventually

@@ -16,6 +16,7 @@ import httpx2 as httpx
 import pytest
 from confluent_kafka import Message
 
+from infra.base.ports import free_port
 from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, settings
 from producers import ledger
@@ -24,7 +25,6 @@ from schemas.cmcd import report_id
 from schemas.codec import Decoder
 from schemas.envelope import fingerprint
 from schemas.publish import publish
-from tests.edge.test_serve import free_port
 from tests.kit import eventually
 from tests.world import committed
 

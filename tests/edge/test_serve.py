@@ -14,13 +14,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from infra.base.ports import free_port
 from tests.kit import eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(state: Path, **edge: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.base.ports import free_ports
 from infra.base.settings import Settings, settings
 from infra.stack import doctor, preflight
-from infra.stack.site import PortTaken, choose, free_ports, holder
+from infra.stack.site import PortTaken, choose, holder
 
 
 @pytest.mark.parametrize(

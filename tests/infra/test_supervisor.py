@@ -14,9 +14,9 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from infra.base.ports import free_port
 from infra.stack.local import LocalStack, NotRunning
 from infra.stack.processes import bearing
-from infra.stack.site import free_ports
 from tests.kit import eventually
 
 Start = Callable[..., "Toys"]
@@ -28,7 +28,7 @@ class Toys(LocalStack):
     def __init__(self, state_dir: Path, *definitions: str) -> None:
         super().__init__(state_dir)
         state_dir.mkdir(exist_ok=True)
-        port = str(free_ports(["supervisor"], {})["supervisor"])
+        port = str(free_port())
         self.errors = state_dir / "stderr"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(

@@ -19,12 +19,13 @@ from urllib.parse import unquote_plus
 
 import httpx2 as httpx
 
+from infra.base.ports import free_port
 from infra.base.settings import environment
 from infra.bench import recordings
 from producers.encoders import encode
 from schemas.cmcd import SHARDS
 from tests.board.browser import browser, page, until
-from tests.board.conftest import free_port, running
+from tests.board.conftest import running
 from tests.board.test_player import CLIP
 from tests.board.watching import press_play, to_the_end
 from tests.kit import eventually

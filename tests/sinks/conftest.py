@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from infra.base import warehouse
+from infra.base.ports import free_port
 from infra.base.settings import settings
 from schemas.codec import Encoder
 from sinks import migrate
@@ -28,13 +28,6 @@ from tests.sinks.reports import TOPIC, encoder, register, report
 
 PASSWORD = "only-for-tests"
 READERS = {"alice": {"team": "delivery", "password": "a-word"}, "bob": {"team": "playback", "password": "another"}}
-
-
-def free_port() -> int:
-    """A port nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class WarehouseProcess:

@@ -15,12 +15,13 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from infra.base import kafka, warehouse
+from infra.base.ports import free_port
 from infra.base.settings import settings
 from schemas.codec import Encoder
 from sinks import migrate
 from sinks.loader.shell import Shell
 from tests.kit import eventually
-from tests.sinks.conftest import WarehouseProcess, free_port
+from tests.sinks.conftest import WarehouseProcess
 from tests.sinks.loading import LETTERS, PARTITIONS, loaded, loading, produce, reports, seqs
 from tests.sinks.reports import TOPIC, encoder, newer, poison, register, report
 

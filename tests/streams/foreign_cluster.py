@@ -17,12 +17,11 @@ import pyflink
 import yaml
 
 from infra.base.children import die_with_parent
+from infra.base.ports import LOOPBACK, free_ports
 from infra.stack.processes import RUN_MARK, kill_run
-from infra.stack.site import free_ports
 from tests.kit import eventually
 
 HOME = Path(pyflink.__file__).parent
-LOOPBACK = "127.0.0.1"
 SLOTS = 4
 
 
