@@ -12,7 +12,8 @@
 SET 'table.exec.state.ttl' = '8 d';
 SET 'execution.checkpointing.interval' = '5 s';  -- nobody waits for a correction, and each checkpoint makes files that have to be compacted
 SET 'state.backend.type' = 'rocksdb';
-SET 'state.backend.rocksdb.memory.fixed-per-slot' = '32 mb';
+SET 'state.backend.rocksdb.memory.fixed-per-slot' = '128 mb';
+SET 'state.backend.rocksdb.use-bloom-filter' = 'true';  -- nearly every session is new, and only a filter tells that without looking through the files
 SET 'parallelism.default' = '1';
 
 CREATE TEMPORARY FUNCTION corrected AS 'streams.playback.quality.corrected' LANGUAGE PYTHON;
