@@ -41,6 +41,7 @@ from infra.chaos.poison import Poison, poisons, within_reach
 from infra.chaos.recompute import Recomputed, recompute, recompute_routes
 from infra.chaos.viewers import Viewers
 from infra.chaos.waiting import until
+from infra.stack.beside import MARKERS
 from infra.stack.health import Unreachable, loader_tables
 from producers.emit import Emitter
 from schemas.catalogue import Topic, catalogue
@@ -93,8 +94,6 @@ CRASH_GAP_S = (22.0, 28.0)
 GOOD_PER_POISON = 3
 """A topic that brings more poison than events stops the loader, as it should."""
 FOREIGN_TURN_S = 0.2
-MARKERS = 100
-"""So many messages may wait for the loader and be nothing but time markers."""
 
 
 class Simulators:

@@ -53,18 +53,19 @@ def topics(interval_s: float = 1.0) -> list[dict[str, Any]]:
     ]
 
 
-def lags() -> dict[tuple[str, str], int]:
-    """Offsets that a consumer group has not committed yet, marks of transactions included, by (group, topic) of this namespace, without its
-    prefix. Raises Unreachable.
+def lags(namespace: str | None = None) -> dict[tuple[str, str], int]:
+    """Offsets that a consumer group has not committed yet, marks of transactions included, by (group, topic) of a namespace (default: this
+    one), without its prefix. Raises Unreachable.
     """
     admin = kafka.admin()
-    declared = {settings().topic(name): name for name in catalogue().topics}
+    of = settings() if namespace is None else settings().model_copy(update={"namespace": namespace})
+    declared = {of.topic(name): name for name in catalogue().topics}
     try:
         existing = admin.list_topics(timeout=TIMEOUT_S).topics
         lag = _lag(admin, _ends(admin, [name for name in declared if name in existing]))
     except KafkaException as error:
         raise Unreachable(f"Kafka at {settings().kafka.bootstrap} does not answer: {error}") from error
-    prefix = settings().topic("")
+    prefix = of.topic("")
     return {(group.removeprefix(prefix), declared[topic]): sum(parts.values()) for (topic, group), parts in lag.items()}
 
 
