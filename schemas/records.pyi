@@ -344,6 +344,8 @@ class PlaybackSessionState(TypedDict):
     oca_id: NotRequired[str | None]
     device_type: NotRequired[str | None]
     region: NotRequired[str | None]
+    isp_asn: NotRequired[int | None]
+    player: NotRequired[str | None]
 
 class PlaybackSessionTimeline(TypedDict):
     event_id: NotRequired[str]
