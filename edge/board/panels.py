@@ -33,21 +33,16 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True)
 class Window:
-    """What a panel is asked about: [from, to), and the filters, '' meaning all."""
+    """What a panel is asked about: [from, to), and each of the filters, '' meaning all."""
 
     from_: datetime
     to: datetime
-    title: str = ""
-    device: str = ""
-    oca: str = ""
-    isp: str = ""
-    region: str = ""
-    player: str = ""
+    filters: Mapping[str, str]
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Window:
         """From a URL's query: `from` and `to` in ms since 1970, filters. Raises BadRequest."""
-        return cls(_time(query, "from"), _time(query, "to"), **_filters(query)).checked()
+        return cls(_time(query, "from"), _time(query, "to"), _filters(query)).checked()
 
     @classmethod
     def last(cls, span_s: int, query: Mapping[str, str], now: datetime, every_s: float) -> Window:
@@ -55,7 +50,7 @@ class Window:
         to_s = now.timestamp() // every_s * every_s
         to = datetime.fromtimestamp(to_s, UTC)
         step = dashboards.step_s(to - timedelta(seconds=span_s), to)
-        return cls(datetime.fromtimestamp((to_s - span_s) // step * step, UTC), to, **_filters(query)).checked()
+        return cls(datetime.fromtimestamp((to_s - span_s) // step * step, UTC), to, _filters(query)).checked()
 
     def checked(self) -> Window:
         """Itself, if it is of a length that may be asked for. Raises BadRequest."""
@@ -65,7 +60,7 @@ class Window:
 
     def params(self) -> dict[str, Any]:
         """As the panels' parameters."""
-        return {"from": self.from_, "to": self.to, **{name: getattr(self, name) for name in dashboards.FILTERS}}
+        return {"from": self.from_, "to": self.to, **self.filters}
 
 
 def _time(query: Mapping[str, str], name: str) -> datetime:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 LOOPBACK = "127.0.0.1"
 
 
-def free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
-    """A free loopback port for each name, below the range the kernel gives to outgoing connections, which might take one in between."""
+def free_ports(names: list[str], preferred: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
+    """A free loopback port for each name: the preferred one if it is, else one below the range the kernel gives to outgoing connections,
+    which might take one in between.
+    """
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = (secrets.randbelow(first_ephemeral - 15_000) + 15_000 for _ in range(10_000))
     chosen: dict[str, int] = {}
@@ -25,7 +29,7 @@ def free_ports(names: list[str], preferred: dict[str, int]) -> dict[str, int]:
 
 def free_port() -> int:
     """One of them."""
-    return free_ports(["it"], {})["it"]
+    return free_ports(["it"])["it"]
 
 
 def is_free(port: int) -> bool:

@@ -160,6 +160,10 @@ class Settings(BaseSettings):
         """The Kafka name of a declared topic in this namespace: `playback.report` or `<namespace>.playback.report`."""
         return f"{self.namespace}.{name}" if self.namespace else name
 
+    def within(self, namespace: str) -> Settings:
+        """The same in another namespace."""
+        return self.model_copy(update={"namespace": namespace})
+
     @property
     def database(self) -> str:
         """The ClickHouse database of this namespace: `headrace` or `headrace_<namespace>`."""

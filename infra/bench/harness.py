@@ -103,13 +103,17 @@ def namespace(name: str) -> AbstractContextManager[None]:
     return environment({"HEADRACE_NAMESPACE": name})
 
 
+def world_argument(path: Path | None) -> tuple[str, ...]:
+    """How the simulator is told of a world file; without one it takes the world that is installed."""
+    return ("--world", str(path)) if path else ()
+
+
 def record(path: Path, events: int, options: Options, *more: str) -> Path:
     """A recorded log of at least `events` playback reports in a new directory `path`; `more` options go to the simulator."""
     say(f"recording {events:,} events")
-    world = ("--world", str(options.world)) if options.world else ()
     simulator = [sys.executable, "-m", "producers.simulator", "--events", str(events), "--seed", str(options.seed)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*simulator, "--to", str(path), *world, *more], check=True)
+    subprocess.run([*simulator, "--to", str(path), *world_argument(options.world), *more], check=True)
     return path
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from infra.base import warehouse
 from infra.base.settings import settings
-from infra.bench.harness import OUT, Figure, Options, ground, say
+from infra.bench.harness import OUT, Figure, Options, ground, say, world_argument
 from infra.bench.quantiles import MINUTE_MS, worst_error
 from infra.chaos.recompute import Recomputed, difference
 from infra.stack import beside
@@ -80,7 +80,7 @@ def run(options: Options) -> list[dict[str, float]]:
         for name, count, disorder in (("in_order", max(1, sessions // SHARE_IN_ORDER), ORDER), ("disordered", sessions, DISORDER)):
             truth = stack.state_dir / f"{name}.parquet"
             events, seconds = _play(name, count, truth, options, world, density, disorder)
-            with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
+            with warehouse.reader(settings().within(name).database) as client:
                 judged = judge(truth, client)
             say(f"{name}: {judged.compared:,} sessions, {judged.mismatches} wrong, {judged.missing} missing")
             say(f"{name}: {events:,} reports in {seconds:.0f} s")
@@ -88,7 +88,7 @@ def run(options: Options) -> list[dict[str, float]]:
                 say(words)
             found = {"sessions": judged.compared, "mismatches": judged.mismatches, "missing": judged.missing, "events": events}
             total = {figure: total[figure] + value for figure, value in {**found, "seconds": seconds}.items()}
-        with warehouse.reader(settings().model_copy(update={"namespace": name}).database) as client:
+        with warehouse.reader(settings().within(name).database) as client:
             seen = {"bad_player_top_after_min": noticed(client, bad), "quantile_error": worst_error(client, _minutes(client))}
     return [total | seen | {"events_per_s": total["events"] / total["seconds"]}]
 
@@ -128,8 +128,7 @@ def _minutes(client: Client) -> range:
 
 def _density(sessions: int, world_file: Path | None, bad: PlayerFault, scratch: Path) -> int:
     """Reports in a second of simulated time."""
-    world = ("--world", str(world_file)) if world_file else ()
-    command = [sys.executable, "-m", "producers.simulator", "--sessions", str(TRIED), "--to", str(scratch), *world]
+    command = [sys.executable, "-m", "producers.simulator", "--sessions", str(TRIED), "--to", str(scratch), *world_argument(world_file)]
     reports = _reports(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return max(50, min(PER_SECOND, round(sessions * reports / TRIED / max(LIVES_S, bad.start_s + LIVES_ON_S))))
 
@@ -145,13 +144,12 @@ def _play(
     name: str, sessions: int, truth: Path, options: Options, world_file: Path | None, density: int, disorder: Sequence[str]
 ) -> tuple[int, float]:
     """Let a namespace live through the sessions; returns reports, and seconds from the first to the last row that came of them."""
-    world = ("--world", str(world_file)) if world_file else ()
     command = [sys.executable, "-m", "producers.simulator", "--sessions", str(sessions), "--seed", str(options.seed), "--namespace", name]
     when = ("--start", str(START_MS), "--per-second", str(density))
     with beside.world(name, say, JOBS) as place:
         say(f"world {name}: {sessions:,} sessions")
         began = time.monotonic()
-        simulate = [*command, "--truth", str(truth), *when, *world, *disorder]
+        simulate = [*command, "--truth", str(truth), *when, *world_argument(world_file), *disorder]
         done = subprocess.run(simulate, check=True, stdout=subprocess.PIPE, text=True)
         say(done.stdout.strip())
         grown = [(0, began)]

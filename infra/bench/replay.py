@@ -73,7 +73,7 @@ def _derive(log: Path, namespace: str, speed: float | None) -> None:
 
 
 def _database(namespace: str) -> str:
-    return settings().model_copy(update={"namespace": namespace}).database
+    return settings().within(namespace).database
 
 
 def _seconds(log: RecordedLog) -> float:

@@ -14,7 +14,7 @@ import time
 
 from infra.base import kafka
 from infra.base.settings import settings
-from infra.bench.harness import OUT, Figure, Options, cpu_seconds, ends, ground, namespace, say
+from infra.bench.harness import OUT, Figure, Options, cpu_seconds, ends, ground, namespace, say, world_argument
 from producers.ledger import folder
 from schemas.catalogue import catalogue
 from sinks.audit.ledgers import Ledgers
@@ -43,11 +43,10 @@ def run(options: Options) -> list[dict[str, float]]:
 
 
 def _measure(options: Options) -> dict[str, float]:
-    world = ("--world", str(options.world)) if options.world else ()
     amount = ("--sessions", str(options.sessions)) if options.sessions else ("--events", str(options.events or EVENTS))
     command = [sys.executable, "-m", "producers.simulator", *amount, "--seed", str(options.seed), "--per-second", str(PER_SECOND)]
     began, cpu_before = time.monotonic(), cpu_seconds(["self"])
-    done = subprocess.run([*command, *world, *DISORDER], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, *world_argument(options.world), *DISORDER], check=True, capture_output=True, text=True)
     wall_s, cpu_s = time.monotonic() - began, cpu_seconds(["self"]) - cpu_before
     if (said := SAID.search(done.stdout)) is None:
         raise AssertionError(f"the simulator does not say how much it did: {done.stdout}{done.stderr}")

@@ -101,7 +101,7 @@ def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> N
             carry_out()
             err.print("waiting until its tables stand still", style="dim")
             world.wait_until_still()
-        databases = [settings().model_copy(update={"namespace": name}).database for name in (recorded.namespace, namespace)]
+        databases = [settings().within(name).database for name in (recorded.namespace, namespace)]
         result = compare(*databases, until_ms=recorded_until_ms(recorded))
     except (beside.WorldFailed, CannotCompare, ClickHouseError, KafkaException, Damaged, FileNotFoundError) as error:
         raise Refusal(str(error)) from None

@@ -39,7 +39,7 @@ class World:
 
     def __init__(self, namespace: str, loader: subprocess.Popen[bytes], loader_log: Path) -> None:
         self.namespace = namespace
-        self._database = settings().model_copy(update={"namespace": namespace}).database
+        self._database = settings().within(namespace).database
         self._loader, self._loader_log = loader, loader_log
 
     def wait_until_still(self, within_s: float = 900.0, tick: Callable[[int], None] = lambda rows: None) -> int:

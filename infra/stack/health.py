@@ -58,7 +58,7 @@ def lags(namespace: str | None = None) -> dict[tuple[str, str], int]:
     one), without its prefix. Raises Unreachable.
     """
     admin = kafka.admin()
-    of = settings() if namespace is None else settings().model_copy(update={"namespace": namespace})
+    of = settings() if namespace is None else settings().within(namespace)
     declared = {of.topic(name): name for name in catalogue().topics}
     try:
         existing = admin.list_topics(timeout=TIMEOUT_S).topics

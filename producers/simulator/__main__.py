@@ -29,6 +29,7 @@ from schemas.publish import publish
 CLOSING_MS = 86_400_000
 """How far ahead of everything the closing marker is: the last windows and sessions of a finite log close."""
 MANY_SESSIONS, MANY_EVENTS = 4_000, 400_000
+"""From so many on, a second process is worth the second that it takes to start."""
 LIVE_STEP_MS = 50
 """In step with the clock, reports go out together that are so close."""
 
@@ -79,7 +80,7 @@ def main(
 
 
 def _drawn(world: World, seed: int, plan: Plan, truths: bool, live: bool) -> Iterator[Second]:
-    """The seconds of a schedule. A second process, which takes a second to start, draws them where they are many and wanted at once."""
+    """The seconds of a schedule, by a second process where they are many and wanted at once."""
     many = (plan.sessions or 0) >= MANY_SESSIONS or (plan.events or 0) >= MANY_EVENTS
     return ahead(world, seed, plan, truths) if many and not live else iter(Schedule(world, seed, plan, truths))
 

@@ -91,7 +91,7 @@ def recorded_until_ms(log: RecordedLog) -> int | None:
     Where it went on, sessions that were open when the recording ended have ended there, and not in the replay.
     """
     consumer = kafka.consumer("compare")
-    recorded = settings().model_copy(update={"namespace": log.namespace})
+    recorded = settings().within(log.namespace)
     try:
         for topic, read_to in log.read_to.items():
             for partition, offset in read_to.items():

@@ -96,7 +96,7 @@ def replay(
         raise CannotReplay(f"speed {speed:g}: a speed is greater than 0; `max` is as fast as it goes")
     log = RecordedLog.open(path)
     chosen = _chosen(log, topics)
-    target = settings() if namespace is None else settings().model_copy(update={"namespace": namespace})
+    target = settings() if namespace is None else settings().within(namespace)
     ids = _prepare(log, chosen, target, own=namespace is not None)
     cursors = [_Cursor(log, topic, p, from_ms or 0, to_ms or 2**62) for topic in chosen for p in range(log.partitions[topic])]
     there = _already_there(cursors, target, resume)

@@ -26,8 +26,8 @@ from producers.encoders import encode
 from schemas.cmcd import SHARDS
 from tests.board.browser import browser, page, until
 from tests.board.conftest import running
-from tests.board.test_player import CLIP
 from tests.board.watching import press_play, to_the_end
+from tests.clip import CLIP
 from tests.kit import eventually
 from tests.players.standard import MODULES, PLAYERS, page_server, versions
 

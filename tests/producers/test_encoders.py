@@ -12,19 +12,14 @@ import pytest
 
 from infra.base.clock import FakeClock
 from producers.encoders import cache, encode, events, tools
-from producers.encoders.titles import TITLES, Rung, Title
+from producers.encoders.titles import TITLES, Rung
 from producers.players.mpd import parse
 from schemas.catalogue import catalogue
 from schemas.codec import Encoder
+from tests.clip import CLIP
 
-TINY = Title(
-    cid="tiny",
-    name="Test card",
-    licence="generated",
-    seconds=4,
-    ladder=(Rung("90p", 160, 90, 100), Rung("180p", 320, 180, 300)),
-    video="testsrc2=size=320x180:rate=25",
-    audio="sine=frequency=440:sample_rate=48000",
+TINY = replace(
+    CLIP, cid="tiny", seconds=4, ladder=(Rung("90p", 160, 90, 100), Rung("180p", 320, 180, 300)), video="testsrc2=size=320x180:rate=25"
 )
 
 

@@ -31,7 +31,7 @@ class ForeignCluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mark = secrets.token_hex(8)
-        ports = free_ports(["rest", "rpc", "blob"], {})
+        ports = free_ports(["rest", "rpc", "blob"])
         self.url = f"http://{LOOPBACK}:{ports['rest']}"
         self._processes: list[subprocess.Popen[bytes]] = []
         for name in ("conf", "lib", "log", "tmp", "checkpoints", "savepoints"):

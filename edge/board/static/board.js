@@ -10,7 +10,7 @@ import { strip } from "./strip.js";
 import { openTour } from "./tour.js";
 
 const SPANS = [[300, "5 min"], [900, "15 min"], [3600, "1 h"], [21_600, "6 h"], [86_400, "24 h"], [604_800, "7 d"]];
-const FILTERS = ["title", "device", "oca", "isp", "region", "player"];
+const FILTERS = [...document.querySelectorAll("[data-filter]")].map((select) => select.dataset.filter);
 
 const $ = (id) => document.getElementById(id);
 const state = new URLSearchParams(location.search);
