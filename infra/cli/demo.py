@@ -43,7 +43,7 @@ def demo(
     os.environ["HEADRACE_STATE_DIR"] = str(stack.state_dir)
     try:
         jars.ensure()
-        stack.start(["--players", str(players), *(["--inject"] if seconds else [])], tied=True)
+        stack.start(["--players", str(players), "--inject"], tied=True)
         encode()  # beside the starting stack, whose own task then finds the titles in the cache
         status = stack.wait_ready(StartLines())
         startup_s = round(time.monotonic() - began, 1)
@@ -51,11 +51,11 @@ def demo(
         out.print(f"\nready after {startup_s} s, {status['rss_mb']} MB: {players} players watch three titles")
         out.print(f"  the page      [bold]{settings().edge.board_url}[/bold]")
         out.print(f"  in a terminal HEADRACE_STATE_DIR={os.path.relpath(stack.state_dir)} {_command()} status")
+        send_a_report_to_refuse(settings().edge.collector_url)
         if not seconds:
             out.print("Ctrl-C ends it.")
             stack.wait_end()
             raise Refusal(f"the stack ended by itself: see {stack.state_dir / 'logs' / 'supervisor.log'}")
-        send_a_report_to_refuse(settings().edge.collector_url)
         err.print(f"ends by itself in {seconds} s")
         sleep_with_progress(seconds)
         found = summary(stack, startup_s)

@@ -195,7 +195,7 @@ function label(value, unit, marks) {
   if (unit === "ms" && marks.at(-1) >= 1000) return `${Number((value / 1000).toFixed(2))} s`;
   const [figure, suffix] = parts(value, unit);
   const short = figure.replace(/\.0+$|(\.\d*?)0+$/, "$1");
-  return COUNTS.has(unit) || unit === "events/s" ? short : `${short} ${suffix}`;
+  return COUNTS.has(unit) || unit === "events/s" || unit === "plays/min" ? short : `${short} ${suffix}`;
 }
 
 function line(u, { value, level }) {
