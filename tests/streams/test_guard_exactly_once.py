@@ -106,10 +106,11 @@ def test_kills_and_zombies_lose_and_double_nothing(world: Settings) -> None:
             guard.send_signal(signal.SIGSTOP if round_ == FROZEN_ROUND else signal.SIGKILL)
         last = start()
         guards[FROZEN_ROUND].send_signal(signal.SIGCONT)
+        # While there is something to write: one that woke up with nothing to send would not find out.
+        assert guards[FROZEN_ROUND].wait(timeout=60) != 0, "a guard that was taken over ends"
         writer.stop()
         eventually(lambda: len(committed(REPORT.name)) + len(committed(DEAD_LETTERS)) >= writer.written, within=120)
         assert last.poll() is None
-        assert guards[FROZEN_ROUND].wait(timeout=60) != 0, "a guard that was taken over ends"
     finally:
         writer.stop()
         for process in guards:
