@@ -7,11 +7,12 @@ import time
 from functools import partial
 from typing import Any
 
+from infra.base.clock import WorkClock
 from sinks import audit
 
 REST_S = 10.0
 REST_FOR_WORK = 10
-"""Between audits there is a pause: so long at least, and so many times what the last one took."""
+"""Between audits there is a pause: so long at least, and so many times what the last one worked, its waits left out."""
 SETTLE_S = 10.0
 """How long what was acknowledged when the audit began may take to be stored before it counts as lost."""
 
@@ -40,9 +41,9 @@ class Auditor:
         return await asyncio.shield(self._running)
 
     async def _run(self) -> dict[str, Any]:
-        began = time.monotonic()
+        clock = WorkClock()
         try:
-            found = await asyncio.to_thread(partial(audit.run, settle_s=SETTLE_S, content="none"))
+            found = await asyncio.to_thread(partial(audit.run, settle_s=SETTLE_S, content="none", clock=clock))
             self._newest = {
                 "topics": [
                     {name: getattr(one, name) for name in ("topic", "acknowledged", "stored", "lost", "duplicated")} for one in found
@@ -52,7 +53,6 @@ class Auditor:
         except audit.CannotAudit as error:
             self._newest = {"error": str(error)}
         finally:
-            ended = time.monotonic()
-            self._due_s = ended + max(REST_S, REST_FOR_WORK * (ended - began))
+            self._due_s = time.monotonic() + max(REST_S, REST_FOR_WORK * clock.worked_ms / 1000)
             self._running = None
         return self._newest

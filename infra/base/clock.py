@@ -24,6 +24,28 @@ class WallClock:
         time.sleep(max(0.0, seconds))
 
 
+class WorkClock:
+    """The machine's clock, which also tells how long somebody worked: the time since it was made without what was slept on it."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or WallClock()
+        self._began_ms = self._clock.now_ms()
+        self._slept_ms = 0
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def sleep(self, seconds: float) -> None:
+        began_ms = self._clock.now_ms()
+        self._clock.sleep(seconds)
+        self._slept_ms += self._clock.now_ms() - began_ms
+
+    @property
+    def worked_ms(self) -> int:
+        """Milliseconds of work since this clock was made."""
+        return self._clock.now_ms() - self._began_ms - self._slept_ms
+
+
 class FakeClock:
     """A clock that moves only when told, or when somebody sleeps on it."""
 

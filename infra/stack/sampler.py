@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.base import log
-from infra.base.clock import Clock, WallClock
+from infra.base.clock import Clock, WallClock, WorkClock
 from infra.stack.health import TIMEOUT_S, Unreachable, lags, loader_tables
 from producers.emit import Backpressure, Emitter
 from sinks import audit
@@ -24,7 +24,7 @@ from streams.cluster import Cluster, ClusterError
 EVERY_S = 5.0
 AUDIT_EVERY_S = 60.0
 REST_FOR_AUDIT = 60
-"""An audit reads every row's position: between two there is a minute, or so many times what the last one took."""
+"""An audit reads every row's position: between two there is a minute, or so many times what the last one worked, its waits left out."""
 COUNTED = ("blocks", "rows", "uncertain", "recoveries")
 """What the loader counts up for each table from its start."""
 AUDITED = ("acknowledged", "stored", "lost", "duplicated")
@@ -87,32 +87,36 @@ class Checkpoints:
 class Audits:
     """Audits on a thread of its own, so that the other figures keep their pace; a daemon, so that an end need not wait for it."""
 
-    def __init__(self, clock: Clock, run: Callable[[], list[audit.TopicAudit]]) -> None:
+    def __init__(self, clock: Clock, run: Callable[[Clock], list[audit.TopicAudit]]) -> None:
         self._clock = clock
         self._run = run
         self._running: Future[list[audit.TopicAudit]] | None = None
-        self._began_ms = self._due_ms = clock.now_ms()
+        self._due_ms = clock.now_ms()
+        self._worked_ms = 0
 
     def samples(self) -> Iterator[Sample]:
         """The figures of an audit that has ended since the last look. Raises CannotAudit."""
-        now_ms = self._clock.now_ms()
-        if self._running is None and now_ms >= self._due_ms:
-            self._began_ms = now_ms
+        if self._running is None and self._clock.now_ms() >= self._due_ms:
             self._running = Future()
             threading.Thread(target=self._work, args=(self._running,), name="audit", daemon=True).start()
         if self._running is None or not self._running.done():
             return
         ended, self._running = self._running, None
-        self._due_ms = now_ms + max(round(AUDIT_EVERY_S * 1000), REST_FOR_AUDIT * (now_ms - self._began_ms))
+        self._due_ms = self._clock.now_ms() + max(round(AUDIT_EVERY_S * 1000), REST_FOR_AUDIT * self._worked_ms)
         for found in ended.result():
             if found.acknowledged or found.stored:
                 yield from (Sample("audit", name, getattr(found, name), found.topic) for name in AUDITED)
 
     def _work(self, running: Future[list[audit.TopicAudit]]) -> None:
+        clock = WorkClock(self._clock)
         try:
-            running.set_result(self._run())
+            found = self._run(clock)
         except Exception as error:  # whoever asks for the result is told
+            self._worked_ms = clock.worked_ms
             running.set_exception(error)
+        else:
+            self._worked_ms = clock.worked_ms
+            running.set_result(found)
 
 
 def lag_samples() -> Iterator[Sample]:
@@ -152,7 +156,7 @@ def main() -> None:
     log.configure("sampler")
     clock = WallClock()
     counters, checkpoints = Counters(), Checkpoints(Cluster(timeout_s=TIMEOUT_S), clock.now_ms())
-    audits = Audits(clock, lambda: audit.run(content="none"))
+    audits = Audits(clock, lambda worked: audit.run(content="none", clock=worked))
     parts: dict[str, Callable[[], Iterable[Sample]]] = {
         "kafka": lag_samples,
         "flink": checkpoints.samples,

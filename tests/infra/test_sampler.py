@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.base import warehouse
-from infra.base.clock import FakeClock
+from infra.base.clock import Clock, FakeClock
 from infra.base.settings import Settings
 from infra.stack.health import Unreachable
 from infra.stack.sampler import AUDIT_EVERY_S, Audits, Checkpoints, Counters, Sample, Sampler
@@ -65,8 +65,9 @@ def test_each_checkpoint_is_told_once_with_a_name_of_its_own() -> None:
 def test_audits_follow_each_other_with_a_rest() -> None:
     clock, ran = FakeClock(), []
 
-    def run() -> list[TopicAudit]:
+    def run(clock: Clock) -> list[TopicAudit]:
         ran.append(clock.now_ms())
+        clock.sleep(3600)  # a long wait for what was acknowledged to be stored is no work, and asks for no rest
         return [TopicAudit("playback.report", acknowledged=9, stored=8, lost=1), TopicAudit("playback.silent")]
 
     audits = Audits(clock, run)
