@@ -181,6 +181,7 @@ def check(
     from datetime import UTC, datetime
 
     from infra.base.registry import RegistryClient, RegistryUnavailable
+    from infra.base.settings import settings
     from infra.cli.words import Refusal, err, out
     from schemas import describe, evolve, examples, lineage
     from schemas.publish import crowded
@@ -206,6 +207,7 @@ def check(
         for warning in describe.warnings(topic, graph, datetime.now(UTC).date()):
             err.print(f"[yellow]warning:[/yellow] {warning}")
     problems += [*graph.orphans(lineage.exists_below(*_roots())), *crowded(now.topics.values()), *examples.mistaken(now)]
+    problems += _empty(settings().contracts)
     if problems:
         raise Refusal("\n".join(problems))
     added = sorted(now.topics.keys() - before.topics.keys())
@@ -274,14 +276,29 @@ def records(
 
 
 def _mine() -> list[str]:
-    """The topics of the team in whose checkout one stands; elsewhere all. A team never publishes what is somebody else's in passing."""
+    """The topics of the team in whose checkout one stands; elsewhere all. A team never publishes what is somebody else's in passing.
+
+    Raises Refusal in a checkout that declares none.
+    """
     from infra.base.settings import settings
 
     declared, here = _declared(), Path.cwd()
     for checkout in settings().contracts:
         if here.is_relative_to(checkout.resolve()):
+            if empty := _empty([checkout]):
+                refuse(empty[0])
             return [name for name, topic in declared.topics.items() if (checkout / "schemas" / topic.domain).is_dir()]
     return list(declared.topics)
+
+
+def _empty(checkouts: list[Path]) -> list[str]:
+    """Checkouts in which no contract was found, in words."""
+    return [
+        f"{checkout}: HEADRACE_CONTRACTS names it, and it declares no topic: contracts lie in {checkout}/schemas/<domain>/, "
+        "with a topics.yaml; `headrace new event` writes the first"
+        for checkout in checkouts
+        if not any(checkout.glob("schemas/*/topics.yaml"))
+    ]
 
 
 def _declared() -> Catalogue:

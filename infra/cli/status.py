@@ -48,6 +48,9 @@ COLUMNS = {
     "tables": ("name", "rows", "freshness_s", "last_error"),
 }
 
+QUIET = 20
+"""So many topics without a message are named; a team may have a thousand, among which the others would not be found."""
+
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
@@ -56,8 +59,12 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     for column in COLUMNS[title]:
         numeric = column not in ("name", "state", "lag", "last_error")
         table.add_column(title[:-1] if column == "name" else column, justify="right" if numeric else "left")
+    quiet = [row for row in rows if title == "topics" and not row["messages"] and not any(row["lag"].values())]
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in COLUMNS[title]))
+        if len(quiet) <= QUIET or row not in quiet:
+            table.add_row(*(_cell(row[column]) for column in COLUMNS[title]))
+    if len(quiet) > QUIET:
+        table.add_row(f"and {len(quiet)} without a message")
     return table
 
 

@@ -31,10 +31,10 @@ def headrace(checkout: Path, *words: str, **other: str) -> subprocess.CompletedP
     """The command on the code of `checkout`, with a registry that does not answer."""
     environment = {
         **os.environ,
-        **other,
         "PYTHONPATH": str(checkout),
         "HEADRACE_STATE_DIR": "nowhere",
         "HEADRACE_REGISTRY__URL": "http://127.0.0.1:1",
+        **other,
     }
     program = [sys.executable, "-c", "from infra.cli import main; main()", "schema", *words]
     return subprocess.run(program, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
@@ -230,6 +230,13 @@ def test_a_team_may_not_read_what_its_owner_keeps(checkout: Path, team: Path) ->
 def test_a_checkout_that_is_not_there_is_refused(checkout: Path) -> None:
     told = headrace(checkout, "list", HEADRACE_CONTRACTS="/nowhere/fraud")
     assert (told.returncode, told.stderr[:51]) == (1, "HEADRACE_CONTRACTS names /nowhere/fraud, which is n")
+
+
+def test_a_checkout_that_declares_nothing_is_told_where_contracts_lie(checkout: Path, team: Path) -> None:
+    (team / "schemas/fraud").rename(team / "fraud_contracts")
+    for place, command in ((checkout, "check"), (team, "register")):
+        told = headrace(place, command, HEADRACE_CONTRACTS=str(team), PYTHONPATH=str(checkout))
+        assert (told.returncode, "declares no topic: contracts lie in" in told.stderr) == (1, True), told
 
 
 def test_a_domain_belongs_to_one_checkout(checkout: Path, team: Path) -> None:
