@@ -23,7 +23,7 @@ from streams.cluster import Cluster, ClusterError
 
 EVERY_S = 5.0
 AUDIT_EVERY_S = 60.0
-REST_FOR_AUDIT = 60
+REST_FOR_AUDIT = 20
 """An audit reads every row's position: between two there is a minute, or so many times what the last one worked, its waits left out."""
 COUNTED = ("blocks", "rows", "uncertain", "recoveries")
 """What the loader counts up for each table from its start."""

@@ -27,6 +27,8 @@ SPAN_S = 300
 """The range shown: a demo's pictures are taken minutes after its start."""
 TITLE = "bbb"
 """What the player shows: the demo's one film."""
+TOPIC = "playback.qoe_session"
+"""What the catalogue shows: a topic that a job writes, with a table and panels behind it."""
 COLOURS = 128
 """A page has few; a palette makes its picture a third as large."""
 
@@ -44,11 +46,11 @@ def shoot(tab: Any, name: str, of: str = "", **options: Any) -> None:
 def settled(tab: Any, board: str) -> None:
     """Open the board; every panel has been answered."""
     tab.goto(f"{board}/?span_s={SPAN_S}")
-    until(tab, "document.querySelectorAll('.panel').length > 30 && !document.body.innerText.includes('asking the ')")
+    until(tab, "document.querySelectorAll('.panel').length > 30 && !document.body.innerText.match(/asking the |under way/)")
 
 
 def boards(running: Any, board: str) -> None:
-    """Both boards on a screen and on a phone, one session's timeline, one panel's SQL."""
+    """Both boards on a screen and on a phone, one session's timeline, one panel's SQL, one topic of the catalogue."""
     with page(running, viewport=WIDE) as tab:
         settled(tab, board)
         shoot(tab, "board")
@@ -62,6 +64,9 @@ def boards(running: Any, board: str) -> None:
         tab.locator("tr:has([data-status=closed]) [data-opens]").first.click()
         tab.wait_for_selector(".lanes rect")
         shoot(tab, "session")
+        tab.goto(f"{board}/catalogue?topic={TOPIC}")
+        tab.wait_for_selector("text=Lineage")
+        shoot(tab, "catalogue")
     with page(running, viewport=PHONE) as tab:
         settled(tab, board)
         shoot(tab, "phone")
