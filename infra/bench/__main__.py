@@ -10,7 +10,7 @@ from pathlib import Path
 from infra.base import log
 from infra.bench import harness
 
-ALL = ("loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population")
+ALL = ("loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact")
 
 
 def main() -> int:
