@@ -22,12 +22,14 @@ from starlette.types import ASGIApp
 
 from infra.base import log
 
+EXPOSED = ("Accept-Ranges", "Content-Length", "Content-Range", "Date", "ETag", "Retry-After", "X-Correlation-Id")
+"""Headers of an answer that a page may read."""
 CORS = Middleware(
     CORSMiddleware,
     allow_origins=["*"],
     allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
     allow_headers=["*"],
-    expose_headers=["Accept-Ranges", "Content-Length", "Content-Range", "Date", "ETag", "Retry-After", "X-Correlation-Id"],
+    expose_headers=EXPOSED,
     max_age=86_400,
 )
 """Browsers on any page may use the edge: no cookie or credential is involved."""
@@ -55,7 +57,7 @@ def serve(app: ASGIApp, url: str, ending: Callable[[], None] = lambda: None) -> 
 
     Raises SystemExit in words when the address cannot be used.
     """
-    host, port = _free(url)
+    host, port = free_address(url)
     server = Server(
         app,
         host,
@@ -70,8 +72,8 @@ def serve(app: ASGIApp, url: str, ending: Callable[[], None] = lambda: None) -> 
     asyncio.run(_until_asked_to_end(server, ending))
 
 
-def _free(url: str) -> tuple[str, int]:
-    """Host and port of `url`, nobody listening there. The server itself would share a taken port without a word."""
+def free_address(url: str) -> tuple[str, int]:
+    """Host and port of `url`, nobody listening there: a server may share a taken port without a word. Raises SystemExit in words."""
     address = urlsplit(url)
     if address.hostname is None or address.port is None:
         raise SystemExit(f"{url!r} is no address to serve at: http://host:port is")

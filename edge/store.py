@@ -69,26 +69,30 @@ class Store:
         self.root = root.resolve()
 
     def open(self, path: str) -> Found | None:
-        """The file that a request path (percent-decoded) means; None where there is none. Blocks on the disk."""
+        """The file that a request path (percent-decoded) means; None where there is none. Blocks while the disk finds it."""
         try:
-            file = (self.root / path.lstrip("/")).resolve()
-            if not file.is_relative_to(self.root):
-                return None
-            fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+            fd = os.open(f"{self.root}/{path.lstrip('/')}", os.O_RDONLY | os.O_NONBLOCK)
         except (OSError, ValueError):  # ValueError: a NUL in the path
             return None
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+        file = Path(f"/proc/self/fd/{fd}").readlink()  # where `..` and symbolic links have led
+        if not (stat.S_ISREG(status.st_mode) and file.is_relative_to(self.root)):
             os.close(fd)
             return None
         return Found(
             fd,
             status.st_size,
-            f'"{status.st_mtime_ns:x}-{status.st_size:x}"',
+            etag(status),
             status.st_mtime,
             CONTENT_TYPES.get(file.suffix, "application/octet-stream"),
             SHORT_LIVED if file.suffix in MANIFESTS else IMMUTABLE,
         )
+
+
+def etag(status: os.stat_result) -> str:
+    """The tag of a file as it is. One that was last changed at a whole second has the tag that nginx gives it."""
+    modified_s, rest_ns = divmod(status.st_mtime_ns, 1_000_000_000)
+    return f'"{modified_s if rest_ns == 0 else status.st_mtime_ns:x}-{status.st_size:x}"'
 
 
 def cid(path: str) -> str | None:

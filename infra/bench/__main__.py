@@ -10,7 +10,9 @@ from pathlib import Path
 from infra.base import log
 from infra.bench import harness
 
-ALL = ("loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact")
+ALL = (
+    "loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact", "oca",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ would compute of them, GET /heard with every request as it came.
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections import defaultdict
@@ -16,10 +17,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from edge.judge import Judge
-from edge.oca import TOPICS, Oca
+from edge.oca.access import TOPICS, Asked, Teller
+from edge.oca.answers import Oca
 from edge.outbox import Outbox
 from edge.serve import CORS, run, serve
 from edge.store import Store
@@ -43,7 +44,7 @@ def double(url: str, folder: Path) -> Starlette:
     refused: list[str] = []
     heard: list[dict[str, Any]] = []
     nowhere = {topic: cast(Outbox, NoEvents()) for topic in TOPICS}
-    oca = Oca("oca-1", "test", "ORIGIN", Store(folder), Judge(settings()), nowhere, lambda: 0, lambda line: None)
+    oca = Oca(Store(folder), Teller("oca-1", "test", "ORIGIN", Judge(settings()), nowhere, lambda line: None), lambda: 0)
 
     def note(request: Request, body: bytes = b"") -> None:
         heard.append({"query": request.url.query, "headers": dict(request.headers), "body": body.decode()})
@@ -75,9 +76,17 @@ def double(url: str, folder: Path) -> Starlette:
         known = reports[request.path_params["sid"]]
         return JSONResponse({"quality": qoe.session(map(qoe.Report.of, known)), "reports": known, "refused": refused})
 
-    async def content(request: Request) -> ASGIApp:
+    async def content(request: Request) -> Response:
         note(request)
-        return await oca.content(request)
+        asked = Asked(request.method, request.url.path, request.url.query, request.headers, str(request.url.replace(query="")), "")
+        access = oca.begin(asked)
+        answer = oca.content(asked, access)
+        body, section = answer.body, answer.section
+        if section is not None:
+            body = os.pread(section.found.fd, section.last + 1 - section.first, section.first)
+            os.close(section.found.fd)
+        oca.end(access)
+        return Response(body, answer.rc, answer.headers)
 
     return Starlette(
         routes=[

@@ -16,10 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.judge import Judge
-from edge.oca import LOG_FILES, TOPICS, Oca, access_log, app
+from edge.oca.access import LOG_FILES, TOPICS, Asked, Teller, access_log
+from edge.oca.answers import Oca
+from edge.oca.wire import listening
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from edge.store import Store, Unsatisfiable, byte_range, cid
+from infra.base.ports import free_port
 from infra.base.settings import settings
 from producers.emit import Emitter
 from schemas.cmcd import report_id
@@ -45,16 +48,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(root: Path, registry: FakeRegistry, host: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
+async def running(root: Path, registry: FakeRegistry) -> AsyncIterator[httpx.AsyncClient]:
     with access_log(root.parent / "access.jsonl") as write_line, Emitter("oca-1", registry=registry, background=True) as emitter:
         outboxes = {topic: Outbox(emitter, topic) for topic in TOPICS}
-        judge, now_ms = Judge(settings()), emitter.clock.now_ms
-        oca = Oca("oca-1", "local", "EMBEDDED_FLASH", Store(root), judge, outboxes, now_ms, write_line)
-        application = app(oca)
-        transport = httpx.ASGITransport(application, client=(host, 1))
+        teller = Teller("oca-1", "local", "EMBEDDED_FLASH", Judge(settings()), outboxes, write_line)
+        oca, port = Oca(Store(root), teller, emitter.clock.now_ms), free_port()
         async with (
-            application.router.lifespan_context(application),
-            httpx.AsyncClient(transport=transport, base_url="http://oca") as client,
+            listening(oca, "127.0.0.1", port),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"host": "oca"}) as client,
         ):
             yield client
             async with asyncio.timeout(10):
@@ -143,7 +144,7 @@ async def test_head_and_conditions(cluster: MockCluster, registry: FakeRegistry,
 )
 async def test_nothing_outside_the_store_is_served(cluster: MockCluster, registry: FakeRegistry, root: Path, path: str) -> None:
     async with running(root, registry) as client:
-        answer = await client.get(httpx.URL("http://oca").copy_with(raw_path=path.encode()))
+        answer = await client.get(client.base_url.copy_with(raw_path=path.encode()))
     assert answer.status_code == 404
     assert b"secret" not in answer.content
 
@@ -243,12 +244,18 @@ async def test_a_server_fails_when_told_to_and_heals(cluster: MockCluster, regis
 async def test_only_this_machine_and_no_web_page_may_make_it_fail(cluster: MockCluster, registry: FakeRegistry, root: Path) -> None:
     async with running(root, registry) as client:
         assert (await client.post("/admin/fail", headers={"origin": "http://page"})).status_code == 403
-    async with running(root, registry, host="10.0.0.7") as client:
-        assert (await client.post("/admin/fail")).status_code == 403
+        assert (await client.get(PATH)).status_code == 200
+
+
+@pytest.mark.parametrize(("client", "rc"), [("10.0.0.7", 403), ("", 403), ("::1", 200), ("127.0.0.1", 200)])
+@pytest.mark.parametrize("path", ["/admin/fail", "/admin/heal", "/admin/drain"])
+def test_an_operator_speaks_from_the_machine_itself(tmp_path: Path, path: str, client: str, rc: int) -> None:
+    oca = Oca(Store(tmp_path), Teller("oca-1", "local", "ORIGIN", Judge(settings()), {}, lambda line: None), lambda: 0)
+    assert oca.beside(Asked("POST", path, "", {}, f"http://oca{path}", client)).rc == rc
 
 
 def test_the_access_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.oca.LOG_BYTES", 1_000)
+    monkeypatch.setattr("edge.oca.access.LOG_BYTES", 1_000)
     with access_log(tmp_path / "access.jsonl") as write_line:
         for n in range(1_000):
             write_line(json.dumps({"n": n}))

@@ -1,0 +1,177 @@
+"""What a request to a cache server gets: which bytes of which file, under which headers, or why none. No HTTP server in here."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from urllib.parse import parse_qs
+
+from edge.oca.access import Access, Asked, Teller
+from edge.serve import EXPOSED
+from edge.store import Found, Store, Unsatisfiable, byte_range
+
+MAX_DIGITS = 7
+RETRY_AFTER_S = 5
+OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": ", ".join(EXPOSED)}
+"""Browsers on any page may read every answer: no cookie or credential is involved."""
+ALWAYS = {**OPEN, "Accept-Ranges": "bytes", "Timing-Allow-Origin": "*"}
+PREFLIGHT = {
+    **OPEN,
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Bytes `first` to `last` of an open file, at `bytes_per_s` unless that is 0. Whoever sends them closes the file."""
+
+    found: Found
+    first: int
+    last: int
+    bytes_per_s: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers, and a body: bytes, or a section of a file."""
+
+    rc: int
+    headers: dict[str, str]
+    body: bytes = b""
+    section: Section | None = None
+
+
+@dataclass
+class Oca:
+    """One cache server."""
+
+    store: Store
+    teller: Teller
+    now_ms: Callable[[], int]
+    chance: random.Random = field(default_factory=random.Random)
+    fail_rate: float = 0.0
+    requests: int = 0
+    in_flight: int = 0
+    draining: bool = False
+
+    def begin(self, asked: Asked) -> Access:
+        """A request for content has come; its answer is followed by `end`."""
+        self.requests += 1
+        self.in_flight += 1
+        return self.teller.heard(asked, time.perf_counter(), self.now_ms())
+
+    def end(self, access: Access) -> None:
+        """The answer is sent, whole or not."""
+        self.in_flight -= 1
+        self.teller.tell(access, time.perf_counter())
+
+    def content(self, asked: Asked, access: Access) -> Answer:
+        """GET or HEAD of a file. Opening it may block for as long as the disk takes to find it; its bytes are not read."""
+        answer = self._content(asked, access)
+        access.rc, access.bytes = answer.rc, len(answer.body) if asked.method == "GET" else 0
+        return answer
+
+    def _content(self, asked: Asked, access: Access) -> Answer:
+        if self.draining:
+            return _refused(503, "this cache server is about to leave", {"Retry-After": str(RETRY_AFTER_S)})
+        narrow = _parameter(asked.query, "narrow_kbps", "0")
+        if not (narrow.isascii() and narrow.isdigit() and len(narrow) <= MAX_DIGITS):
+            return _refused(400, "narrow_kbps is a whole number of kbit/s")
+        if self.fail_rate and self.chance.random() < self.fail_rate:
+            return _refused(503, "this cache server has been told to fail")
+        found = self.store.open(asked.path)
+        if found is None:
+            return _refused(404, "no such file here")
+        access.hit = True
+        headers = {
+            **ALWAYS,
+            "ETag": found.etag,
+            "Last-Modified": formatdate(found.modified_s, usegmt=True),
+            "Cache-Control": found.cache_control,
+        }
+        if found.etag in asked.headers.get("if-none-match", ""):
+            os.close(found.fd)
+            return Answer(304, headers)
+        headers["Content-Type"] = found.content_type
+        try:
+            wanted = byte_range(asked.headers.get("range"), found.size) if asked.headers.get("if-range", found.etag) == found.etag else None
+        except Unsatisfiable:
+            os.close(found.fd)
+            return Answer(416, {**headers, "Content-Range": f"bytes */{found.size}"})
+        if wanted is None:
+            return Answer(200, headers, section=Section(found, 0, found.size - 1, int(narrow) * 125))
+        access.range_first = wanted[0]
+        headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
+        return Answer(206, headers, section=Section(found, *wanted, int(narrow) * 125))
+
+    def beside(self, asked: Asked) -> Answer:
+        """Whatever is not GET or HEAD of a file: health, what an operator asks for, a browser's question before it asks."""
+        match asked.method, asked.path:
+            case "OPTIONS", _:
+                return Answer(204, PREFLIGHT)
+            case "GET" | "HEAD", "/healthz":
+                return _told(self._health())
+            case "POST", "/admin/fail" | "/admin/heal" | "/admin/drain":
+                if "origin" in asked.headers or not _is_loopback(asked.client):
+                    return _told({"error": "only from this machine, and from no web page"}, 403)
+                return self._admin(asked)
+            case _:
+                return Answer(405, {**OPEN, "Allow": "POST" if asked.path.startswith("/admin/") else "GET, HEAD"})
+
+    def _admin(self, asked: Asked) -> Answer:
+        match asked.path:
+            case "/admin/drain":
+                self.draining = True
+                return _told({"oca_id": self.teller.oca_id, "state": "draining", "in_flight": self.in_flight})
+            case "/admin/heal":
+                rate = 0.0
+            case _:
+                said = _parameter(asked.query, "rate", "1")
+                try:
+                    rate = float(said)
+                except ValueError:
+                    rate = -1.0
+                if not 0.0 <= rate <= 1.0:
+                    return _told({"error": f"rate={said!r}: a number from 0 to 1"}, 400)
+        self.fail_rate = rate
+        return _told({"oca_id": self.teller.oca_id, "fail_rate": rate})
+
+    def _health(self) -> dict[str, object]:
+        outboxes = self.teller.outboxes.values()
+        held, lost = (sum(getattr(outbox, name) for outbox in outboxes) for name in ("held", "lost"))
+        return {
+            "oca_id": self.teller.oca_id,
+            "state": "draining" if self.draining else "serving",
+            "fail_rate": self.fail_rate,
+            "requests": self.requests,
+            "in_flight": self.in_flight,
+            "events_held": held,
+            "events_lost": lost,
+        }
+
+
+def _refused(rc: int, why: str, more: dict[str, str] | None = None) -> Answer:
+    return Answer(rc, {**ALWAYS, "Content-Type": "text/plain; charset=utf-8", **(more or {})}, f"{why}\n".encode())
+
+
+def _told(content: dict[str, object], rc: int = 200) -> Answer:
+    return Answer(rc, {**OPEN, "Content-Type": "application/json"}, json.dumps(content).encode())
+
+
+def _parameter(query: str, name: str, default: str) -> str:
+    return parse_qs(query, keep_blank_values=True).get(name, [default])[-1] if name in query else default
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

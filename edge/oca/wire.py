@@ -1,0 +1,171 @@
+"""A cache server on the wire: aiohttp speaks HTTP/1.1, the kernel moves files to sockets (sendfile), this stands between.
+
+Nothing is read into this process but the first bytes of a body, with which a small file is sent whole. A section goes in slices, so that
+a reader who takes all at once leaves room for others between two of them. What would have to wait for the disk is read by a thread before
+it is sent, and a thousand readers who take little at a time cost what they take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from edge.oca.access import Access, Asked
+from edge.oca.answers import Answer, Oca, Section
+from edge.serve import free_address
+from infra.base import log
+
+FIRST = 64 << 10
+"""Bytes that go through this process, so that the time to the first byte is known; a small file needs no more."""
+SLICE = 2 << 20
+SLICE_S = 0.05
+"""On a narrowed network, so much time's bytes are handed over at once."""
+STALLED_MS = 60_000
+"""A client that takes nothing for so long is gone (TCP_USER_TIMEOUT, RFC 5482: the kernel counts)."""
+KEEP_ALIVE_S = 75.0
+HEADER_BYTES = 64 << 10
+"""Of the request line and of each header: more than players send. A report that is too long is to become a dead letter, not a 400."""
+DRAIN_S = 5.0
+"""So long the end that a signal asks for waits for what is in flight: whoever sends signals does not wait long."""
+LOOK_EVERY_S = 0.1
+
+
+async def serve(oca: Oca, url: str) -> None:
+    """Serve `oca` at `url` until it has drained, for which SIGTERM, SIGINT and POST /admin/drain ask: new requests are refused, what is in
+    flight ends. After a signal that may take `DRAIN_S`, or until the next signal. Raises SystemExit in words where the address is no use.
+    """
+    host, port = free_address(url)
+    latest = math.inf
+
+    def end() -> None:
+        nonlocal latest
+        latest = time.monotonic() + DRAIN_S if latest == math.inf else 0.0
+        oca.draining = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    async with listening(oca, host, port):
+        log.get(__name__).info("serving", address=f"{host}:{port}")
+        while not (oca.draining and (not oca.in_flight or time.monotonic() > latest)):
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+@contextlib.asynccontextmanager
+async def listening(oca: Oca, host: str, port: int) -> AsyncIterator[None]:
+    """Serve `oca` at an address and send its events, until the end of the context, which cuts off what is in flight."""
+    server = web.Server(
+        _handler(oca), access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=0)
+    sending = [asyncio.create_task(outbox.drain()) for outbox in oca.teller.outboxes.values()]
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+        yield
+    finally:
+        await runner.cleanup()
+        for task in sending:
+            task.cancel()
+
+
+def _handler(oca: Oca) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """What aiohttp calls with each request."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        url = f"{request.scheme}://{request.host}{path}"
+        asked = Asked(request.method, path, request.rel_url.raw_query_string, request.headers, url, request.remote or "")
+        if asked.method not in ("GET", "HEAD") or path == "/healthz" or path.startswith("/admin/"):
+            return await _send(request, oca.beside(asked))
+        access = oca.begin(asked)
+        try:
+            answer = oca.content(asked, access)
+            if answer.section is None:
+                return await _send(request, answer)
+            return await _send_section(request, answer, answer.section, access)
+        finally:
+            oca.end(access)
+
+    return handle
+
+
+async def _send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    response = web.Response(status=answer.rc, headers=answer.headers, body=answer.body)
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def _send_section(request: web.BaseRequest, answer: Answer, section: Section, access: Access) -> web.StreamResponse:
+    """Send headers and section; `access` learns when the first byte was handed over, and how many were. Closes the file."""
+    with io.FileIO(section.found.fd) as file:
+        response = web.StreamResponse(status=answer.rc, headers=answer.headers)
+        response.content_length = section.last + 1 - section.first
+        await response.prepare(request)
+        if request.method == "GET":
+            _mind_stalls(request)
+            await _hand_over(request, response, file, section, access)
+        await response.write_eof()
+        return response
+
+
+async def _hand_over(request: web.BaseRequest, response: web.StreamResponse, file: io.FileIO, section: Section, access: Access) -> None:
+    """The bytes of a section."""
+    most = min(SLICE, round(section.bytes_per_s * SLICE_S)) or SLICE
+    position, due = section.first, time.perf_counter()
+    while position <= section.last:
+        count = min(most if access.bytes else min(most, FIRST), section.last + 1 - position)
+        if section.bytes_per_s:
+            due += count / section.bytes_per_s
+            await asyncio.sleep(due - time.perf_counter())
+        if not _in_memory(file, position, count):
+            await asyncio.to_thread(os.pread, file.fileno(), count, position)
+        if access.bytes:
+            sent = await _sendfile(request, file, position, count, access)
+        else:
+            await response.write(chunk := os.pread(file.fileno(), count, position))
+            access.first_byte = time.perf_counter()
+            access.bytes += (sent := len(chunk))
+        if sent < count:
+            raise ConnectionError(f"{access.path} became shorter while it was sent")  # aiohttp ends the connection, which tells the client
+        position += sent
+
+
+async def _sendfile(request: web.BaseRequest, file: io.FileIO, position: int, count: int, access: Access) -> int:
+    """Hand `count` bytes to the socket; `access` learns of those that were, also where it fails."""
+    if request.transport is None:
+        raise ConnectionError("the client has left")
+    file.seek(position)
+    try:
+        return await asyncio.get_running_loop().sendfile(request.transport, file, position, count, fallback=False)
+    except asyncio.SendfileNotAvailableError as error:  # asyncio's word for a first call that fails, whatever the reason
+        raise ConnectionError(f"the client has left, or {access.path} cannot be read") from error
+    finally:
+        access.bytes += file.tell() - position
+
+
+def _in_memory(file: io.FileIO, position: int, count: int) -> bool:
+    """Whether the ends of these bytes are in the page cache, so that what lies between them most likely is."""
+    try:
+        for at in (position, position + count - 1):
+            os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # this file system cannot say
+        return True
+    return True
+
+
+def _mind_stalls(request: web.BaseRequest) -> None:
+    connection = request.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
