@@ -1,8 +1,8 @@
 """A cache server on the wire: aiohttp speaks HTTP/1.1, the kernel moves files to sockets (sendfile), this stands between.
 
-Nothing is read into this process but the first bytes of a body, with which a small file is sent whole. A section goes in slices, so that
-a reader who takes all at once leaves room for others between two of them. What would have to wait for the disk is read by a thread before
-it is sent, and a thousand readers who take little at a time cost what they take.
+No byte of a body is read into this process. A section goes in slices, so that a reader who takes all at once leaves room for others between
+two of them. What would have to wait for the disk is read by a thread before it is sent, and a thousand readers who take little at a time
+cost what they take.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from aiohttp import web
 
@@ -24,8 +24,6 @@ from edge.oca.answers import Answer, Oca, Section
 from edge.serve import free_address
 from infra.base import log
 
-FIRST = 64 << 10
-"""Bytes that go through this process, so that the time to the first byte is known; a small file needs no more."""
 SLICE = 2 << 20
 SLICE_S = 0.05
 """On a narrowed network, so much time's bytes are handed over at once."""
@@ -112,52 +110,76 @@ async def _send_section(request: web.BaseRequest, answer: Answer, section: Secti
         response.content_length = section.last + 1 - section.first
         await response.prepare(request)
         if request.method == "GET":
-            _mind_stalls(request)
-            await _hand_over(request, response, file, section, access)
+            with _socket_of(request) as out:
+                await request.writer.drain()
+                await _hand_over(file.fileno(), out, section, access)
         await response.write_eof()
         return response
 
 
-async def _hand_over(request: web.BaseRequest, response: web.StreamResponse, file: io.FileIO, section: Section, access: Access) -> None:
-    """The bytes of a section."""
+@contextlib.contextmanager
+def _socket_of(request: web.BaseRequest) -> Iterator[socket.socket]:
+    """A connection's socket, for bytes that go past its transport: a duplicate, since a number of which the transport has let go may be
+    another client's by then, and since asyncio lets nobody else wait for the transport's own. The transport's buffer is to be empty first:
+    from here on `drain` waits for that. Raises ConnectionError where the client has left.
+    """
+    if request.transport is None:
+        raise ConnectionError("the client has left")
+    request.transport.set_write_buffer_limits(high=0)
+    out = socket.socket(fileno=os.dup(request.transport.get_extra_info("socket").fileno()))
+    try:
+        out.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        yield out
+    finally:
+        out.close()
+
+
+async def _hand_over(fd: int, out: socket.socket, section: Section, access: Access) -> None:
+    """The bytes of a section, from file to socket. Raises ConnectionError where that ends early."""
     most = min(SLICE, round(section.bytes_per_s * SLICE_S)) or SLICE
     position, due = section.first, time.perf_counter()
     while position <= section.last:
-        count = min(most if access.bytes else min(most, FIRST), section.last + 1 - position)
+        count = min(most, section.last + 1 - position)
         if section.bytes_per_s:
             due += count / section.bytes_per_s
             await asyncio.sleep(due - time.perf_counter())
-        if not _in_memory(file, position, count):
-            await asyncio.to_thread(os.pread, file.fileno(), count, position)
-        if access.bytes:
-            sent = await _sendfile(request, file, position, count, access)
-        else:
-            await response.write(chunk := os.pread(file.fileno(), count, position))
-            access.first_byte = time.perf_counter()
-            access.bytes += (sent := len(chunk))
-        if sent < count:
-            raise ConnectionError(f"{access.path} became shorter while it was sent")  # aiohttp ends the connection, which tells the client
+        if not _in_memory(fd, position, count):
+            await asyncio.to_thread(os.pread, fd, count, position)
+        try:
+            sent = os.sendfile(out.fileno(), fd, position, count)
+        except BlockingIOError:
+            await _writable(out.fileno())
+            continue
+        if not sent:
+            raise ConnectionError(f"{access.path} became shorter while it was sent")  # the client learns it by the end of the connection
+        access.first_byte = access.first_byte or time.perf_counter()
+        access.bytes += sent
         position += sent
+        if sent == count:
+            await asyncio.sleep(0)  # who takes all at once gives way to the others
 
 
-async def _sendfile(request: web.BaseRequest, file: io.FileIO, position: int, count: int, access: Access) -> int:
-    """Hand `count` bytes to the socket; `access` learns of those that were, also where it fails."""
-    if request.transport is None:
-        raise ConnectionError("the client has left")
-    file.seek(position)
+async def _writable(fd: int) -> None:
+    """Wait until a socket takes bytes, or can tell why it never will."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, _done, ready)
     try:
-        return await asyncio.get_running_loop().sendfile(request.transport, file, position, count, fallback=False)
-    except asyncio.SendfileNotAvailableError as error:  # asyncio's word for a first call that fails, whatever the reason
-        raise ConnectionError(f"the client has left, or {access.path} cannot be read") from error
+        await ready
     finally:
-        access.bytes += file.tell() - position
+        loop.remove_writer(fd)
 
 
-def _in_memory(file: io.FileIO, position: int, count: int) -> bool:
+def _done(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _in_memory(fd: int, position: int, count: int) -> bool:
     """Whether the ends of these bytes are in the page cache, so that what lies between them most likely is."""
     try:
-        for at in (position, position + count - 1):
-            os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT)
+        os.preadv(fd, _SCRAP, position, os.RWF_NOWAIT)
+        os.preadv(fd, _SCRAP, position + count - 1, os.RWF_NOWAIT)
     except BlockingIOError:
         return False
     except OSError:  # this file system cannot say
@@ -165,7 +187,4 @@ def _in_memory(file: io.FileIO, position: int, count: int) -> bool:
     return True
 
 
-def _mind_stalls(request: web.BaseRequest) -> None:
-    connection = request.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+_SCRAP = [bytearray(1)]
