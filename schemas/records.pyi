@@ -44,6 +44,128 @@ class DeliveryAccess(TypedDict):
     ttlb_us: int
     hit: bool
 
+class DeliveryContent(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    oca_id: str
+    cid: str
+    version: int
+    bytes: int
+    held: bool
+    reason: Literal["FILLED", "PULLED", "EVICTED", "CORRUPT", "FOUND"]
+
+class DeliveryOca(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    site_id: str
+    region: str
+    tier: Literal["EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN"]
+    isp_asn: NotRequired[int | None]
+    url: str
+    egress_bps: int
+    disk_bytes: int
+    fill_bps: int
+    window_start_min: int
+    window_end_min: int
+    utc_offset_min: int
+    latitude_deg: float
+    longitude_deg: float
+    retired: NotRequired[bool]
+
+class DeliveryOcaHealth(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    state: Literal["UP", "DEGRADED", "DRAINING", "DOWN"]
+    reason: str
+    load: float
+    players_failing: int
+    players_served: int
+
+class DeliveryOcaReport(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    site_id: str
+    state: Literal["SERVING", "DRAINING"]
+    software: str
+    interval_ms: int
+    requests: int
+    errors: int
+    bytes: int
+    connections: int
+    ttfb_p99_us: int
+    egress_bps: int
+    disk_bytes: int
+    held_bytes: int
+    throttle: float
+
+class DeliveryRoute(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    route: str
+    oca_id: str
+    prefix: str
+    path_class: Literal["EMBEDDED", "PRIVATE_PEERING", "PUBLIC_PEERING", "TRANSIT"]
+    as_path: list[int]
+    med: NotRequired[int]
+    withdrawn: NotRequired[bool]
+
+class DeliverySteeringCandidates(TypedDict):
+    oca_id: str
+    tier: str
+    rank: int
+    reason: str
+
+class DeliverySteering(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: NotRequired[str | None]
+    cid: str
+    version: int
+    client_prefix: str
+    isp_asn: NotRequired[int | None]
+    region: str
+    protocol: Literal["PLAY", "HLS", "DASH"]
+    best_oca_id: str
+    best_tier: str
+    candidates: NotRequired[list[DeliverySteeringCandidates]]
+    rejected: int
+    stale_ms: int
+    took_us: int
+
 class EncodingChunk(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
