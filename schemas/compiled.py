@@ -95,6 +95,15 @@ def _map(item: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     return write
 
 
+def _record(write_fields: Writer) -> Callable[[Any], bytes]:
+    def write(value: Any) -> bytes:
+        if value.__class__ is not dict:
+            raise Unsure
+        return write_fields(value)
+
+    return write
+
+
 def _writer_of(kind: Any, symbols: list[str] | None, limits: Mapping[str, tuple[int, int]]) -> Callable[[Any], bytes] | None:
     """What writes a value of this type; None for types that only the careful way knows."""
     if isinstance(kind, Mapping):
@@ -102,6 +111,9 @@ def _writer_of(kind: Any, symbols: list[str] | None, limits: Mapping[str, tuple[
             return _whole(*limits["timestamp-millis"])
         if "logicalType" in kind:
             return None
+        if kind["type"] == "record":
+            writer = compile_writer(kind, b"", limits)
+            return None if writer is None else _record(writer)
         inner = kind["items"] if kind["type"] == "array" else kind["values"] if kind["type"] == "map" else None
         item = None if inner is None or isinstance(inner, list) else _writer_of(inner, None, limits)
         if item is None:

@@ -76,6 +76,20 @@ def test_of_everything_else_it_is_not_sure(changes: dict[str, Any]) -> None:
         of("playback.report")({**REPORT, **changes})
 
 
+CANDIDATE = {"oca_id": "oca-1", "tier": "ORIGIN", "rank": 1, "reason": "route"}
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [CANDIDATE, [CANDIDATE, None], [[]], [{**CANDIDATE, "rank": True}], [{**CANDIDATE, "zz": 1}], [{"oca_id": "oca-1"}], ["oca-1"]],
+)
+def test_nor_of_a_record_in_a_list_that_is_none(candidates: Any) -> None:
+    record = {field: plain(value) for field, value in example(EVENTS["delivery.steering"], Random(1)).items()}
+    assert of("delivery.steering")({**record, "candidates": [CANDIDATE] * 3})
+    with pytest.raises(Unsure):
+        of("delivery.steering")({**record, "candidates": candidates})
+
+
 def test_a_missing_field_is_not_written_as_anything() -> None:
     for name in REPORT:
         with pytest.raises(Unsure):
