@@ -1,0 +1,1 @@
+"""Steering: to which cache servers a play goes, and why."""
