@@ -120,8 +120,8 @@ class Ask:
     """Latitude and longitude of the client, if known."""
     current: str | None = None
     """The server that the session uses now."""
-    measured_bps: float | None = None
-    """What it gets from there."""
+    measured_bps: Mapping[str, float] = field(default_factory=dict)
+    """What it got of late, by oca_id."""
 
 
 @dataclass(frozen=True)
@@ -252,8 +252,8 @@ def _predictions(of: Plan, able: Sequence[tuple[Row, Health, bool]], prefix: str
             bps = throughput.predict_bps(prefix, of.isp_asn, of.region, row.server.oca_id)
             if bps is not None:
                 predicted[row.server.oca_id] = bps
-    if ask.current is not None and ask.measured_bps is not None:
-        predicted[ask.current] = ask.measured_bps
+    if ask.measured_bps:
+        predicted.update({row.server.oca_id: bps for row, _, _ in able if (bps := ask.measured_bps.get(row.server.oca_id)) is not None})
     return predicted
 
 

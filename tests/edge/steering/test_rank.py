@@ -187,8 +187,8 @@ def test_a_session_stays_where_it_is_while_that_is_as_good_as_any() -> None:
         assert order(spread=f"s-{n}", current=second)[:2] == [second, first]
     assert order(current="ix-1")[0] != "ix-1", "a step further out is not as good"
     assert order(current="in-1", state=State(down("in-1")))[0] != "in-1"
-    assert order(current="in-1", measured_bps=1e6, state=State(throughput=heard(in_2=9e6)))[0] != "in-1"
-    assert order(current="in-1", measured_bps=0.0)
+    assert order(current="in-1", measured_bps={"in-1": 1e6}, state=State(throughput=heard(in_2=9e6)))[0] != "in-1"
+    assert order(current="in-1", measured_bps={"in-1": 0.0, "in-2": 0.0})
 
 
 # --- throughput ---------------------------------------------------------------------------------------------------------------------
