@@ -80,6 +80,10 @@ class MockCluster:
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, self.FIRST_REBALANCE_MS)
         self.bootstrap = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
+    def go_away(self) -> None:
+        """The broker is down: connections end, and no new one comes about."""
+        self._library.rd_kafka_mock_broker_set_down(self._cluster, 1)
+
     def close(self) -> None:
         """End the broker; whoever still talks to it finds nobody."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)

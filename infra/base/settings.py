@@ -7,6 +7,7 @@ never learn an address from anywhere else.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -100,6 +101,20 @@ class Edge(BaseModel):
     live_sessions_url: str = Field("http://127.0.0.1:8004", description="Faust worker that answers GET /sessions/{sid}")
     supervisor_url: str = Field("", description="control address of the local supervisor; empty: none")
     pseudonym_key: str = Field("headrace-local", description="key with which member ids are pseudonymised (HMAC-SHA256)")
+    steering_url: str = Field("http://127.0.0.1:8007", description="steering service")
+    trusted_proxies: list[str] = Field(["127.0.0.0/8", "::1/128"], description="prefixes of peers whose X-Forwarded-For is believed")
+    pull_tiers: list[str] = Field(["IX_STORAGE"], description="tiers whose servers may be sent plays of what they would have to pull")
+    url_keys: dict[str, SecretStr] = Field(
+        default_factory=dict, description="secrets by key id, as JSON: the first signs URLs, all verify; empty: URLs are not signed"
+    )
+    url_ttl_s: int = Field(21_600, description="how long a signed URL may be used")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _prefixes(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ipaddress.ip_network(text)
+        return value
 
 
 class _StackFile(PydanticBaseSettingsSource):

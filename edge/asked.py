@@ -1,0 +1,52 @@
+"""Requests from strangers: who they come from, bodies that are short JSON, and refusals in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from edge.steering.routes import Address, BadRoute, Prefix, address, around
+
+MAX_BODY = 16 << 10
+FORWARDED = "x-forwarded-for"
+
+
+class Refusal(Exception):
+    """A request that gets no: the HTTP status, and why in words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def short_json(request: Request, what: str) -> Any:
+    """The JSON of a body of at most `MAX_BODY` bytes. Raises Refusal: 413, 400."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Refusal(413, f"{what} has {MAX_BODY} bytes at most")
+    try:
+        return json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not JSON: {error}") from None
+
+
+def client(request: Request, proxies: Sequence[Prefix]) -> Address:
+    """The address that a request comes from: the peer's, or where that is one of our `proxies` the last of X-Forwarded-For that is none.
+
+    What stands before that in the header was written by the client, or by whom it came through, and is not believed. Raises Refusal.
+    """
+    peer = request.client.host if request.client else ""
+    forwarded = request.headers.get(FORWARDED)
+    chain = [*(part.strip() for part in forwarded.split(",")), peer] if forwarded else [peer]
+    try:
+        found = address(chain.pop())
+        while chain and any(found.bits == proxy.bits and around(found, proxy.length) == proxy for proxy in proxies):
+            found = address(chain.pop())
+    except BadRoute as error:
+        raise Refusal(400, f"the client's address: {error}") from None
+    return found

@@ -1,0 +1,111 @@
+"""A decision: from a title, an address and what is known to the cache servers of one play, and the event that tells of it.
+
+The steering service and the gateway ask here, each of its own tables, and decide alike: nothing in a decision is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.outbox import Outbox
+from edge.steering.rank import Ask, Candidate, Rejected, State, rank
+from edge.steering.routes import Address, around
+from edge.steering.sign import Grant, Keys
+from edge.steering.tables import Tables
+from edge.steering.throughput import Throughput
+from infra.base.settings import Edge
+
+TOPIC = "delivery.steering"
+REJECTED_TOLD = 8
+"""Rejected servers that an answer and its event name; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The servers for a play, best first, and those that are not taken."""
+
+    cid: str
+    version: int
+    candidates: Sequence[Candidate]
+    rejected: Sequence[Rejected]
+    prefix: str
+    """The longest that was matched; empty if none was."""
+    isp_asn: int | None
+    contents_known: bool
+    """Somebody says what it holds. If not, every server is taken to hold everything."""
+    stale_ms: int
+
+
+@dataclass
+class Steering:
+    """Decides from `tables`, without waiting for anything, and tells each decision to `outbox`."""
+
+    tables: Tables
+    outbox: Outbox
+    now_ms: Callable[[], int]
+    keys: Keys | None
+    """What signs URLs; None: they are not signed."""
+    url_ttl_s: int
+    pulls: frozenset[str]
+    """Tiers of the servers that may be sent plays of what they would have to pull."""
+    throughput: Throughput = field(default_factory=Throughput)
+
+    @classmethod
+    def of(cls, edge: Edge, tables: Tables, outbox: Outbox, now_ms: Callable[[], int]) -> Steering:
+        """As the settings have it."""
+        secrets = {key_id: secret.get_secret_value().encode() for key_id, secret in edge.url_keys.items()}
+        return cls(tables, outbox, now_ms, Keys(secrets) if secrets else None, edge.url_ttl_s, frozenset(edge.pull_tiers))
+
+    def decide(self, cid: str, version: int, client: Address, ask: Ask) -> Decision:
+        """Where a play of a title version goes. There may be nobody: then there are no candidates, and the rejected say why."""
+        tables = self.tables
+        fleet, contents = tables.ocas.table, tables.contents.table
+        matches = tables.routes.table.lookup(client)
+        holders = contents.get((cid, version), 0) | fleet.origins_mask if contents else None
+        prefix = str(around(client, matches[0][0])) if matches else ""
+        plan = fleet.plan(matches)
+        state = State(
+            tables.healths.table,
+            holders,
+            lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
+            self.throughput,
+        )
+        candidates, rejected = rank(plan, prefix, ask, state)
+        return Decision(cid, version, candidates, rejected, prefix, plan.isp_asn, bool(contents), tables.stale_ms)
+
+    def urls(self, decision: Decision, sid: str, path: str) -> list[str]:
+        """`path`, which lies in the title's version, on each of the servers, signed if there are keys."""
+        if self.keys is not None:
+            below = f"/{decision.cid}/v{decision.version}/"
+            path = self.keys.sign(path, Grant(below, self.now_ms() // 1000 + self.url_ttl_s, sid))
+        return [candidate.server.url.rstrip("/") + path for candidate in decision.candidates]
+
+    def tell(self, decision: Decision, protocol: str, sid: str | None, event_time_ms: int, took_us: int, correlation_id: str) -> None:
+        """Leave the event of a decision. Neither blocks nor raises."""
+        candidates = decision.candidates
+        best = candidates[0].server if candidates else None
+        told: list[dict[str, Any]] = [
+            {"oca_id": server.oca_id, "tier": server.tier, "rank": n, "reason": reason}
+            for n, (server, _, reason) in enumerate(candidates, 1)
+        ]
+        told += [
+            {"oca_id": oca_id, "tier": tier, "rank": 0, "reason": reason} for oca_id, tier, reason in decision.rejected[:REJECTED_TOLD]
+        ]
+        record = {
+            "sid": sid,
+            "cid": decision.cid,
+            "version": decision.version,
+            "client_prefix": decision.prefix,
+            "isp_asn": decision.isp_asn,
+            "region": best.region if best else "",
+            "protocol": protocol,
+            "best_oca_id": best.oca_id if best else "",
+            "best_tier": best.tier if best else "",
+            "candidates": told,
+            "rejected": len(decision.rejected),
+            "stale_ms": decision.stale_ms,
+            "took_us": took_us,
+        }
+        self.outbox.put(record, event_time_ms, correlation_id)

@@ -1,0 +1,247 @@
+"""What steering knows: the control topics folded into memory, one table each, and how old each is."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+from edge.folded import Folded, Unfit
+from edge.steering.manifest import is_pathway
+from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
+from edge.steering.routes import BadRoute, Match, RouteTable
+from edge.titles import Titles
+
+STALE_AFTER_MS = 5_000
+"""A table that has not been known to be complete for so long is stale, and answers say so."""
+MAX_PLANS = 50_000
+"""Plans that are kept; each is what all prefixes with the same announcements share."""
+STATES = frozenset({"UP", "DEGRADED", "DRAINING", "DOWN"})
+
+
+class Bits:
+    """A bit for each server, the same in every mask; a server keeps its bit for good."""
+
+    def __init__(self) -> None:
+        self._next = count()
+        self._bits: dict[str, int] = {}
+
+    def __getitem__(self, oca_id: str) -> int:
+        bit = self._bits.get(oca_id)
+        # Two threads may ask for the same server at once: one number goes unused, and both get the other.
+        return self._bits.setdefault(oca_id, next(self._next)) if bit is None else bit
+
+
+class Fleet:
+    """The servers that are installed, and the plans that were made of them."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Server] = {}
+        self.origins: dict[str, Server] = {}
+        self.origins_mask = 0
+        self._exchanges: dict[str, int] = {}
+        """Region → mask of its storage servers."""
+        self._plans: dict[tuple[Match, ...], Plan] = {}
+
+    def plan(self, matches: tuple[Match, ...]) -> Plan:
+        """The servers for everybody with these routes."""
+        plans = self._plans  # a change puts another dictionary in its place, and what is made of the servers before it is not kept
+        found = plans.get(matches)
+        if found is None:
+            found = plan(matches, self.servers, tuple(self.origins.values()))
+            if len(plans) >= MAX_PLANS:
+                plans.clear()
+            plans[matches] = found
+        return found
+
+    def parents(self, server: Server) -> int:
+        """Mask of the servers that a server is filled from: an embedded one from its region's exchanges, all from the origin."""
+        exchanges = self._exchanges.get(server.region, 0) if server.tier == EMBEDDED else 0
+        return 0 if server.tier == ORIGIN else exchanges | self.origins_mask
+
+    def put(self, server: Server) -> None:
+        """A server is there, in place of what it was before."""
+        self.remove(server.oca_id)
+        if server.tier == ORIGIN:
+            self.origins_mask |= 1 << server.bit
+            self.origins = {**self.origins, server.oca_id: server}
+        elif server.tier != EMBEDDED:
+            self._exchanges[server.region] = self._exchanges.get(server.region, 0) | 1 << server.bit
+        self.servers[server.oca_id] = server
+        self._plans = {}
+
+    def remove(self, oca_id: str) -> None:
+        """A server is no longer there."""
+        server = self.servers.pop(oca_id, None)
+        if server is not None:
+            self.origins = {known: origin for known, origin in self.origins.items() if known != oca_id}
+            self.origins_mask &= ~(1 << server.bit)
+            if server.region in self._exchanges:
+                self._exchanges[server.region] &= ~(1 << server.bit)
+            self._plans = {}
+
+
+class Ocas(Folded[Fleet]):
+    """The servers as they are installed."""
+
+    topic = "delivery.oca"
+
+    def __init__(self, bits: Bits) -> None:
+        self._bits = bits
+        super().__init__()
+
+    def new(self) -> Fleet:
+        """No server."""
+        return Fleet()
+
+    def into(self, table: Fleet, record: Mapping[str, Any]) -> None:
+        """Take one `delivery.oca`. Raises Unfit."""
+        if record["retired"]:
+            table.remove(record["oca_id"])
+            return
+        if wrong := unfit(record):
+            raise Unfit(f"delivery.oca {record['oca_id']!r}: {wrong}; it stays as it was")
+        told = {name: record[name] for name in Server._fields if name not in ("bit", "salt")}
+        table.put(Server(**told, bit=self._bits[record["oca_id"]], salt=salt(record["oca_id"])))
+
+
+def unfit(record: Mapping[str, Any]) -> str:
+    """What cannot be true of a server as `delivery.oca` tells it, in words; empty if all can."""
+    wrong = [
+        (not is_pathway(record["oca_id"]), "oca_id: 1 to 64 letters, digits, dots, hyphens and underscores"),
+        (not _is_http(record["url"]), f"url {record['url']!r} is no http address"),
+        (record["tier"] not in (EMBEDDED, "IX_STORAGE", ORIGIN), f"tier {record['tier']!r} is none"),
+        (record["tier"] == EMBEDDED and record["isp_asn"] is None, "an embedded server stands in an ISP: isp_asn is missing"),
+        (record["egress_bps"] <= 0, f"egress_bps {record['egress_bps']} is not positive"),
+        (record["disk_bytes"] < 0, f"disk_bytes {record['disk_bytes']} is negative"),
+        (record["fill_bps"] < 0, f"fill_bps {record['fill_bps']} is negative"),
+        (not -90 <= record["latitude_deg"] <= 90, f"latitude_deg {record['latitude_deg']} is not from -90 to 90"),
+        (not -180 <= record["longitude_deg"] <= 180, f"longitude_deg {record['longitude_deg']} is not from -180 to 180"),
+        (not 0 <= record["window_start_min"] < 1440, f"window_start_min {record['window_start_min']} is not from 0 to 1439"),
+        (not 0 <= record["window_end_min"] < 1440, f"window_end_min {record['window_end_min']} is not from 0 to 1439"),
+        (not -720 <= record["utc_offset_min"] <= 840, f"utc_offset_min {record['utc_offset_min']} is not from -720 to 840"),
+    ]
+    return "; ".join(words for is_wrong, words in wrong if is_wrong)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that are no IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+class Routes(Folded[RouteTable]):
+    """Who announced which prefix."""
+
+    topic = "delivery.route"
+
+    def new(self) -> RouteTable:
+        """No route."""
+        return RouteTable()
+
+    def into(self, table: RouteTable, record: Mapping[str, Any]) -> None:
+        """Take one `delivery.route`. Raises Unfit."""
+        try:
+            table.fold(record)
+        except BadRoute as error:
+            raise Unfit(f"delivery.route {record['route']!r}: {error}") from None
+
+
+class Healths(Folded[dict[str, Health]]):
+    """What is thought of each server, by oca_id."""
+
+    topic = "delivery.oca_health"
+
+    def new(self) -> dict[str, Health]:
+        """Nothing is thought of anybody."""
+        return {}
+
+    def into(self, table: dict[str, Health], record: Mapping[str, Any]) -> None:
+        """Take one `delivery.oca_health`. Raises Unfit."""
+        load, state = record["load"], record["state"]
+        if not (math.isfinite(load) and load >= 0.0) or state not in STATES:
+            kept = table.get(record["oca_id"])
+            before = "nothing is known of it" if kept is None else f"it stays {kept.state} at {kept.load:g}"
+            raise Unfit(f"delivery.oca_health {record['oca_id']!r}: state {state!r} and load {load} cannot be; {before}")
+        table[record["oca_id"]] = Health(state, load, record["reason"])
+
+
+class Contents(Folded[dict[tuple[str, int], int]]):
+    """Mask of the servers that hold a title version, by cid and version: 250 bytes a title for 2,000 servers."""
+
+    topic = "delivery.content"
+
+    def __init__(self, bits: Bits) -> None:
+        self._bits = bits
+        super().__init__()
+
+    def new(self) -> dict[tuple[str, int], int]:
+        """Nobody holds anything."""
+        return {}
+
+    def into(self, table: dict[tuple[str, int], int], record: Mapping[str, Any]) -> None:
+        """Take one `delivery.content`."""
+        title, bit = (record["cid"], record["version"]), 1 << self._bits[record["oca_id"]]
+        mask = table.get(title, 0) | bit if record["held"] else table.get(title, 0) & ~bit
+        if mask:
+            table[title] = mask
+        else:
+            table.pop(title, None)
+
+
+@dataclass
+class Tables:
+    """All of them. The request path looks at `table` of each, which may become another one at any time."""
+
+    titles: Titles = field(default_factory=Titles)
+    bits: Bits = field(default_factory=Bits)
+    routes: Routes = field(default_factory=Routes)
+    healths: Healths = field(default_factory=Healths)
+    ocas: Ocas = field(init=False)
+    contents: Contents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ocas, self.contents = Ocas(self.bits), Contents(self.bits)
+
+    @property
+    def all(self) -> Sequence[Folded[Any]]:
+        """Each table."""
+        return (self.titles, self.ocas, self.routes, self.healths, self.contents)
+
+    @property
+    def stale_ms(self) -> int:
+        """Age of the oldest of those that are stale; 0 if none is."""
+        oldest = max(table.age_ms for table in self.all)
+        return oldest if oldest > STALE_AFTER_MS else 0
+
+    def told(self) -> dict[str, Any]:
+        """What GET /healthz says of each, by topic."""
+        return {
+            table.topic: {"entries": _entries(table.table), "complete": table.caught_up, "age_ms": table.age_ms, "refused": table.refused}
+            for table in self.all
+        }
+
+    @contextmanager
+    def followed(self, schema_of: Callable[[int], dict[str, Any]]) -> Iterator[None]:
+        """Keep all of them up to date, each on a thread of its own, until the end."""
+        threads = [threading.Thread(target=table.follow, args=(schema_of,), name=table.topic) for table in self.all]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for table in self.all:
+                table.stop()
+            for thread in threads:
+                thread.join()
+
+
+def _entries(table: Any) -> int:
+    return len(table.servers if isinstance(table, Fleet) else table)
