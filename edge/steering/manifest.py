@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from schemas.network import is_pathway
+
 TTL_S, BUSY_TTL_S = 300, 1_200
 MAX_PATHWAYS = 64
 DEFAULT_PATHWAY = "."
 """The pathway of variants that name none (RFC 8216bis, 4.4.6.2, PATHWAY-ID)."""
 MAX_BPS = 10**13
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGITS = re.compile(r"[0-9]{1,14}")
 
 
@@ -82,11 +83,6 @@ def pathways(text: str | None) -> tuple[str, ...]:
     for pathway in found:
         _check_id("pathways", pathway)
     return found
-
-
-def is_pathway(text: str) -> bool:
-    """Whether a pathway may be called that: 1 to 64 letters, digits, dots, hyphens and underscores."""
-    return _ID.fullmatch(text) is not None
 
 
 def manifest(ranked: Sequence[tuple[str, str]], known: Sequence[str], reload_uri: str, ttl_s: int) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
-from urllib.parse import urlsplit
 
 from edge.folded import Folded, Unfit
-from edge.steering.manifest import is_pathway
 from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
 from edge.steering.routes import BadRoute, Match, RouteTable
 from edge.titles import Titles
+from schemas.network import unfit
 
 STALE_AFTER_MS = 5_000
 """A table that has not been known to be complete for so long is stale, and answers say so."""
@@ -105,36 +104,9 @@ class Ocas(Folded[Fleet]):
             table.remove(record["oca_id"])
             return
         if wrong := unfit(record):
-            raise Unfit(f"delivery.oca {record['oca_id']!r}: {wrong}; it stays as it was")
+            raise Unfit(f"delivery.oca {record['oca_id']!r}: {'; '.join(wrong)}; it stays as it was")
         told = {name: record[name] for name in Server._fields if name not in ("bit", "salt")}
         table.put(Server(**told, bit=self._bits[record["oca_id"]], salt=salt(record["oca_id"])))
-
-
-def unfit(record: Mapping[str, Any]) -> str:
-    """What cannot be true of a server as `delivery.oca` tells it, in words; empty if all can."""
-    wrong = [
-        (not is_pathway(record["oca_id"]), "oca_id: 1 to 64 letters, digits, dots, hyphens and underscores"),
-        (not _is_http(record["url"]), f"url {record['url']!r} is no http address"),
-        (record["tier"] not in (EMBEDDED, "IX_STORAGE", ORIGIN), f"tier {record['tier']!r} is none"),
-        (record["tier"] == EMBEDDED and record["isp_asn"] is None, "an embedded server stands in an ISP: isp_asn is missing"),
-        (record["egress_bps"] <= 0, f"egress_bps {record['egress_bps']} is not positive"),
-        (record["disk_bytes"] < 0, f"disk_bytes {record['disk_bytes']} is negative"),
-        (record["fill_bps"] < 0, f"fill_bps {record['fill_bps']} is negative"),
-        (not -90 <= record["latitude_deg"] <= 90, f"latitude_deg {record['latitude_deg']} is not from -90 to 90"),
-        (not -180 <= record["longitude_deg"] <= 180, f"longitude_deg {record['longitude_deg']} is not from -180 to 180"),
-        (not 0 <= record["window_start_min"] < 1440, f"window_start_min {record['window_start_min']} is not from 0 to 1439"),
-        (not 0 <= record["window_end_min"] < 1440, f"window_end_min {record['window_end_min']} is not from 0 to 1439"),
-        (not -720 <= record["utc_offset_min"] <= 840, f"utc_offset_min {record['utc_offset_min']} is not from -720 to 840"),
-    ]
-    return "; ".join(words for is_wrong, words in wrong if is_wrong)
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # brackets that are no IPv6 address
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class Routes(Folded[RouteTable]):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.steering.manifest import Asked, BadQuery, dash, hls, is_pathway, manifest, pathways
+from edge.steering.manifest import Asked, BadQuery, dash, hls, manifest, pathways
+from schemas.network import is_pathway
 from tests.edge.steering.standard import applied, violations
 from tests.kit import vectors
 

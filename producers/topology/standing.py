@@ -1,0 +1,43 @@
+"""What a compacted topic says now: the last event of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+
+from infra.base import kafka
+from infra.base.settings import settings
+from schemas.catalogue import Topic
+from schemas.codec import Decoder
+
+ENVELOPE = frozenset({"event_id", "event_time", "producer_id", "epoch", "seq", "correlation_id", "marker"})
+QUIET_S = 30.0
+"""A broker that says nothing for so long is not there."""
+
+
+def standing(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The contract's own fields of the last event of each key, by key. Blocks until the topic's end.
+
+    Raises KafkaException, TimeoutError, and like `Decoder`: what cannot be read must not be taken for what is not there.
+    """
+    decode = Decoder(schema_of, topic.event)
+    found: dict[str, dict[str, Any]] = {}
+    with closing(kafka.consumer("topology", enable_partition_eof=True)) as reader:
+        reader.assign([TopicPartition(settings().topic(topic.name), p, OFFSET_BEGINNING) for p in range(topic.partitions)])
+        reading = set(range(topic.partitions))
+        while reading:
+            message = reader.poll(QUIET_S)
+            if message is None:
+                raise TimeoutError(f"{topic.name} cannot be read to its end: the broker has said nothing for {QUIET_S:g} s")
+            if message.error() is None:
+                record = decode(message.value())
+                if not record["marker"]:
+                    found[str(record[topic.key])] = {name: value for name, value in record.items() if name not in ENVELOPE}
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                reading.discard(message.partition())
+            else:
+                raise KafkaException(message.error())
+    return found
