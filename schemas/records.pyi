@@ -96,8 +96,8 @@ class DeliveryOcaHealth(TypedDict):
     state: Literal["UP", "DEGRADED", "DRAINING", "DOWN"]
     reason: str
     load: float
-    players_failing: int
-    players_served: int
+    failed_sessions: int
+    requests: int
 
 class DeliveryOcaReport(TypedDict):
     event_id: NotRequired[str]
@@ -117,6 +117,7 @@ class DeliveryOcaReport(TypedDict):
     bytes: int
     connections: int
     ttfb_p99_us: int
+    probe_us: NotRequired[int | None]
     egress_bps: int
     disk_bytes: int
     held_bytes: int

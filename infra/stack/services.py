@@ -370,6 +370,7 @@ def catalogue() -> list[Service]:
         PythonService("loader", (*ready, "tables"), module="sinks.loader", address=("loader", "status_url")),
         PythonService("guard", ready, module="streams.guard", address=("guard", "status_url")),
         PythonService("live-sessions", ready, module="streams.playback.live_sessions", address=("edge", "live_sessions_url")),
+        PythonService("oca-health", ready, module="streams.delivery.oca_health", address=("edge", "oca_health_url")),
         PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
         *(
