@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,8 @@ MANIFESTS = frozenset({".mpd", ".m3u8"})
 IMMUTABLE = "public, max-age=31536000, immutable"
 """A title's version never changes: its segments may be kept for ever."""
 SHORT_LIVED = "public, max-age=30"
+
+RECOUNT_S = 30.0
 
 _range = re.compile(r"bytes=(?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{0,18})|-(?P<suffix>[0-9]{1,18}))")
 
@@ -68,6 +72,20 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._within = f"{self.root}/"
+        self._held: tuple[float, int] = (float("-inf"), 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes below the directory, as counted RECOUNT_S ago at most. Blocks on the disk."""
+        counted, held = self._held
+        if time.monotonic() - counted >= RECOUNT_S:
+            held = 0
+            for file in self.root.rglob("*"):
+                with contextlib.suppress(OSError):  # it went meanwhile
+                    status = file.lstat()
+                    held += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            self._held = (time.monotonic(), held)
+        return held
 
     def open(self, path: str) -> Found | None:
         """The file that a request path (percent-decoded) means; None where there is none. Blocks while the disk finds it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.judge import Judge
 from edge.oca.access import TOPICS, Teller, access_log
 from edge.oca.answers import Oca
+from edge.oca.vitals import report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
 from edge.serve import run
@@ -36,7 +37,8 @@ def main() -> None:
         outboxes = {topic: Outbox(emitter, topic) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
         oca = Oca(Store(arguments.root), teller, emitter.clock.now_ms)
-        asyncio.run(serve(oca, config.edge.oca_urls[arguments.index]))
+        url = config.edge.oca_urls[arguments.index]
+        asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
 
 
 if __name__ == "__main__":

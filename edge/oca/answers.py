@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from importlib.metadata import version
 from urllib.parse import parse_qs
 
 from edge.oca.access import Access, Asked, Teller
+from edge.oca.vitals import Capacity, Tally
 from edge.serve import EXPOSED
 from edge.store import Found, Store, Unsatisfiable, byte_range
 
+SOFTWARE = version("headrace")
 MAX_DIGITS = 7
 RETRY_AFTER_S = 5
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": ", ".join(EXPOSED)}
@@ -60,18 +63,37 @@ class Oca:
     fail_rate: float = 0.0
     requests: int = 0
     in_flight: int = 0
+    tally: Tally = field(default_factory=Tally)
+    capacity: Capacity = field(default_factory=Capacity)
     draining: bool = False
 
     def begin(self, asked: Asked) -> Access:
         """A request for content has come; its answer is followed by `end`."""
         self.requests += 1
         self.in_flight += 1
-        return self.teller.heard(asked, time.perf_counter(), self.now_ms())
+        access = self.teller.heard(asked, time.perf_counter(), self.now_ms())
+        self.tally.begin(access)
+        return access
 
     def end(self, access: Access) -> None:
         """The answer is sent, whole or not."""
         self.in_flight -= 1
-        self.teller.tell(access, time.perf_counter())
+        ended = time.perf_counter()
+        self.tally.end(access, ended)
+        self.teller.tell(access, ended)
+
+    def vitals(self) -> dict[str, object]:
+        """What delivery.oca_report tells beside counts. Blocks on the disk now and then."""
+        return {
+            "oca_id": self.teller.oca_id,
+            "site_id": self.teller.site_id,
+            "state": "DRAINING" if self.draining else "SERVING",
+            "software": SOFTWARE,
+            "egress_bps": self.capacity.egress_bps,
+            "disk_bytes": self.capacity.disk_bytes,
+            "held_bytes": self.store.held_bytes,
+            "throttle": 0.0,
+        }
 
     def content(self, asked: Asked, access: Access) -> Answer:
         """GET or HEAD of a file. Opening it may block for as long as the disk takes to find it; its bytes are not read."""

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
 from aiohttp import web
 
@@ -37,9 +37,10 @@ DRAIN_S = 5.0
 LOOK_EVERY_S = 0.1
 
 
-async def serve(oca: Oca, url: str) -> None:
-    """Serve `oca` at `url` until it has drained, for which SIGTERM, SIGINT and POST /admin/drain ask: new requests are refused, what is in
-    flight ends. After a signal that may take `DRAIN_S`, or until the next signal. Raises SystemExit in words where the address is no use.
+async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> None:
+    """Serve `oca` at `url`, and run what is `beside` it, until it has drained, for which SIGTERM, SIGINT and POST /admin/drain ask: new
+    requests are refused, what is in flight ends. After a signal that may take `DRAIN_S`, or until the next signal. Raises SystemExit in
+    words where the address is no use.
     """
     host, port = free_address(url)
     latest = math.inf
@@ -53,8 +54,11 @@ async def serve(oca: Oca, url: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end)
     async with listening(oca, host, port):
         log.get(__name__).info("serving", address=f"{host}:{port}")
+        tasks = [asyncio.create_task(work) for work in beside]
         while not (oca.draining and (not oca.in_flight or time.monotonic() > latest)):
             await asyncio.sleep(LOOK_EVERY_S)
+        for task in tasks:
+            task.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -135,7 +135,7 @@ def application(clock: Clock | None = None) -> faust.App:
             schema_id = registry.lookup(f"{chosen.topic(HEALTH)}-value", declared.event.schema)
             teller.append(Teller(Encoder(declared.event, schema_id)))
         for key, framed in teller[0].events(servers, now()):
-            await out.send(key=key.encode() or None, value=framed)
+            await out.send(key=key.encode(), value=framed)  # a marker's key is empty, not absent: a compacted topic takes no event without
 
     @app.page("/healthz")  # type: ignore[untyped-decorator]
     async def healthz(web: Any, request: Any) -> Any:
