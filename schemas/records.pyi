@@ -1,6 +1,6 @@
 """Typed records of the contracts. Generated: `python -m schemas.typed` writes it anew, and a test says when that is needed."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, NotRequired, TypedDict
 
 Instant = datetime | int
@@ -59,6 +59,21 @@ class DeliveryContent(TypedDict):
     bytes: int
     held: bool
     reason: Literal["FILLED", "PULLED", "EVICTED", "CORRUPT", "FOUND"]
+
+class DeliveryDemand(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    cid: str
+    region: str
+    day: date
+    attempts: int
+    starts: int
 
 class DeliveryOca(TypedDict):
     event_id: NotRequired[str]
