@@ -94,6 +94,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         )  # fmt: skip
     for at_ms in range(from_ms, to_ms, 10_000):
         _samples(found, rng, at_ms)
+        _servers(found, rng, at_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
@@ -106,6 +107,7 @@ def _minutes(found: Evening) -> None:
     """What the jobs would have told of each minute, some seconds after its end, of what the board shows of it."""
     waits: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     starts: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    days: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     for row in found._coming["playback.report"]:
         minute_ms = round(row["event_time"].timestamp() * 1000) // 60_000 * 60_000
         if row["e"] == "rr":
@@ -116,6 +118,12 @@ def _minutes(found: Evening) -> None:
         found.add("playback.qoe_minute", minute_ms + 70_000, **of)
     for (minute_ms, cid, region), counts in starts.items():
         found.add("playback.playback_starts", minute_ms + 70_000, minute=_time(minute_ms), cid=cid, region=region, **counts)
+        day = _time(minute_ms).date()
+        days[cid, region, day].update(counts)
+        found.add(
+            "delivery.demand", minute_ms + 70_000, item=f"{cid}\x1f{region}\x1f{day}", cid=cid, region=region, day=day,
+            **days[cid, region, day],
+        )  # fmt: skip
 
 
 def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
@@ -130,6 +138,21 @@ def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
         told += [("audit", "duplicated", "playback.report", 0), ("loader", "uncertain", "playback.report", 1)]
     for component, metric, about, measured in told:
         found.add("observability.sample", at_ms, component=component, metric=metric, about=about, measured=measured)
+
+
+def _servers(found: Evening, rng: random.Random, at_ms: int) -> None:
+    """What the cache servers would have said of themselves at one moment, and what would have been thought of them."""
+    for oca in OCAS:
+        sent, ill = rng.randint(1_000_000, 4_000_000), oca == OCAS[1] and at_ms // 60_000 % 10 == 3
+        found.add(
+            "delivery.oca_report", at_ms, oca_id=oca, site_id="ix-1", state="SERVING", software="0.1.0", interval_ms=500,
+            requests=rng.randint(3, 9), errors=0, bytes=sent, connections=rng.randint(0, 4), ttfb_p99_us=2_400_000 if ill else 4_000,
+            probe_us=900, egress_bps=10**9, disk_bytes=10**10, held_bytes=10**9, throttle=0.0,
+        )  # fmt: skip
+        found.add(
+            "delivery.oca_health", at_ms, oca_id=oca, state="DEGRADED" if ill else "UP",
+            reason="its first bytes take 2.4 s" if ill else "well", load=sent * 16 / 10**9, failed_sessions=0, requests=60,
+        )  # fmt: skip
 
 
 def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: int, number: int, since_ms: int) -> None:
