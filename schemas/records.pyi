@@ -75,6 +75,22 @@ class DeliveryDemand(TypedDict):
     attempts: int
     starts: int
 
+class DeliveryMiss(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    sid: str
+    cid: NotRequired[str | None]
+    oca_id: str
+    tier: Literal["EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN"]
+    best_oca_id: str
+    cause: Literal["CONTENT", "HEALTH", "ROUTE", "LOAD", "OTHER"]
+    bytes: int
+
 class DeliveryOca(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
@@ -177,6 +193,8 @@ class DeliverySteering(TypedDict):
     protocol: Literal["PLAY", "HLS", "DASH"]
     best_oca_id: str
     best_tier: str
+    best_ocas: NotRequired[list[str]]
+    cause: NotRequired[Literal["NONE", "CONTENT", "HEALTH", "ROUTE", "LOAD", "OTHER"]]
     candidates: NotRequired[list[DeliverySteeringCandidates]]
     rejected: int
     stale_ms: int

@@ -8,6 +8,7 @@
     POST /admin/drain                answer new requests with 503, end what is in flight, then exit
 
 Twice a second it says on delivery.oca_report how it is. Each request leaves one event on delivery.access and one line in
-`<state_dir>/logs/oca-<n>.access.jsonl`. CMCD in a request's query or headers (request mode) becomes one report on playback.report, and a dead letter where it is wrong. Serving waits for none of them, and
-whatever its CMCD is like, a segment is served: what Kafka cannot take yet is held in memory.
+`<state_dir>/logs/oca-<n>.access.jsonl`. CMCD in a request's query or headers (request mode) becomes one report on playback.report, and a
+dead letter where it is wrong. Serving waits for none of them, and whatever its CMCD is like, a segment is served: what Kafka cannot take
+yet is held in memory.
 """

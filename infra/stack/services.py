@@ -263,7 +263,7 @@ class TaskManager(_Flink):
     name: str = "taskmanager"
     depends_on: tuple[str, ...] = ()
 
-    slots: ClassVar[int] = 24
+    slots: ClassVar[int] = 32
 
     @staticmethod
     def memory_mb() -> dict[str, int]:
@@ -276,7 +276,7 @@ class TaskManager(_Flink):
             "task.off-heap.size": 32,
             "network.min": 128,
             "network.max": 128,
-            "jvm-metaspace.size": 256,
+            "jvm-metaspace.size": 320,
             "jvm-overhead.min": 128,
             "jvm-overhead.max": 128,
         }

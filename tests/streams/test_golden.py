@@ -72,7 +72,7 @@ class Case:
     def rows(self, topic: str, found: list[Record]) -> list[Record]:
         """Which of a topic's rows are this case's, by session and time: not every job keeps the order of a session."""
         if has_sessions(catalogue().topic(topic)):
-            sids = {record["sid"] for records in self.put.values() for record in records}
+            sids = {record.get("sid") for records in self.put.values() for record in records}
             return sorted((row for row in found if row["sid"] in sids), key=lambda row: (row["sid"], row["event_time"]))
         times = [when for when, _, _ in self.arrivals]
         first, last = min(times).replace(second=0, microsecond=0), max(times)
