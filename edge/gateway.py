@@ -8,7 +8,8 @@
     GET  /healthz                      200 when the table of titles has been read
 
 Each request leaves one event on control.request and gets an `x-correlation-id`, its own or a new one. The table of titles is folded
-from encoding.published; while it has not been read, titles that it does not show are answered with 503 rather than 404.
+from encoding.published; while it has not been read, titles that it does not show are answered with 503 rather than 404. Where a play goes
+is decided as `edge.steering` decides, from tables of its own in this process, and each decision leaves one event on delivery.steering.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
-import json
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,9 +29,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from edge.asked import Refusal, client, short_json
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from edge.serve import CORS, run, serve
+from edge.steering.rank import Ask
+from edge.steering.steer import TOPIC as STEERING
+from edge.steering.steer import Steering
+from edge.steering.tables import Tables
 from edge.titles import Title, Titles
 from infra.base import log
 from infra.base.registry import RegistryClient
@@ -40,17 +44,8 @@ from infra.base.settings import settings
 from producers.emit import Emitter
 
 TOPIC = "control.request"
-MAX_BODY = 16 << 10
 MAX_ID = 200
 """Characters of a title or member id."""
-
-
-class Refusal(Exception):
-    """A request that gets no: the HTTP status, and why in words."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass
@@ -69,8 +64,8 @@ Handler = Callable[[Request, Asked], Awaitable[Response]]
 
 
 def rank(oca_urls: Sequence[str], sid: str) -> list[str]:
-    """The cache servers for a session, best first: each session its own order, the same whenever it asks, and evenly spread
-    (rendezvous hashing); when one goes, only its own sessions move.
+    """The cache servers for a session while steering knows none, best first: each session its own order, the same whenever it asks, and
+    evenly spread (rendezvous hashing); when one goes, only its own sessions move.
     """
     return sorted(oca_urls, key=lambda url: hashlib.blake2b(f"{sid} {url}".encode(), digest_size=8).digest(), reverse=True)
 
@@ -85,6 +80,8 @@ class Gateway:
     oca_urls: Sequence[str]
     collector_url: str
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
+    steering: Steering | None = None
+    """Ranks the servers by what it knows of them; None: sessions are spread over `oca_urls`."""
 
     async def play(self, request: Request, asked: Asked) -> Response:
         """A press of play."""
@@ -92,7 +89,7 @@ class Gateway:
         asked.member_id = pseudonym(member)
         title = self._title(wanted)
         asked.cid, asked.sid = title.cid, self.new_id()
-        ranked = rank(self.oca_urls, asked.sid)
+        manifest_urls, hls_urls = self._ranked(request, title, asked.sid, asked)
         return JSONResponse(
             {
                 "sid": asked.sid,
@@ -100,8 +97,8 @@ class Gateway:
                 "cid": title.cid,
                 "title": title.name,
                 "duration_ms": title.duration_ms,
-                "manifest_urls": [_below(url, title.dash_path) for url in ranked],
-                "hls_urls": [_below(url, title.hls_path) for url in ranked],
+                "manifest_urls": manifest_urls,
+                "hls_urls": hls_urls,
                 "collector_url": f"{self.collector_url}/cmcd",
             }
         )
@@ -117,8 +114,8 @@ class Gateway:
         hls = wanted.endswith(".m3u8")
         title = self._title(wanted.removesuffix(".m3u8").removesuffix(".mpd"))
         asked.cid, asked.upstream = title.cid, "oca"
-        best = rank(self.oca_urls, asked.correlation_id)[0]
-        return RedirectResponse(_below(best, title.hls_path if hls else title.dash_path), 307)
+        manifest_urls, hls_urls = self._ranked(request, title, None, asked)
+        return RedirectResponse((hls_urls if hls else manifest_urls)[0], 307)
 
     async def cmcd(self, request: Request, asked: Asked) -> Response:
         """To the collector."""
@@ -165,11 +162,28 @@ class Gateway:
 
         return endpoint
 
+    def _ranked(self, request: Request, title: Title, sid: str | None, asked: Asked) -> tuple[list[str], list[str]]:
+        """The title's DASH and HLS manifests on the servers for a session, best first. Raises Refusal.
+
+        Where steering knows no server, or none that may take the play, any server is better than no answer.
+        """
+        started, event_time_ms = time.perf_counter(), self.now_ms()
+        spread = sid or asked.correlation_id
+        steering = self.steering
+        if steering is not None and steering.tables.ocas.table.servers:
+            decision = steering.decide(title.cid, title.version, client(request, steering.proxies), Ask(spread))
+            dash, hls = (steering.urls(decision, sid or "", _below("", path)) for path in (title.dash_path, title.hls_path))
+            steering.tell(decision, "PLAY", sid, event_time_ms, round((time.perf_counter() - started) * 1e6), asked.correlation_id)
+            if decision.candidates:
+                return dash, hls
+        if not self.oca_urls:
+            raise Refusal(503, "no cache server is known: delivery.oca names none for this play, and edge.oca_urls is empty")
+        ranked = rank(self.oca_urls, spread)
+        return [_below(url, title.dash_path) for url in ranked], [_below(url, title.hls_path) for url in ranked]
+
     def _title(self, wanted: str) -> Title:
         title = self.titles.find(wanted)
         if title is not None:
-            if not self.oca_urls:
-                raise Refusal(503, "no cache server is known: edge.oca_urls is empty")
             return title
         if not self.titles.caught_up:
             raise Refusal(503, f"whether there is a title {wanted!r} is not known yet: encoding.published has not been read")
@@ -181,15 +195,7 @@ async def _pressed(request: Request) -> tuple[str, str]:
     if request.method == "GET":
         told: Any = dict(request.query_params)
     else:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise Refusal(413, f"a press of play has {MAX_BODY} bytes at most")
-        try:
-            told = json.loads(bytes(body))
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, f"the body is not JSON: {error}") from None
+        told = await short_json(request, "a press of play")
     for name in ("title", "member"):
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
@@ -206,9 +212,11 @@ def app(gateway: Gateway) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        draining = asyncio.create_task(gateway.outbox.drain())
+        outboxes = [gateway.outbox] if gateway.steering is None else [gateway.outbox, gateway.steering.outbox]
+        draining = [asyncio.create_task(outbox.drain()) for outbox in outboxes]
         yield
-        draining.cancel()
+        for task in draining:
+            task.cancel()
 
     routes = [
         Route("/healthz", gateway.health),
@@ -228,16 +236,12 @@ def main() -> None:
     parser.add_argument("--url", default=edge.gateway_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("gateway")
-    titles = Titles()
-    reading = threading.Thread(target=titles.follow, args=(RegistryClient().schema,), name="titles")
-    reading.start()
-    try:
-        with Emitter("gateway", background=True) as emitter:
-            gateway = Gateway(titles, Outbox(emitter, TOPIC), emitter.clock.now_ms, edge.oca_urls, edge.collector_url)
-            serve(app(gateway), arguments.url)
-    finally:
-        titles.stop()
-        reading.join()
+    tables = Tables()
+    with tables.followed(RegistryClient().schema), Emitter("gateway", background=True) as emitter:
+        now_ms = emitter.clock.now_ms
+        steering = Steering.of(edge, tables, Outbox(emitter, STEERING), now_ms)
+        gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering)
+        serve(app(gateway), arguments.url)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import sys
 
 from edge.outbox import Outbox
 from edge.serve import run, serve
-from edge.steering.routes import prefix
 from edge.steering.service import Service, app
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Tables
@@ -31,7 +30,7 @@ def main() -> None:
     tables = Tables()
     with tables.followed(RegistryClient().schema), Emitter("steering", background=True) as emitter:
         steering = Steering.of(edge, tables, Outbox(emitter, TOPIC), emitter.clock.now_ms)
-        serve(app(Service(steering, [prefix(text) for text in edge.trusted_proxies])), arguments.url)
+        serve(app(Service(steering)), arguments.url)
 
 
 if __name__ == "__main__":

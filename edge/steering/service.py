@@ -32,7 +32,6 @@ from edge.serve import CORS
 from edge.steering import manifest
 from edge.steering.manifest import BadQuery
 from edge.steering.rank import Ask
-from edge.steering.routes import Prefix
 from edge.steering.steer import REJECTED_TOLD, Decision, Steering
 from edge.titles import Title
 
@@ -50,7 +49,6 @@ class Service:
     """Questions in, decisions out."""
 
     steering: Steering
-    proxies: Sequence[Prefix]
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
     lag_s: float = 0.0
     """How late the event loop was the last time that it was looked at."""
@@ -59,7 +57,7 @@ class Service:
         """POST /steer."""
         started, event_time_ms = time.perf_counter(), self.steering.now_ms()
         cid, version, sid, where = _asked(await short_json(request, "a question"))
-        found_from = client(request, self.proxies)
+        found_from = client(request, self.steering.proxies)
         title = self._title(cid)
         if version is not None and version != title.version:
             raise Refusal(404, f"version {version} of {cid!r} is not the one that is played: {title.version} is")
@@ -110,7 +108,7 @@ class Service:
             raise Refusal(404, f"there is no version {version} of {cid!r} yet: {title.version} is the newest")
         sid = sid or self.new_id()
         ask = Ask(sid, current=asked.used[-1] if asked.used else None, measured_bps=asked.measured_bps)
-        decision = self.steering.decide(cid, version, client(request, self.proxies), ask)
+        decision = self.steering.decide(cid, version, client(request, self.steering.proxies), ask)
         self._tell(decision, protocol, sid, started, event_time_ms, request.headers.get("x-correlation-id", "")[:128])
         if not decision.candidates:
             raise Refusal(503, _nobody(decision))

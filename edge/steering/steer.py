@@ -11,7 +11,7 @@ from typing import Any
 
 from edge.outbox import Outbox
 from edge.steering.rank import Ask, Candidate, Rejected, State, rank
-from edge.steering.routes import Address, around
+from edge.steering.routes import Address, Prefix, around, prefix
 from edge.steering.sign import Grant, Keys
 from edge.steering.tables import Tables
 from edge.steering.throughput import Throughput
@@ -50,13 +50,16 @@ class Steering:
     url_ttl_s: int
     pulls: frozenset[str]
     """Tiers of the servers that may be sent plays of what they would have to pull."""
+    proxies: Sequence[Prefix]
+    """Whose X-Forwarded-For is believed."""
     throughput: Throughput = field(default_factory=Throughput)
 
     @classmethod
     def of(cls, edge: Edge, tables: Tables, outbox: Outbox, now_ms: Callable[[], int]) -> Steering:
         """As the settings have it."""
         secrets = {key_id: secret.get_secret_value().encode() for key_id, secret in edge.url_keys.items()}
-        return cls(tables, outbox, now_ms, Keys(secrets) if secrets else None, edge.url_ttl_s, frozenset(edge.pull_tiers))
+        proxies = [prefix(text) for text in edge.trusted_proxies]
+        return cls(tables, outbox, now_ms, Keys(secrets) if secrets else None, edge.url_ttl_s, frozenset(edge.pull_tiers), proxies)
 
     def decide(self, cid: str, version: int, client: Address, ask: Ask) -> Decision:
         """Where a play of a title version goes. There may be nobody: then there are no candidates, and the rejected say why."""
@@ -64,7 +67,7 @@ class Steering:
         fleet, contents = tables.ocas.table, tables.contents.table
         matches = tables.routes.table.lookup(client)
         holders = contents.get((cid, version), 0) | fleet.origins_mask if contents else None
-        prefix = str(around(client, matches[0][0])) if matches else ""
+        of = str(around(client, matches[0][0])) if matches else ""
         plan = fleet.plan(matches)
         state = State(
             tables.healths.table,
@@ -72,14 +75,13 @@ class Steering:
             lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
             self.throughput,
         )
-        candidates, rejected = rank(plan, prefix, ask, state)
-        return Decision(cid, version, candidates, rejected, prefix, plan.isp_asn, bool(contents), tables.stale_ms)
+        candidates, rejected = rank(plan, of, ask, state)
+        return Decision(cid, version, candidates, rejected, of, plan.isp_asn, bool(contents), tables.stale_ms)
 
     def urls(self, decision: Decision, sid: str, path: str) -> list[str]:
-        """`path`, which lies in the title's version, on each of the servers, signed if there are keys."""
+        """`path` on each of the servers; if there are keys, signed for everything in its directory."""
         if self.keys is not None:
-            below = f"/{decision.cid}/v{decision.version}/"
-            path = self.keys.sign(path, Grant(below, self.now_ms() // 1000 + self.url_ttl_s, sid))
+            path = self.keys.sign(path, Grant(path[: path.rindex("/") + 1], self.now_ms() // 1000 + self.url_ttl_s, sid))
         return [candidate.server.url.rstrip("/") + path for candidate in decision.candidates]
 
     def tell(self, decision: Decision, protocol: str, sid: str | None, event_time_ms: int, took_us: int, correlation_id: str) -> None:

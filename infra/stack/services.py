@@ -372,6 +372,8 @@ def catalogue() -> list[Service]:
         PythonService("live-sessions", ready, module="streams.playback.live_sessions", address=("edge", "live_sessions_url")),
         PythonService("oca-health", ready, module="streams.delivery.oca_health", address=("edge", "oca_health_url")),
         PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
+        Task("topology", ready, module="producers.topology"),
+        PythonService("steering", ready, module="edge.steering", address=("edge", "steering_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
         *(
             PythonService(f"oca-{n}", ready, module="edge.oca", arguments=("--index", str(n)), address=("edge", "oca_urls"), index=n)

@@ -15,7 +15,7 @@ from infra.stack import jars
 PORTS_FILE = "ports.json"
 PORTS = (
     "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
-    "warehouse", "loader", "guard", "live_sessions", "oca_health", "collector", "gateway", "board", "supervisor",
+    "warehouse", "loader", "guard", "live_sessions", "oca_health", "collector", "gateway", "steering", "board", "supervisor",
 )  # fmt: skip
 
 
@@ -82,6 +82,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
         "edge": {
             "gateway_url": url("gateway"),
             "collector_url": url("collector"),
+            "steering_url": url("steering"),
             "oca_urls": [url(f"oca_{n}") for n in range(ocas)],
             "board_url": url("board"),
             "live_sessions_url": url("live_sessions"),

@@ -52,8 +52,8 @@ def known() -> Tables:
 @asynccontextmanager
 async def running(registry: FakeRegistry, tables: Tables, **changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     with Emitter("steering", registry=registry, background=True) as emitter:
-        steering = Steering(tables, Outbox(emitter, TOPIC), emitter.clock.now_ms, None, 60, frozenset())
-        service = Service(replace(steering, **changes), [prefix("127.0.0.0/8")])
+        steering = Steering(tables, Outbox(emitter, TOPIC), emitter.clock.now_ms, None, 60, frozenset(), [prefix("127.0.0.0/8")])
+        service = Service(replace(steering, **changes))
         application = app(service)
         transport = httpx.ASGITransport(application, client=("127.0.0.1", 1))
         async with (
