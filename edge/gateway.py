@@ -239,7 +239,7 @@ def main() -> None:
     tables = Tables()
     with tables.followed(RegistryClient().schema), Emitter("gateway", background=True) as emitter:
         now_ms = emitter.clock.now_ms
-        steering = Steering.of(edge, tables, Outbox(emitter, STEERING), now_ms)
+        steering = Steering.of(edge, tables, Outbox(emitter, STEERING, marks=True), now_ms)
         gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering)
         serve(app(gateway), arguments.url)
 

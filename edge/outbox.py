@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +16,7 @@ from schemas.codec import InvalidEvent
 
 HELD_AT_MOST = 100_000
 TRY_EVERY_S = 0.2
+MARK_EVERY_S = 1.0
 
 
 class Outbox:
@@ -22,8 +25,11 @@ class Outbox:
     Not thread-safe: one event loop uses it, and runs `drain` beside its requests.
     """
 
-    def __init__(self, emitter: Emitter, topic: str) -> None:
+    def __init__(self, emitter: Emitter, topic: str, marks: bool = False) -> None:
+        """`marks`: write a time marker to each partition every MARK_EVERY_S, for jobs that wait for event time to pass."""
         self._emitter = emitter
+        self._marks = marks
+        self._marked_s = 0.0
         self._topic = topic
         self._held: deque[tuple[Mapping[str, Any], int, str, str | None]] = deque()
         self._bound = False
@@ -57,6 +63,10 @@ class Outbox:
                     continue
             while self._held and self._send(*self._held[0]):
                 self._held.popleft()
+            if self._marks and not self._held and time.monotonic() - self._marked_s >= MARK_EVERY_S:
+                self._marked_s = time.monotonic()
+                with contextlib.suppress(Backpressure, ProducerBroken):  # the next one says more
+                    self._emitter.mark(self._topic)
             await asyncio.sleep(TRY_EVERY_S)
 
     def _send(self, record: Mapping[str, Any], event_time_ms: int, correlation_id: str, event_id: str | None) -> bool:

@@ -1,6 +1,6 @@
 """Typed records of the contracts. Generated: `python -m schemas.typed` writes it anew, and a test says when that is needed."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal, NotRequired, TypedDict
 
 Instant = datetime | int
@@ -71,7 +71,7 @@ class DeliveryDemand(TypedDict):
     item: str
     cid: str
     region: str
-    day: date
+    day: Instant
     attempts: int
     starts: int
 

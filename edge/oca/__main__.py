@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from edge.judge import Judge
-from edge.oca.access import TOPICS, Teller, access_log
+from edge.oca.access import ACCESS, TOPICS, Teller, access_log
 from edge.oca.answers import Oca
 from edge.oca.vitals import report
 from edge.oca.wire import serve
@@ -34,7 +34,7 @@ def main() -> None:
     oca_id = f"oca-{arguments.index + 1}"
     arguments.root.mkdir(parents=True, exist_ok=True)
     with access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line, Emitter(oca_id, background=True) as emitter:
-        outboxes = {topic: Outbox(emitter, topic) for topic in TOPICS}
+        outboxes = {topic: Outbox(emitter, topic, marks=topic == ACCESS) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
         oca = Oca(Store(arguments.root), teller, emitter.clock.now_ms)
         url = config.edge.oca_urls[arguments.index]

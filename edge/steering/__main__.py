@@ -29,7 +29,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_S)
     tables = Tables()
     with tables.followed(RegistryClient().schema), Emitter("steering", background=True) as emitter:
-        steering = Steering.of(edge, tables, Outbox(emitter, TOPIC), emitter.clock.now_ms)
+        steering = Steering.of(edge, tables, Outbox(emitter, TOPIC, marks=True), emitter.clock.now_ms)
         serve(app(Service(steering)), arguments.url)
 
 

@@ -101,6 +101,17 @@ class Candidate(NamedTuple):
     reason: str
 
 
+class Ranking(NamedTuple):
+    """The servers of an answer, those that are not taken, and why the first is not one that is best by routing (`NONE` if it is).
+
+    The cause is CONTENT, HEALTH, LOAD, ROUTE, or OTHER, where its path promises too little.
+    """
+
+    candidates: list[Candidate]
+    rejected: list[Rejected]
+    cause: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """The servers for everybody in a prefix, best first in groups, those that announced it in vain, and whose prefix it is."""
@@ -109,6 +120,10 @@ class Plan:
     refused: tuple[Rejected, ...]
     isp_asn: int | None
     region: str
+    best: tuple[str, ...]
+    """The servers that are best by routing, by oca_id: what another one serves is a miss."""
+    unrouted: bool
+    """The best stand in the client's ISP and region, and have not announced its prefix."""
 
 
 @dataclass(frozen=True)
@@ -169,29 +184,40 @@ def plan(matches: Sequence[Match], servers: Mapping[str, Server], origins: Colle
         far = _steps_away(inside[0], server) if at_home else 0
         rows.append(Row(server, len(STEPS) - 1 if key[0] else key[2], group, far, words))
     refusals = tuple(refusal for oca_id, refusal in refused.items() if oca_id not in seen)
-    return Plan(tuple(rows), refusals, isp_asn, rows[0].server.region if rows else "")
+    region = rows[0].server.region if rows else ""
+    unrouted = () if isp_asn is None or any(row.server.tier == EMBEDDED for row in rows) else _embedded(servers, isp_asn, region)
+    best = unrouted or tuple(row.server.oca_id for row in rows if row.group == 0)
+    return Plan(tuple(rows), refusals, isp_asn, region, best, bool(unrouted))
 
 
-def rank(of: Plan, prefix: str, ask: Ask, state: State) -> tuple[list[Candidate], list[Rejected]]:
+def _embedded(servers: Mapping[str, Server], isp_asn: int, region: str) -> tuple[str, ...]:
+    """The servers inside an ISP in a region, by oca_id."""
+    inside = (s.oca_id for s in servers.values() if s.tier == EMBEDDED and s.isp_asn == isp_asn and s.region == region)
+    return tuple(sorted(inside))
+
+
+def rank(of: Plan, prefix: str, ask: Ask, state: State) -> Ranking:
     """The servers for one play, best first: `WANTED` and of two sites where there are, one for each further step of the fallback chain."""
     able, rejected = _able(of, state)
     predicted = _predictions(of, able, prefix, ask, state.throughput)
     best_bps = max((1.0, *predicted.values()))
     seed = int.from_bytes(hashlib.blake2b(ask.spread.encode("utf-8", "replace"), digest_size=8).digest(), "big")
     found: Found = []
+    causes = {refusal.oca_id: refusal.reason.partition(":")[0].upper() for refusal in rejected}
     for row, health, held in able:
         server, load = row.server, health.load
         back, why, weight = 0, "", server.egress_bps * max(LEAST_FREE, 1.0 - load)
         if not held:
-            back, why = 2, "; it would have to pull it"
+            back, why, causes[server.oca_id] = 2, "; it would have to pull it", "CONTENT"
         elif load > SPILL_FROM and unit(~seed & _MASK, server.salt) < (load - SPILL_FROM) / (SPILL_TO - SPILL_FROM):
-            back, why = 1, f"; load {load:.2f}: this session is one that spills over"
+            back, why, causes[server.oca_id] = 1, f"; load {load:.2f}: this session is one that spills over", "LOAD"
         if predicted and (bps := predicted.get(server.oca_id)) is not None:
             weight *= (max(1.0, bps) / best_bps) ** SHARPNESS
             if not back and bps < SLOW * best_bps:
                 back, why = 1, f"; throughput: {bps / 1e6:.1f} Mbit/s where {best_bps / 1e6:.1f} can be had"
         last = health.state == "DEGRADED"
         if last:
+            causes[server.oca_id] = "LOAD" if load > SPILL_FROM else "HEALTH"
             why += f"; DEGRADED: {health.reason}"
         far = row.far if ask.where is None else _steps_away(ask.where, server)
         key = (last, server.tier == ORIGIN, back, row.group, far)
@@ -199,7 +225,10 @@ def rank(of: Plan, prefix: str, ask: Ask, state: State) -> tuple[list[Candidate]
     found.sort(key=_by_key_and_score)
     if ask.current is not None:
         _stay(found, ask.current)
-    return [Candidate(row.server, row.step, row.reason + why) for _, _, row, why in _chosen(found)], rejected
+    cause = "NONE"
+    if not found or found[0][2].server.oca_id not in of.best:
+        cause = "ROUTE" if of.unrouted else next((causes[oca_id] for oca_id in of.best if oca_id in causes), "OTHER")
+    return Ranking([Candidate(row.server, row.step, row.reason + why) for _, _, row, why in _chosen(found)], rejected, cause)
 
 
 def unit(seed: int, salt: int) -> float:

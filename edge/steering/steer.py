@@ -30,6 +30,10 @@ class Decision:
     version: int
     candidates: Sequence[Candidate]
     rejected: Sequence[Rejected]
+    best_ocas: Sequence[str]
+    """The servers that are best by routing."""
+    cause: str
+    """Why the first candidate is none of them; NONE if it is."""
     prefix: str
     """The longest that was matched; empty if none was."""
     isp_asn: int | None
@@ -75,8 +79,8 @@ class Steering:
             lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
             self.throughput,
         )
-        candidates, rejected = rank(plan, of, ask, state)
-        return Decision(cid, version, candidates, rejected, of, plan.isp_asn, bool(contents), tables.stale_ms)
+        candidates, rejected, cause = rank(plan, of, ask, state)
+        return Decision(cid, version, candidates, rejected, plan.best, cause, of, plan.isp_asn, bool(contents), tables.stale_ms)
 
     def urls(self, decision: Decision, sid: str, path: str) -> list[str]:
         """`path` on each of the servers; if there are keys, signed for everything in its directory."""
@@ -105,6 +109,8 @@ class Steering:
             "protocol": protocol,
             "best_oca_id": best.oca_id if best else "",
             "best_tier": best.tier if best else "",
+            "best_ocas": list(decision.best_ocas),
+            "cause": decision.cause,
             "candidates": told,
             "rejected": len(decision.rejected),
             "stale_ms": decision.stale_ms,

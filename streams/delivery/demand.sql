@@ -27,5 +27,5 @@ INSERT INTO `delivery.demand`
 SELECT
   CONCAT(MD5(CONCAT_WS(U&'\001F', cid, region, CAST(on_day AS STRING))), '/', CAST(changes AS STRING)),
   counted_minute, 'demand', 0, CAST(-1 AS BIGINT), '', FALSE,
-  CONCAT_WS(U&'\001F', cid, region, CAST(on_day AS STRING)), cid, region, on_day, attempts, starts
+  CONCAT_WS(U&'\001F', cid, region, CAST(on_day AS STRING)), cid, region, CAST(on_day AS TIMESTAMP(3)), attempts, starts
 FROM so_far;

@@ -2,7 +2,7 @@
 
     reads     delivery.oca_report        (key oca_id) what servers say of themselves, and the markers by which silence is known
               playback.failed_request    (key sid) what players say of them, condensed by a route of playback.report
-    writes    delivery.oca_health        (key oca_id, compacted) a server's verdict when it changes, a time marker every second
+    writes    delivery.oca_health        (key oca_id, compacted) a server's verdict when it changes; a time marker a second
     keeps     five seconds of counts and failures for each server, in memory; a new worker has them again after five seconds, and until
               it has heard of a server it says nothing of it
     answers   GET /healthz               200 while it reads
@@ -43,17 +43,21 @@ class Teller:
         self._told: dict[str, Verdict] = {}
         self._marked_ms = 0
 
-    def events(self, servers: Servers, now_ms: int) -> list[tuple[str, bytes]]:
-        """Key and framed event of what is to be told now."""
+    def news(self, servers: Servers) -> list[tuple[str, bytes]]:
+        """Key and framed event of each verdict that is to be told now."""
         out = []
         for verdict in servers.verdicts():
             if verdict.differs(self._told.get(verdict.oca_id)):
                 self._told[verdict.oca_id] = verdict
                 out.append((verdict.oca_id, self._encode(_event(verdict))))
-        if now_ms - self._marked_ms >= MARK_MS:
-            self._marked_ms = now_ms
-            out.append(("", self._encode({**marker(self._encode.event), **_envelope(f"{PRODUCER}-{now_ms}", now_ms)})))
         return out
+
+    def marker(self, now_ms: int) -> bytes | None:
+        """A time marker, framed, if it is time for one."""
+        if now_ms - self._marked_ms < MARK_MS:
+            return None
+        self._marked_ms = now_ms
+        return self._encode({**marker(self._encode.event), **_envelope(f"{PRODUCER}-{now_ms}", now_ms)})
 
 
 def _event(verdict: Verdict) -> dict[str, Any]:
@@ -134,8 +138,11 @@ def application(clock: Clock | None = None) -> faust.App:
         if not teller:
             schema_id = registry.lookup(f"{chosen.topic(HEALTH)}-value", declared.event.schema)
             teller.append(Teller(Encoder(declared.event, schema_id)))
-        for key, framed in teller[0].events(servers, now()):
-            await out.send(key=key.encode(), value=framed)  # a marker's key is empty, not absent: a compacted topic takes no event without
+        for key, framed in teller[0].news(servers):
+            await out.send(key=key.encode(), value=framed)
+        mark = teller[0].marker(now())
+        for partition in range(declared.partitions if mark else 0):  # the key is empty, not absent: a compacted topic takes nothing without
+            await out.send(key=b"", value=mark, partition=partition)
 
     @app.page("/healthz")  # type: ignore[untyped-decorator]
     async def healthz(web: Any, request: Any) -> Any:

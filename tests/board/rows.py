@@ -118,7 +118,7 @@ def _minutes(found: Evening) -> None:
         found.add("playback.qoe_minute", minute_ms + 70_000, **of)
     for (minute_ms, cid, region), counts in starts.items():
         found.add("playback.playback_starts", minute_ms + 70_000, minute=_time(minute_ms), cid=cid, region=region, **counts)
-        day = _time(minute_ms).date()
+        day = _time(minute_ms // 86_400_000 * 86_400_000)
         days[cid, region, day].update(counts)
         found.add(
             "delivery.demand", minute_ms + 70_000, item=f"{cid}\x1f{region}\x1f{day}", cid=cid, region=region, day=day,

@@ -32,7 +32,7 @@ class Loads(Folded[dict[str, float]]):
 
 
 def health(oca_id: str, load: float) -> dict[str, Any]:
-    return {"oca_id": oca_id, "state": "UP", "reason": "", "load": load, "players_failing": 0, "players_served": 0}
+    return {"oca_id": oca_id, "state": "UP", "reason": "", "load": load, "failed_sessions": 0, "requests": 0}
 
 
 @contextmanager
@@ -51,6 +51,7 @@ def test_it_holds_what_is_on_the_topic_and_leaves_out_what_cannot_be(cluster: Mo
         for oca_id, load in (("oca-1", 0.5), ("oca-2", -1.0), ("oca-1", 0.7)):
             emitter.send(Loads.topic, health(oca_id, load), partition=0)
         emitter.mark(Loads.topic)
+        assert emitter.flush() == 0
         loads = Loads()
         with following(loads, registry):
             eventually(lambda: loads.caught_up)

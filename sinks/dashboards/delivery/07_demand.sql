@@ -11,7 +11,7 @@ SELECT
 FROM (
   SELECT cid, region, day, argMax(starts, topic_offset) AS day_starts, argMax(attempts, topic_offset) AS day_attempts
   FROM delivery_demand
-  WHERE NOT marker AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+  WHERE NOT marker AND day >= toStartOfDay({from:DateTime64(3, 'UTC')}) AND day <= {to:DateTime64(3, 'UTC')}
     AND ({title:String} = '' OR cid = {title:String}) AND ({region:String} = '' OR region = {region:String})
   GROUP BY cid, region, day
 )

@@ -28,7 +28,7 @@ def order(of: Plan = PLAN, spread: str = "s-1", state: State = State(), **ask: A
 
 
 def said(of: Plan = PLAN, state: State = State(), spread: str = "s-1", **ask: Any) -> tuple[dict[str, str], dict[str, str]]:  # noqa: B008
-    candidates, rejected = rank(of, HOME, Ask(spread, **ask), state)
+    candidates, rejected, _ = rank(of, HOME, Ask(spread, **ask), state)
     return {c.server.oca_id: c.reason for c in candidates}, {r.oca_id: r.reason for r in rejected}
 
 
@@ -38,6 +38,41 @@ def firsts(state: State = State(), of: Plan = PLAN, sessions: int = 4_000) -> Co
 
 def down(*oca_ids: str) -> dict[str, Health]:
     return {oca_id: Health("DOWN", 0.0, "silent for 3 s") for oca_id in oca_ids}
+
+
+# --- why the best is not the first ---------------------------------------------------------------------------------------------------
+
+
+def cause(state: State = State(), of: Plan = PLAN) -> str:  # noqa: B008
+    return rank(of, HOME, Ask("s-1"), state).cause
+
+
+def inside(bit: int = 0) -> list[str]:
+    return [row.server.oca_id for row in PLAN.rows if row.group == 0]
+
+
+def test_the_best_are_those_equal_by_routing() -> None:
+    assert (set(PLAN.best), PLAN.unrouted, cause()) == (set(inside()), False, "NONE")
+
+
+def test_a_cause_is_named_where_none_of_the_best_comes_first() -> None:
+    full = {oca_id: Health("UP", 1.0, "") for oca_id in PLAN.best}
+    ill = {oca_id: Health("DEGRADED", 0.1, "players say so") for oca_id in PLAN.best}
+    others = sum(1 << row.server.bit for row in PLAN.rows if row.server.oca_id not in PLAN.best)
+    assert cause(State(down(*PLAN.best))) == "HEALTH"
+    assert cause(State(ill)) == "HEALTH"
+    assert cause(State(full)) == "LOAD"
+    assert cause(State(holders=others)) == "CONTENT"
+    assert cause(State(holders=others, parents=lambda server: others)) == "CONTENT", "it would have to pull it"
+
+
+def test_a_server_in_the_viewers_isp_that_has_not_announced_the_prefix_is_best_and_missed() -> None:
+    servers = {"near": server("near", tier="EMBEDDED_FLASH", isp_asn=64_500, region="eu"), "ix": server("ix", isp_asn=None, region="eu")}
+    announced = [("ix", "198.51.100.0/24", "PRIVATE_PEERING", (64_500,), 0)]
+    gone = of(announced, servers)
+    assert (gone.best, gone.unrouted, cause(of=gone)) == (("near",), True, "ROUTE")
+    there = of([*announced, ("near", "198.51.100.0/24", "EMBEDDED", (), 0)], servers)
+    assert (there.best, there.unrouted, cause(of=there)) == (("near",), False, "NONE")
 
 
 # --- by routing ---------------------------------------------------------------------------------------------------------------------
@@ -239,7 +274,7 @@ def test_answers_of_any_network(network: Any, spread: str) -> None:
         announced.append((f"o-{n}", "198.51.0.0/16" if length == 16 else HOME, path_class.name, tuple(range(1, hops + 1)), 0))
         health[f"o-{n}"] = Health(state, load, "")
         held |= holds << n
-    candidates, rejected = rank(of(announced, servers), HOME, Ask(spread), State(health, held))
+    candidates, rejected, _ = rank(of(announced, servers), HOME, Ask(spread), State(health, held))
     able = {name for name in servers if health[name].state in ("UP", "DEGRADED") and held >> servers[name].bit & 1}
     answered = [candidate.server.oca_id for candidate in candidates]
     assert len(set(answered)) == len(answered)
