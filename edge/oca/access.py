@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ class Asked:
 
 
 @dataclass
+class Sent:
+    """How much of a body was handed over, and when that began (`time.perf_counter`)."""
+
+    bytes: int = 0
+    first_byte: float | None = None
+
+
+@dataclass
 class Access:
     """One request, as the access event and the log line tell it. Times are of `time.perf_counter`."""
 
@@ -50,9 +58,8 @@ class Access:
     """The dead letter of CMCD that is no report."""
     correlation_id: str
     rc: int = 0
-    bytes: int = 0
+    sent: Sent = field(default_factory=Sent)
     range_first: int | None = None
-    first_byte: float | None = None
     hit: bool = False
 
     @property
@@ -95,15 +102,15 @@ class Teller:
             "cid": cid(access.path),
             "path": access.path,
             "rc": access.rc,
-            "bytes": access.bytes,
+            "bytes": access.sent.bytes,
             "range_first": access.range_first,
-            "ttfb_us": round(((access.first_byte or ended) - access.started) * 1e6),
+            "ttfb_us": round(((access.sent.first_byte or ended) - access.started) * 1e6),
             "ttlb_us": round((ended - access.started) * 1e6),
             "hit": access.hit,
         }
         self.outboxes[ACCESS].put(record, access.event_time_ms, access.correlation_id)
         if access.report is not None:
-            ours = {"url": access.url, "oca_id": self.oca_id, "rc": access.rc, "bytes": access.bytes}
+            ours = {"url": access.url, "oca_id": self.oca_id, "rc": access.rc, "bytes": access.sent.bytes}
             times = {"ttfb_ms": round(record["ttfb_us"] / 1000), "ttlb_ms": round(record["ttlb_us"] / 1000)}
             fields = {**access.report.fields, **ours, **times}
             self.outboxes[REPORTS].put(fields, access.event_time_ms, access.correlation_id, access.report.event_id)

@@ -98,7 +98,7 @@ class Oca:
     def content(self, asked: Asked, access: Access) -> Answer:
         """GET or HEAD of a file. Opening it may block for as long as the disk takes to find it; its bytes are not read."""
         answer = self._content(asked, access)
-        access.rc, access.bytes = answer.rc, len(answer.body) if asked.method == "GET" else 0
+        access.rc, access.sent.bytes = answer.rc, len(answer.body) if asked.method == "GET" else 0
         return answer
 
     def _content(self, asked: Asked, access: Access) -> Answer:
@@ -113,26 +113,10 @@ class Oca:
         if found is None:
             return _refused(404, "no such file here")
         access.hit = True
-        headers = {
-            **ALWAYS,
-            "ETag": found.etag,
-            "Last-Modified": formatdate(found.modified_s, usegmt=True),
-            "Cache-Control": found.cache_control,
-        }
-        if found.etag in asked.headers.get("if-none-match", ""):
-            os.close(found.fd)
-            return Answer(304, headers)
-        headers["Content-Type"] = found.content_type
-        try:
-            wanted = byte_range(asked.headers.get("range"), found.size) if asked.headers.get("if-range", found.etag) == found.etag else None
-        except Unsatisfiable:
-            os.close(found.fd)
-            return Answer(416, {**headers, "Content-Range": f"bytes */{found.size}"})
-        if wanted is None:
-            return Answer(200, headers, section=Section(found, 0, found.size - 1, int(narrow) * 125))
-        access.range_first = wanted[0]
-        headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
-        return Answer(206, headers, section=Section(found, *wanted, int(narrow) * 125))
+        answer = of_file(found, asked, int(narrow) * 125)
+        if answer.rc == 206 and answer.section is not None:
+            access.range_first = answer.section.first
+        return answer
 
     def beside(self, asked: Asked) -> Answer:
         """Whatever is not GET or HEAD of a file: health, what an operator asks for, a browser's question before it asks."""
@@ -178,6 +162,29 @@ class Oca:
             "events_held": held,
             "events_lost": lost,
         }
+
+
+def of_file(found: Found, asked: Asked, bytes_per_s: int = 0) -> Answer:
+    """What RFC 9110 says of a file and the conditions of a request. Closes the file unless its bytes are part of the answer."""
+    headers = {
+        **ALWAYS,
+        "ETag": found.etag,
+        "Last-Modified": formatdate(found.modified_s, usegmt=True),
+        "Cache-Control": found.cache_control,
+    }
+    if found.etag in asked.headers.get("if-none-match", ""):
+        os.close(found.fd)
+        return Answer(304, headers)
+    try:
+        wanted = byte_range(asked.headers.get("range"), found.size) if asked.headers.get("if-range", found.etag) == found.etag else None
+    except Unsatisfiable:
+        os.close(found.fd)
+        return Answer(416, {**headers, "Content-Range": f"bytes */{found.size}"})
+    headers["Content-Type"] = found.content_type
+    if wanted is None:
+        return Answer(200, headers, section=Section(found, 0, found.size - 1, bytes_per_s))
+    headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
+    return Answer(206, headers, section=Section(found, *wanted, bytes_per_s))
 
 
 def _refused(rc: int, why: str, more: dict[str, str] | None = None) -> Answer:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 
 from aiohttp import web
 
-from edge.oca.access import Access, Asked
+from edge.oca.access import Asked, Sent
 from edge.oca.answers import Answer, Oca, Section
 from edge.serve import free_address
 from infra.base import log
@@ -35,6 +35,7 @@ HEADER_BYTES = 64 << 10
 DRAIN_S = 5.0
 """So long the end that a signal asks for waits for what is in flight: whoever sends signals does not wait long."""
 LOOK_EVERY_S = 0.1
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> None:
@@ -64,22 +65,29 @@ async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> Non
 @contextlib.asynccontextmanager
 async def listening(oca: Oca, host: str, port: int) -> AsyncIterator[None]:
     """Serve `oca` at an address and send its events, until the end of the context, which cuts off what is in flight."""
-    server = web.Server(
-        _handler(oca), access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=0)
     sending = [asyncio.create_task(outbox.drain()) for outbox in oca.teller.outboxes.values()]
+    try:
+        async with answering(_handler(oca), host, port):
+            yield
+    finally:
+        for task in sending:
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def answering(handler: Handler, host: str, port: int) -> AsyncIterator[None]:
+    """Answer HTTP requests at an address until the end of the context, which cuts off what is in flight."""
+    server = web.Server(handler, access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES)
+    runner = web.ServerRunner(server, shutdown_timeout=0)
     try:
         await runner.setup()
         await web.TCPSite(runner, host, port, backlog=1024).start()
         yield
     finally:
         await runner.cleanup()
-        for task in sending:
-            task.cancel()
 
 
-def _handler(oca: Oca) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def _handler(oca: Oca) -> Handler:
     """What aiohttp calls with each request."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -87,28 +95,29 @@ def _handler(oca: Oca) -> Callable[[web.BaseRequest], Awaitable[web.StreamRespon
         url = f"{request.scheme}://{request.host}{path}"
         asked = Asked(request.method, path, request.rel_url.raw_query_string, request.headers, url, request.remote or "")
         if asked.method not in ("GET", "HEAD") or path == "/healthz" or path.startswith("/admin/"):
-            return await _send(request, oca.beside(asked))
+            return await send(request, oca.beside(asked))
         access = oca.begin(asked)
         try:
             answer = oca.content(asked, access)
             if answer.section is None:
-                return await _send(request, answer)
-            return await _send_section(request, answer, answer.section, access)
+                return await send(request, answer)
+            return await send_section(request, answer, answer.section, access.sent)
         finally:
             oca.end(access)
 
     return handle
 
 
-async def _send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    """Send an answer without a section."""
     response = web.Response(status=answer.rc, headers=answer.headers, body=answer.body)
     await response.prepare(request)
     await response.write_eof()
     return response
 
 
-async def _send_section(request: web.BaseRequest, answer: Answer, section: Section, access: Access) -> web.StreamResponse:
-    """Send headers and section; `access` learns when the first byte was handed over, and how many were. Closes the file."""
+async def send_section(request: web.BaseRequest, answer: Answer, section: Section, counts: Sent) -> web.StreamResponse:
+    """Send headers and section; `counts` learns when the first byte was handed over, and how many were. Closes the file."""
     with io.FileIO(section.found.fd) as file:
         response = web.StreamResponse(status=answer.rc, headers=answer.headers)
         response.content_length = section.last + 1 - section.first
@@ -116,7 +125,7 @@ async def _send_section(request: web.BaseRequest, answer: Answer, section: Secti
         if request.method == "GET":
             with _socket_of(request) as out:
                 await request.writer.drain()
-                await _hand_over(file.fileno(), out, section, access)
+                await _hand_over(file.fileno(), out, section, counts)
         await response.write_eof()
         return response
 
@@ -138,7 +147,7 @@ def _socket_of(request: web.BaseRequest) -> Iterator[socket.socket]:
         out.close()
 
 
-async def _hand_over(fd: int, out: socket.socket, section: Section, access: Access) -> None:
+async def _hand_over(fd: int, out: socket.socket, section: Section, counts: Sent) -> None:
     """The bytes of a section, from file to socket. Raises ConnectionError where that ends early."""
     most = min(SLICE, round(section.bytes_per_s * SLICE_S)) or SLICE
     position, due = section.first, time.perf_counter()
@@ -155,9 +164,9 @@ async def _hand_over(fd: int, out: socket.socket, section: Section, access: Acce
             await _writable(out.fileno())
             continue
         if not sent:
-            raise ConnectionError(f"{access.path} became shorter while it was sent")  # the client learns it by the end of the connection
-        access.first_byte = access.first_byte or time.perf_counter()
-        access.bytes += sent
+            raise ConnectionError("a file became shorter while it was sent")  # the client learns it by the end of the connection
+        counts.first_byte = counts.first_byte or time.perf_counter()
+        counts.bytes += sent
         position += sent
         if sent == count:
             await asyncio.sleep(0)  # who takes all at once gives way to the others

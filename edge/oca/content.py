@@ -1,0 +1,348 @@
+"""What a cache server holds: assets, each a version of a title, whole and as their checksums say, within the bytes there are.
+
+    <root>/<cid>/v<version>/checksums.json      size and SHA-256 of each file of the asset
+    <root>/<cid>/v<version>/…                   those files
+    <root>/.filling/<cid>/v<version>/…          an asset on its way in: served to nobody
+    <root>/.leaving/…                           an asset on its way out
+
+The store is its own table: an asset is held when its directory stands in its place. It gets there by one rename after every file was
+verified, and leaves by one rename, so whatever the moment a process dies, it is held whole or not at all. All files of an asset, wherever
+it is held, have the time of its publication; a file with another time or size is not served: it is not what was verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from edge.store import Found, Store
+
+CHECKSUMS = "checksums.json"
+FILLING, LEAVING = ".filling", ".leaving"
+_cid = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}")
+_sha256 = re.compile(r"[0-9a-f]{64}")
+
+
+class InvalidChecksums(ValueError):
+    """A `checksums.json` that is none: what is wrong, and where."""
+
+
+class NoRoom(Exception):
+    """More bytes than are free: how many were asked for, and how many there are."""
+
+
+class Altered(Exception):
+    """A file that is not what its checksum says: which one, and how it differs."""
+
+
+@dataclass(frozen=True, order=True)
+class AssetId:
+    """A version of a title."""
+
+    cid: str
+    version: int
+
+    @property
+    def path(self) -> str:
+        """Its directory, below the root of a store or of a server."""
+        return f"{self.cid}/v{self.version}"
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What a file is to be."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An asset by its checksums."""
+
+    id: AssetId
+    published_s: int
+    """When it was published, seconds since 1970: the time of its files."""
+    files: Mapping[str, Sum]
+    """By path below the asset's directory."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(wanted.bytes for wanted in self.files.values())
+
+    def to_json(self) -> bytes:
+        """As `checksums.json` has it: the same bytes for the same asset."""
+        files = {name: {"bytes": wanted.bytes, "sha256": wanted.sha256} for name, wanted in sorted(self.files.items())}
+        told = {"cid": self.id.cid, "version": self.id.version, "published_s": self.published_s, "files": files}
+        return json.dumps(told, indent=1).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the table of contents learnt."""
+
+    kind: Literal["held", "pulled", "refused"]
+    """`refused`: an asset that had been held, or was to be, and is not what its checksums say."""
+    asset: AssetId
+    bytes: int
+    reason: str
+
+
+def asset_of(path: str) -> tuple[AssetId, str] | None:
+    """Asset and file that a request path means; None where it means none."""
+    cid, _, rest = path.lstrip("/").partition("/")
+    version, _, name = rest.partition("/")
+    if not (_cid.fullmatch(cid) and re.fullmatch(r"v[0-9]{1,9}", version) and name):
+        return None
+    return AssetId(cid, int(version[1:])), name
+
+
+def read_checksums(raw: bytes, expected: AssetId) -> Asset:
+    """The asset that a `checksums.json` tells. Raises InvalidChecksums, also for names that would lead outside the asset's directory."""
+    try:
+        told = json.loads(raw)
+        asset = AssetId(_text(told, "cid"), _whole(told, "version"))
+        files = {}
+        for name, wanted in told["files"].items():
+            parts = PurePosixPath(name).parts
+            if not parts or name != "/".join(parts) or any(part.startswith(".") for part in parts) or name == CHECKSUMS or "\0" in name:
+                raise InvalidChecksums(f"{name!r} is no name of a file of an asset")
+            files[name] = Sum(_whole(wanted, "bytes"), _text(wanted, "sha256"))
+            if not _sha256.fullmatch(files[name].sha256):
+                raise InvalidChecksums(f"the sha256 of {name!r} is not 64 hexadecimal digits")
+        published_s = _whole(told, "published_s")
+    except InvalidChecksums:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidChecksums(f"not the checksums of an asset: {type(error).__name__}: {error}") from None
+    if asset != expected:
+        raise InvalidChecksums(f"these are the checksums of {asset}, not of {expected}")
+    if not files:
+        raise InvalidChecksums(f"{asset} has no files")
+    return Asset(asset, published_s, files)
+
+
+def checksums(folder: Path, asset: AssetId, published_s: int) -> Asset:
+    """The asset in a directory, by reading every file of it."""
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS)
+    return Asset(asset, published_s, {name: Sum((folder / name).stat().st_size, sha256(folder / name)) for name in names})
+
+
+def publish(folder: Path, asset: AssetId, published_s: int) -> Asset:
+    """Write `checksums.json` into a directory of finished files and give all of them their time. What an encoder does last."""
+    found = checksums(folder, asset, published_s)
+    (folder / CHECKSUMS).write_bytes(found.to_json())
+    for name in (*found.files, CHECKSUMS):
+        os.utime(folder / name, (published_s, published_s))
+    return found
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes; reads it in blocks."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def verify(folder: Path, asset: Asset) -> None:
+    """Read every file of an asset. Raises Altered for the first that is not what its checksum says."""
+    for name, wanted in asset.files.items():
+        try:
+            found = Sum((folder / name).stat().st_size, sha256(folder / name))
+        except OSError as error:
+            raise Altered(f"{asset.id}/{name} cannot be read: {error}") from None
+        if found.bytes != wanted.bytes:
+            raise Altered(f"{asset.id}/{name} has {found.bytes} bytes instead of {wanted.bytes}")
+        if found.sha256 != wanted.sha256:
+            raise Altered(f"{asset.id}/{name} has the SHA-256 {found.sha256} instead of {wanted.sha256}")
+
+
+class Content(Store):
+    """A store that holds whole assets within `capacity_bytes`, and serves nothing else.
+
+    One thread may fill while others serve: what changes the table is behind a lock. `on_change` is called in the thread that changed it.
+    """
+
+    def __init__(self, root: Path, capacity_bytes: int, on_change: Callable[[Change], None]) -> None:
+        """Reads what is there: sizes and times, not every byte. Raises NoRoom where what is there is more than there may be."""
+        super().__init__(root)
+        self.capacity_bytes = capacity_bytes
+        self._on_change = on_change
+        self._lock = threading.RLock()
+        self._held: dict[AssetId, Asset] = {}
+        self._promised: dict[AssetId, int] = {}
+        """Bytes that are kept free for what is on its way in."""
+        shutil.rmtree(self.root / LEAVING, ignore_errors=True)
+        for file in sorted(self.root.glob(f"*/v*/{CHECKSUMS}")):
+            self._find(file)
+        if self.used_bytes > capacity_bytes:
+            raise NoRoom(f"{self.root} holds {self.used_bytes} bytes; this server may hold {capacity_bytes}")
+
+    @property
+    def held(self) -> Mapping[AssetId, Asset]:
+        """What is served."""
+        with self._lock:
+            return dict(self._held)
+
+    @property
+    def used_bytes(self) -> int:
+        """Of what is held, and of what is on its way in."""
+        with self._lock:
+            return sum(asset.size_bytes for asset in self._held.values()) + sum(self._promised.values())
+
+    def open(self, path: str) -> Found | None:
+        """The file that a request path means, if it belongs to an asset that is held. A file that was altered makes an end of its asset."""
+        wanted = asset_of(path)
+        asset = self._held.get(wanted[0]) if wanted else None
+        if wanted is None or asset is None or (wanted[1] != CHECKSUMS and wanted[1] not in asset.files):
+            return None
+        found = super().open(f"{asset.id.path}/{wanted[1]}")
+        if wanted[1] == CHECKSUMS:
+            return found
+        size = asset.files[wanted[1]].bytes
+        if found is not None and found.size == size and found.modified_s == asset.published_s:
+            return found
+        how = "is gone" if found is None else f"has {found.size} bytes, of {found.modified_s:.0f}; it had {size}, of {asset.published_s}"
+        if found is not None:
+            os.close(found.fd)
+        self._end(asset.id, "refused", f"{asset.id}/{wanted[1]} {how}")
+        return None
+
+    def promise(self, asset: AssetId, size: int) -> None:
+        """Keep `size` bytes free for an asset that is on its way in. Raises NoRoom."""
+        with self._lock:
+            free = self.capacity_bytes - self.used_bytes + self._promised.get(asset, 0)
+            if size > free:
+                raise NoRoom(f"{asset} needs {size} bytes, and {max(0, free)} of {self.capacity_bytes} are free")
+            here = sum(file.stat().st_size for file in self.filling(asset).rglob("*") if file.is_file())
+            if size - here > (left := shutil.disk_usage(self.root).free):
+                raise NoRoom(f"{asset} needs {size - here} more bytes, and the disk has {left}")
+            self._promised[asset] = size
+
+    def abandon(self, asset: AssetId) -> None:
+        """Give up an asset that was on its way in, and what is there of it."""
+        with self._lock:
+            self._promised.pop(asset, None)
+            shutil.rmtree(self.filling(asset), ignore_errors=True)
+
+    def filling(self, asset: AssetId) -> Path:
+        """Where an asset on its way in is written."""
+        return self.root / FILLING / asset.path
+
+    def admit(self, asset: Asset) -> None:
+        """Hold an asset whose files are all in `filling`: every byte is read first. Raises Altered, and then nothing of it is kept."""
+        folder = self.filling(asset.id)
+        try:
+            verify(folder, asset)
+        except Altered as error:
+            self.abandon(asset.id)
+            self._on_change(Change("refused", asset.id, asset.size_bytes, str(error)))
+            raise
+        for file in folder.rglob("*"):
+            if file.is_file() and str(file.relative_to(folder)) not in asset.files:
+                file.unlink()
+        (folder / CHECKSUMS).write_bytes(asset.to_json())
+        for name in (*asset.files, CHECKSUMS):
+            _settle(folder / name, asset.published_s)
+        place = self.root / asset.id.path
+        with self._lock:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                self._remove(asset.id)
+            folder.rename(place)
+            _sync(place.parent)
+            self._promised.pop(asset.id, None)
+            self._held[asset.id] = asset
+        self._on_change(Change("held", asset.id, asset.size_bytes, "verified"))
+
+    def pull(self, asset: AssetId, reason: str) -> bool:
+        """Stop serving an asset and remove its files; false where it is not held. Who reads one of its files now has it to its end."""
+        return self._end(asset, "pulled", reason)
+
+    def scrub(self, asset: AssetId) -> bool:
+        """Read every byte of an asset that is held, which takes its time, and make an end of it where it is not what its checksums say."""
+        known = self._held.get(asset)
+        if known is None:
+            return False
+        try:
+            verify(self.root / asset.path, known)
+        except Altered as error:
+            self._end(asset, "refused", str(error))
+            return False
+        return True
+
+    def _find(self, file: Path) -> None:
+        """Take up an asset that was left here, if it is what it was."""
+        named = asset_of(f"{file.relative_to(self.root)}")
+        if named is None:
+            return
+        try:
+            asset = read_checksums(file.read_bytes(), named[0])
+            for name, wanted in asset.files.items():
+                status = (file.parent / name).stat()
+                if (status.st_size, status.st_mtime) != (wanted.bytes, asset.published_s):
+                    raise Altered(f"{asset.id}/{name} was altered")
+        except (InvalidChecksums, Altered, OSError) as error:
+            self._remove(named[0])
+            self._on_change(Change("refused", named[0], 0, str(error)))
+            return
+        self._held[asset.id] = asset
+
+    def _end(self, asset: AssetId, kind: Literal["pulled", "refused"], reason: str) -> bool:
+        with self._lock:
+            known = self._held.pop(asset, None)  # from here on it is not served
+            if known is None:
+                return False
+            self._remove(asset)
+        self._on_change(Change(kind, asset, known.size_bytes, reason))
+        return True
+
+    def _remove(self, asset: AssetId) -> None:
+        leaving = self.root / LEAVING / uuid.uuid4().hex
+        leaving.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / asset.path).rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other versions are there
+            (self.root / asset.cid).rmdir()
+
+
+def _settle(file: Path, modified_s: int) -> None:
+    """Bring a file to the disk and give it its time."""
+    os.utime(file, (modified_s, modified_s))
+    _sync(file)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _whole(told: Mapping[str, Any], name: str) -> int:
+    value = told[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidChecksums(f"{name} is {value!r}; it is a whole number, not negative")
+    return value
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told[name]
+    if not isinstance(value, str):
+        raise InvalidChecksums(f"{name} is {value!r}; it is a text")
+    return value
