@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,8 @@ class Found:
     modified_s: float
     content_type: str
     cache_control: str
+    until: Callable[[int], Awaitable[None]] | None = None
+    """Of a file that is still being written: waits until so many of its bytes are there. Raises ConnectionError where they never are."""
 
 
 class Store:
@@ -72,19 +75,19 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._within = f"{self.root}/"
-        self._held: tuple[float, int] = (float("-inf"), 0)
+        self._counted: tuple[float, int] = (float("-inf"), 0)
 
     @property
-    def held_bytes(self) -> int:
+    def used_bytes(self) -> int:
         """Bytes below the directory, as counted RECOUNT_S ago at most. Blocks on the disk."""
-        counted, held = self._held
+        counted, held = self._counted
         if time.monotonic() - counted >= RECOUNT_S:
             held = 0
             for file in self.root.rglob("*"):
                 with contextlib.suppress(OSError):  # it went meanwhile
                     status = file.lstat()
                     held += status.st_size if stat.S_ISREG(status.st_mode) else 0
-            self._held = (time.monotonic(), held)
+            self._counted = (time.monotonic(), held)
         return held
 
     def open(self, path: str) -> Found | None:

@@ -6,6 +6,11 @@
     POST /admin/fail?rate=0.5        from loopback only: answer that share of requests with 503
     POST /admin/heal                 and stop doing so
     POST /admin/drain                answer new requests with 503, end what is in flight, then exit
+    POST /admin/fill?asset=bbb/v1&source=http://…     bring an asset from an IX peer or the origin, in the fill window
+    POST /admin/pull?asset=bbb/v1&reason=…            stop serving an asset at once, and remove it
+
+With `--capacity-bytes` it holds assets, whole and verified, and serves those only; without, a directory as it is. What it does not hold is
+fetched from `--parent` while the client waits, or refused. A client outside of `--prefixes` gets 403.
 
 Twice a second it says on delivery.oca_report how it is. Each request leaves one event on delivery.access and one line in
 `<state_dir>/logs/oca-<n>.access.jsonl`. CMCD in a request's query or headers (request mode) becomes one report on playback.report, and a

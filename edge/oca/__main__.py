@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from edge.judge import Judge
 from edge.oca.access import ACCESS, TOPICS, Teller, access_log
 from edge.oca.answers import Oca
+from edge.oca.content import Change, Content, NoRoom
+from edge.oca.filler import DAY_MIN, Filler, Step, TokenBucket, Window
+from edge.oca.fills import Fills
+from edge.oca.parent import Parent
+from edge.oca.prefixes import EVERYWHERE, Prefixes
 from edge.oca.vitals import report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
 from edge.serve import run
 from edge.store import Store
 from infra.base import log
+from infra.base.clock import WallClock
 from infra.base.settings import settings
 from producers.emit import Emitter
 
@@ -27,18 +37,79 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=config.cache / "titles", help="directory of the titles")
     parser.add_argument("--site", default="local", help="site_id in its events")
     parser.add_argument("--tier", default="EMBEDDED_FLASH", choices=["EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN"], help="tier in its events")
+    parser.add_argument("--prefixes", nargs="*", default=EVERYWHERE, help="whom it serves")
+    parser.add_argument("--parent", default="", help="address below which a miss is fetched; without, it is refused")
+    parser.add_argument("--capacity-bytes", type=int, default=0, help="hold assets, so many bytes at most, and serve those only")
+    parser.add_argument("--fill-window", type=_window, default="00:00-24:00", help="local time of fills: 02:00-14:00")
+    parser.add_argument("--zone", type=_zone, default="UTC", help="time zone of the fill window")
+    parser.add_argument("--fill-bytes-per-s", type=float, default=150e6, help="fills go no faster")
     arguments = parser.parse_args()
     log.configure("oca")
     if not 0 <= arguments.index < len(config.edge.oca_urls):
         raise SystemExit(f"--index {arguments.index}: edge.oca_urls has {len(config.edge.oca_urls)} addresses")
+    try:
+        prefixes = Prefixes(arguments.prefixes)
+    except ValueError as error:
+        raise SystemExit(f"--prefixes: {error}") from None
     oca_id = f"oca-{arguments.index + 1}"
     arguments.root.mkdir(parents=True, exist_ok=True)
-    with access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line, Emitter(oca_id, background=True) as emitter:
+    with (
+        access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line,
+        Emitter(oca_id, background=True) as emitter,
+        _stock(arguments) as (store, fills),
+    ):
         outboxes = {topic: Outbox(emitter, topic, marks=topic == ACCESS) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
-        oca = Oca(Store(arguments.root), teller, emitter.clock.now_ms)
+        parent = Parent(arguments.parent, arguments.root) if arguments.parent else None
+        oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills)
         url = config.edge.oca_urls[arguments.index]
         asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
+
+
+@contextlib.contextmanager
+def _stock(arguments: argparse.Namespace) -> Iterator[tuple[Store, Fills | None]]:
+    """The store, and of one that holds assets what fills it. Raises SystemExit in words."""
+    if not arguments.capacity_bytes:
+        yield Store(arguments.root), None
+        return
+    told = log.get("edge.oca")
+
+    def changed(change: Change) -> None:
+        (told.error if change.kind == "refused" else told.info)(
+            f"asset {change.kind}", asset=str(change.asset), bytes=change.bytes, reason=change.reason
+        )
+
+    def stepped(step: Step) -> None:
+        (told.error if step.kind == "failed" else told.info)(
+            f"fill {step.kind}", asset=str(step.asset), source=step.source_url, bytes=step.bytes, of=step.total_bytes,
+            reason=step.reason, detail=step.detail,
+        )  # fmt: skip
+
+    try:
+        content = Content(arguments.root, arguments.capacity_bytes, changed)
+        first_min, end_min = arguments.fill_window
+        window = Window(first_min, end_min, arguments.zone)
+    except (NoRoom, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), WallClock(), stepped)
+    with contextlib.closing(Fills(content, filler, lambda error: told.error("a fill failed", error=repr(error)))) as fills:
+        yield content, fills
+
+
+def _window(text: str) -> tuple[int, int]:
+    """Minutes of the day of `02:00-14:00`."""
+    match = re.fullmatch(r"([0-2][0-9]):([0-5][0-9])-([0-2][0-9]):([0-5][0-9])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time of day: 02:00-14:00 is")
+    first_min, end_min = (int(match[at]) * 60 + int(match[at + 1]) for at in (1, 3))
+    return first_min, end_min or DAY_MIN
+
+
+def _zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time zone: Europe/Berlin is") from None
 
 
 if __name__ == "__main__":

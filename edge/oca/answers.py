@@ -14,6 +14,10 @@ from importlib.metadata import version
 from urllib.parse import parse_qs
 
 from edge.oca.access import Access, Asked, Teller
+from edge.oca.content import asset_of
+from edge.oca.fills import Fills
+from edge.oca.parent import Parent, ParentFailed
+from edge.oca.prefixes import Prefixes
 from edge.oca.vitals import Capacity, Tally
 from edge.serve import EXPOSED
 from edge.store import Found, Store, Unsatisfiable, byte_range
@@ -59,6 +63,12 @@ class Oca:
     store: Store
     teller: Teller
     now_ms: Callable[[], int]
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    """Whom it serves."""
+    parent: Parent | None = None
+    """Where a miss is fetched; None: it is refused."""
+    fills: Fills | None = None
+    """Of a server that holds assets; None: it serves a directory as it is."""
     chance: random.Random = field(default_factory=random.Random)
     fail_rate: float = 0.0
     requests: int = 0
@@ -91,17 +101,19 @@ class Oca:
             "software": SOFTWARE,
             "egress_bps": self.capacity.egress_bps,
             "disk_bytes": self.capacity.disk_bytes,
-            "held_bytes": self.store.held_bytes,
+            "held_bytes": self.store.used_bytes,
             "throttle": 0.0,
         }
 
-    def content(self, asked: Asked, access: Access) -> Answer:
+    async def content(self, asked: Asked, access: Access) -> Answer:
         """GET or HEAD of a file. Opening it may block for as long as the disk takes to find it; its bytes are not read."""
-        answer = self._content(asked, access)
+        answer = await self._content(asked, access)
         access.rc, access.sent.bytes = answer.rc, len(answer.body) if asked.method == "GET" else 0
         return answer
 
-    def _content(self, asked: Asked, access: Access) -> Answer:
+    async def _content(self, asked: Asked, access: Access) -> Answer:
+        if not self.prefixes.has(asked.client):
+            return _refused(403, f"{asked.client or 'your address'} is in none of the prefixes that this cache server advertises")
         if self.draining:
             return _refused(503, "this cache server is about to leave", {"Retry-After": str(RETRY_AFTER_S)})
         narrow = _parameter(asked.query, "narrow_kbps", "0")
@@ -110,9 +122,14 @@ class Oca:
         if self.fail_rate and self.chance.random() < self.fail_rate:
             return _refused(503, "this cache server has been told to fail")
         found = self.store.open(asked.path)
+        access.hit = found is not None
+        if found is None and self.parent is not None and asset_of(asked.path):
+            try:
+                found = await self.parent.fetch(asked.path)
+            except ParentFailed as error:
+                return _refused(502, str(error))
         if found is None:
             return _refused(404, "no such file here")
-        access.hit = True
         answer = of_file(found, asked, int(narrow) * 125)
         if answer.rc == 206 and answer.section is not None:
             access.range_first = answer.section.first
@@ -125,7 +142,7 @@ class Oca:
                 return Answer(204, PREFLIGHT)
             case "GET" | "HEAD", "/healthz":
                 return _told(self._health())
-            case "POST", "/admin/fail" | "/admin/heal" | "/admin/drain":
+            case "POST", "/admin/fail" | "/admin/heal" | "/admin/drain" | "/admin/fill" | "/admin/pull":
                 if "origin" in asked.headers or not _is_loopback(asked.client):
                     return _told({"error": "only from this machine, and from no web page"}, 403)
                 return self._admin(asked)
@@ -137,6 +154,8 @@ class Oca:
             case "/admin/drain":
                 self.draining = True
                 return _told({"oca_id": self.teller.oca_id, "state": "draining", "in_flight": self.in_flight})
+            case "/admin/fill" | "/admin/pull":
+                return self._stock(asked)
             case "/admin/heal":
                 rate = 0.0
             case _:
@@ -150,6 +169,22 @@ class Oca:
         self.fail_rate = rate
         return _told({"oca_id": self.teller.oca_id, "fail_rate": rate})
 
+    def _stock(self, asked: Asked) -> Answer:
+        """An asset is to come, or to go."""
+        said = _parameter(asked.query, "asset", "")
+        known = asset_of(f"{said}/-")
+        if self.fills is None:
+            return _told({"error": "this cache server serves a directory as it is: start it with --capacity-bytes"}, 409)
+        if known is None:
+            return _told({"error": f"asset={said!r}: <cid>/v<version>"}, 400)
+        if asked.path == "/admin/pull":
+            pulled = self.fills.pull(known[0], _parameter(asked.query, "reason", "pulled by an operator"))
+            return _told({"asset": said, "pulled": pulled}, 200 if pulled else 404)
+        source_url = _parameter(asked.query, "source", "")
+        if not source_url.startswith(("http://", "https://")):
+            return _told({"error": f"source={source_url!r}: the address below which {said} is"}, 400)
+        return _told({"asset": said, "ordered": self.fills.order(known[0], source_url.rstrip("/"))}, 202)
+
     def _health(self) -> dict[str, object]:
         outboxes = self.teller.outboxes.values()
         held, lost = (sum(getattr(outbox, name) for outbox in outboxes) for name in ("held", "lost"))
@@ -161,6 +196,7 @@ class Oca:
             "in_flight": self.in_flight,
             "events_held": held,
             "events_lost": lost,
+            **(self.fills.told if self.fills else {}),
         }
 
 

@@ -48,17 +48,17 @@ class Tally:
     def end(self, access: Access, ended: float) -> None:
         """A request was answered, or its client left; `ended` by the clock of `access.started`."""
         _, counted = self._under_way.pop(id(access))
-        self.bytes += access.bytes - counted
+        self.bytes += access.sent.bytes - counted
         self.requests += 1
         self.errors += access.rc >= 500
         if len(self._ttfb_us) < KEPT:
-            self._ttfb_us.append(round(((access.first_byte or ended) - access.started) * 1e6))
+            self._ttfb_us.append(round(((access.sent.first_byte or ended) - access.started) * 1e6))
 
     def take(self) -> dict[str, int]:
         """The counts as delivery.oca_report has them; they begin anew."""
         for key, (access, counted) in self._under_way.items():
-            self.bytes += access.bytes - counted
-            self._under_way[key] = (access, access.bytes)
+            self.bytes += access.sent.bytes - counted
+            self._under_way[key] = (access, access.sent.bytes)
         times = sorted(self._ttfb_us)
         told = {
             "requests": self.requests,

@@ -72,6 +72,8 @@ async def listening(oca: Oca, host: str, port: int) -> AsyncIterator[None]:
     finally:
         for task in sending:
             task.cancel()
+        if oca.parent is not None:
+            await oca.parent.close()
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +100,7 @@ def _handler(oca: Oca) -> Handler:
             return await send(request, oca.beside(asked))
         access = oca.begin(asked)
         try:
-            answer = oca.content(asked, access)
+            answer = await oca.content(asked, access)
             if answer.section is None:
                 return await send(request, answer)
             return await send_section(request, answer, answer.section, access.sent)
@@ -156,6 +158,8 @@ async def _hand_over(fd: int, out: socket.socket, section: Section, counts: Sent
         if section.bytes_per_s:
             due += count / section.bytes_per_s
             await asyncio.sleep(due - time.perf_counter())
+        if section.found.until is not None:
+            await section.found.until(position + 1)
         if not _in_memory(fd, position, count):
             await asyncio.to_thread(os.pread, fd, count, position)
         try:

@@ -78,9 +78,9 @@ def double(url: str, folder: Path) -> Starlette:
 
     async def content(request: Request) -> Response:
         note(request)
-        asked = Asked(request.method, request.url.path, request.url.query, request.headers, str(request.url.replace(query="")), "")
+        asked = Asked(request.method, request.url.path, request.url.query, request.headers, str(request.url.replace(query="")), "127.0.0.1")
         access = oca.begin(asked)
-        answer = oca.content(asked, access)
+        answer = await oca.content(asked, access)
         body, section = answer.body, answer.section
         if section is not None:
             body = os.pread(section.found.fd, section.last + 1 - section.first, section.first)
