@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import getpass
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,13 @@ from edge.oca.answers import Oca
 from edge.oca.content import Change, Content, NoRoom
 from edge.oca.filler import DAY_MIN, Filler, Step, TokenBucket, Window
 from edge.oca.fills import Fills
+from edge.oca.nginx import Agent, Plane
 from edge.oca.parent import Parent
 from edge.oca.prefixes import EVERYWHERE, Prefixes
 from edge.oca.vitals import report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
-from edge.serve import run
+from edge.serve import free_address, run
 from edge.store import Store
 from infra.base import log
 from infra.base.clock import WallClock
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--fill-window", type=_window, default="00:00-24:00", help="local time of fills: 02:00-14:00")
     parser.add_argument("--zone", type=_zone, default="UTC", help="time zone of the fill window")
     parser.add_argument("--fill-bytes-per-s", type=float, default=150e6, help="fills go no faster")
+    parser.add_argument("--data-plane", default="own", choices=["own", "nginx"], help="what moves the bytes; nginx has to be installed")
     arguments = parser.parse_args()
     log.configure("oca")
     if not 0 <= arguments.index < len(config.edge.oca_urls):
@@ -61,9 +64,16 @@ def main() -> None:
         outboxes = {topic: Outbox(emitter, topic, marks=topic == ACCESS) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
         parent = Parent(arguments.parent, arguments.root) if arguments.parent else None
-        oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills)
         url = config.edge.oca_urls[arguments.index]
-        asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
+        if arguments.data_plane == "own":
+            oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills)
+            asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
+        else:
+            folder = (config.state_dir / "nginx" / oca_id).resolve()
+            whom = () if arguments.prefixes == EVERYWHERE else tuple(arguments.prefixes)
+            plane = Plane(store.root, *free_address(url), folder, getpass.getuser(), whom, parent is not None)
+            oca = Oca(store, teller, emitter.clock.now_ms, parent=parent, fills=fills)
+            asyncio.run(Agent(plane, oca, emitter.counts).serve(report(emitter, oca.tally, oca.vitals, url)))
 
 
 @contextlib.contextmanager

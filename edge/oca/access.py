@@ -61,6 +61,8 @@ class Access:
     sent: Sent = field(default_factory=Sent)
     range_first: int | None = None
     hit: bool = False
+    event_id: str | None = None
+    """Of the access event; None: it gets one."""
 
     @property
     def sid(self) -> str | None:
@@ -94,6 +96,7 @@ class Teller:
 
     def tell(self, access: Access, ended: float) -> None:
         """Event, line, and report or dead letter of an access that has ended."""
+        first_byte = ended if access.sent.first_byte is None else access.sent.first_byte
         record: dict[str, Any] = {
             "oca_id": self.oca_id,
             "site_id": self.site_id,
@@ -104,11 +107,11 @@ class Teller:
             "rc": access.rc,
             "bytes": access.sent.bytes,
             "range_first": access.range_first,
-            "ttfb_us": round(((access.sent.first_byte or ended) - access.started) * 1e6),
+            "ttfb_us": round((first_byte - access.started) * 1e6),
             "ttlb_us": round((ended - access.started) * 1e6),
             "hit": access.hit,
         }
-        self.outboxes[ACCESS].put(record, access.event_time_ms, access.correlation_id)
+        self.outboxes[ACCESS].put(record, access.event_time_ms, access.correlation_id, access.event_id)
         if access.report is not None:
             ours = {"url": access.url, "oca_id": self.oca_id, "rc": access.rc, "bytes": access.sent.bytes}
             times = {"ttfb_ms": round(record["ttfb_us"] / 1000), "ttlb_ms": round(record["ttlb_us"] / 1000)}

@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
 
 from aiohttp import web
 
@@ -79,12 +80,27 @@ async def listening(oca: Oca, host: str, port: int) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def answering(handler: Handler, host: str, port: int) -> AsyncIterator[None]:
     """Answer HTTP requests at an address until the end of the context, which cuts off what is in flight."""
+    async with _running(handler) as runner:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+        yield
+
+
+@contextlib.asynccontextmanager
+async def answering_at(handler: Handler, path: Path) -> AsyncIterator[None]:
+    """As `answering`, at a socket of this machine with a name."""
+    path.unlink(missing_ok=True)
+    async with _running(handler) as runner:
+        await web.UnixSite(runner, path).start()
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(handler: Handler) -> AsyncIterator[web.ServerRunner]:
     server = web.Server(handler, access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES)
     runner = web.ServerRunner(server, shutdown_timeout=0)
     try:
         await runner.setup()
-        await web.TCPSite(runner, host, port, backlog=1024).start()
-        yield
+        yield runner
     finally:
         await runner.cleanup()
 
@@ -93,10 +109,8 @@ def _handler(oca: Oca) -> Handler:
     """What aiohttp calls with each request."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        url = f"{request.scheme}://{request.host}{path}"
-        asked = Asked(request.method, path, request.rel_url.raw_query_string, request.headers, url, request.remote or "")
-        if asked.method not in ("GET", "HEAD") or path == "/healthz" or path.startswith("/admin/"):
+        asked = asked_of(request, request.remote or "")
+        if asked.method not in ("GET", "HEAD") or asked.path == "/healthz" or asked.path.startswith("/admin/"):
             return await send(request, oca.beside(asked))
         access = oca.begin(asked)
         try:
@@ -108,6 +122,12 @@ def _handler(oca: Oca) -> Handler:
             oca.end(access)
 
     return handle
+
+
+def asked_of(request: web.BaseRequest, client: str) -> Asked:
+    """A request that came from the address `client`."""
+    url = f"{request.scheme}://{request.host}{request.path}"
+    return Asked(request.method, request.path, request.rel_url.raw_query_string, request.headers, url, client)
 
 
 async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
@@ -143,7 +163,8 @@ def _socket_of(request: web.BaseRequest) -> Iterator[socket.socket]:
     request.transport.set_write_buffer_limits(high=0)
     out = socket.socket(fileno=os.dup(request.transport.get_extra_info("socket").fileno()))
     try:
-        out.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        if out.family != socket.AF_UNIX:
+            out.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
         yield out
     finally:
         out.close()
