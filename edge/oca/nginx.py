@@ -252,7 +252,10 @@ class Agent:
         self._log = log.get(__name__)
 
     async def serve(self, *beside: Coroutine[None, None, None]) -> None:
-        """Serve, and run what is `beside` it, until drained, as `edge.oca.wire.serve` does. Raises SystemExit where nginx does not start, or ends by itself."""
+        """Serve, and run what is `beside` it, until drained, as `edge.oca.wire.serve` does.
+
+        Raises SystemExit where nginx does not start, or ends by itself.
+        """
         latest = math.inf
 
         def end() -> None:
