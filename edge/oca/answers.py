@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from importlib.metadata import version
 from urllib.parse import parse_qs
 
@@ -205,7 +206,7 @@ def of_file(found: Found, asked: Asked, bytes_per_s: int = 0) -> Answer:
     headers = {
         **ALWAYS,
         "ETag": found.etag,
-        "Last-Modified": formatdate(found.modified_s, usegmt=True),
+        "Last-Modified": _http_date(int(found.modified_s)),
         "Cache-Control": found.cache_control,
     }
     if found.etag in asked.headers.get("if-none-match", ""):
@@ -221,6 +222,12 @@ def of_file(found: Found, asked: Asked, bytes_per_s: int = 0) -> Answer:
         return Answer(200, headers, section=Section(found, 0, found.size - 1, bytes_per_s))
     headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1]}/{found.size}"
     return Answer(206, headers, section=Section(found, *wanted, bytes_per_s))
+
+
+@lru_cache(maxsize=1_024)
+def _http_date(second: int) -> str:
+    """A segment's date is that of its title's other segments."""
+    return formatdate(second, usegmt=True)
 
 
 def _refused(rc: int, why: str, more: dict[str, str] | None = None) -> Answer:

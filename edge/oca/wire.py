@@ -193,7 +193,7 @@ async def _hand_over(fd: int, out: socket.socket, section: Section, counts: Sent
         counts.first_byte = counts.first_byte or time.perf_counter()
         counts.bytes += sent
         position += sent
-        if sent == count:
+        if sent == count and position <= section.last:
             await asyncio.sleep(0)  # who takes all at once gives way to the others
 
 

@@ -3,7 +3,7 @@
 Segments of 4 MB from the page cache over loopback, from one worker each: `python -m edge.oca`, its events going to a real Kafka, and nginx
 with sendfile, configured by `edge.oca.nginx`, writing the same log. Both are up at once and take turns of a second. One client drives
 both: a few connections with keep-alive, the next request sent when the last byte of a body is there, bodies read into one buffer. That
-the client is not what limits is seen in `server_cpu` and `nginx_cpu`, the cores that the servers used: near 1 the server limits.
+the client is not what limits is seen in the cores that servers and client used (`server_cpu`, `client_cpu`): whose is near 1 limits.
 Before anything is measured the bytes of both are compared with the file. `cmcd_of_nginx`: the same with CMCD in each request, which
 nginx does not read and ours makes a report of.
 
@@ -169,9 +169,10 @@ def measure(number: int, options: Options, oca: tuple[int, int], peer: tuple[int
         ours.take(TURN_S)
         theirs.take(TURN_S)
         rates = [[_turn(ours, oca[0]), _turn(theirs, peer[0])] for _ in range(turns)]
-        (rate, cpu), (peer_rate, peer_cpu) = np.mean(np.array(rates), axis=0)
+        (rate, cpu, client_cpu), (peer_rate, peer_cpu, peer_client_cpu) = np.mean(np.array(rates), axis=0)
         figures |= {f"{name}of_nginx": rate / peer_rate, f"{name}bytes_per_s": rate, f"nginx_{name}bytes_per_s": peer_rate}
         figures |= {f"{name}server_cpu": cpu, f"nginx_{name}cpu": peer_cpu}
+        figures |= {f"{name}client_cpu": client_cpu, f"nginx_{name}client_cpu": peer_client_cpu}
         ours.close()
         theirs.close()
     figures |= beside_slow_readers(oca[1], turns)
@@ -179,11 +180,12 @@ def measure(number: int, options: Options, oca: tuple[int, int], peer: tuple[int
     return figures
 
 
-def _turn(driver: Driver, pid: int) -> tuple[float, float]:
-    """Bytes/s, and cores that the server used."""
-    before, began = cpu_seconds([pid]), time.perf_counter()
+def _turn(driver: Driver, pid: int) -> tuple[float, float, float]:
+    """Bytes/s, and cores that the server and the client used."""
+    before, client_before, began = cpu_seconds([pid]), time.process_time(), time.perf_counter()
     measured = driver.take(TURN_S)
-    return measured.bytes_per_s, (cpu_seconds([pid]) - before) / (time.perf_counter() - began)
+    took_s = time.perf_counter() - began
+    return measured.bytes_per_s, (cpu_seconds([pid]) - before) / took_s, (time.process_time() - client_before) / took_s
 
 
 def beside_slow_readers(port: int, turns: int) -> dict[str, float]:
