@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from edge.judge import Judge
 from edge.oca.access import ACCESS, TOPICS, Teller, access_log
 from edge.oca.answers import Oca
-from edge.oca.content import Change, Content, NoRoom
+from edge.oca.content import Change, Content, Memory, NoRoom
 from edge.oca.filler import DAY_MIN, Filler, Step, TokenBucket, Window
 from edge.oca.fills import Fills
 from edge.oca.nginx import Agent, Plane
@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--prefixes", nargs="*", default=EVERYWHERE, help="whom it serves")
     parser.add_argument("--parent", default="", help="address below which a miss is fetched; without, it is refused")
     parser.add_argument("--capacity-bytes", type=int, default=0, help="hold assets, so many bytes at most, and serve those only")
+    parser.add_argument("--memory", type=Path, help="directory in memory (tmpfs) for copies of the assets that are asked for most")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="how much of it")
     parser.add_argument("--fill-window", type=_window, default="00:00-24:00", help="local time of fills: 02:00-14:00")
     parser.add_argument("--zone", type=_zone, default="UTC", help="time zone of the fill window")
     parser.add_argument("--fill-bytes-per-s", type=float, default=150e6, help="fills go no faster")
@@ -96,7 +98,8 @@ def _stock(arguments: argparse.Namespace) -> Iterator[tuple[Store, Fills | None]
         )  # fmt: skip
 
     try:
-        content = Content(arguments.root, arguments.capacity_bytes, changed)
+        memory = Memory(arguments.memory, arguments.memory_bytes) if arguments.memory else None
+        content = Content(arguments.root, arguments.capacity_bytes, changed, memory)
         first_min, end_min = arguments.fill_window
         window = Window(first_min, end_min, arguments.zone)
     except (NoRoom, ValueError) as error:

@@ -1,4 +1,6 @@
-"""What a cache server does beside serving: a thread that fills what was ordered, one after the other, and reads again what is held."""
+"""What a cache server does beside serving: a thread that fills what was ordered, one after the other, reads again what is held, and keeps
+in memory what is asked for most.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from collections.abc import Callable
 from edge.oca.content import AssetId, Content
 from edge.oca.filler import Filler
 
-SCRUB_EVERY_S = 60.0
-"""While nothing is to be filled, so often one asset is read whole, in turn: disks rot in silence."""
+IDLE_S = 60.0
+"""After so long without an order one asset is read whole, in turn, for disks rot in silence; and memory is looked at."""
 
 
 class Fills:
@@ -39,6 +41,7 @@ class Fills:
             "assets": len(content.held),
             "used_bytes": content.used_bytes,
             "capacity_bytes": content.capacity_bytes,
+            "in_memory": len(content.warm),
             "ordered": self._orders.qsize(),
         }
 
@@ -52,7 +55,7 @@ class Fills:
         scrubbed: set[AssetId] = set()
         while True:
             try:
-                order = self._orders.get(timeout=SCRUB_EVERY_S)
+                order = self._orders.get(timeout=IDLE_S)
             except queue.Empty:
                 held = self._content.held
                 left = sorted(held.keys() - scrubbed) or sorted(held)
@@ -60,6 +63,7 @@ class Fills:
                 for asset in left[:1]:
                     scrubbed.add(asset)
                     self._content.scrub(asset)
+                self._content.warm_up()
                 continue
             if order is None:
                 return

@@ -19,8 +19,10 @@ from edge.oca.content import (
     Change,
     Content,
     InvalidChecksums,
+    Memory,
     NoRoom,
     asset_of,
+    hottest,
     publish,
     read_checksums,
 )
@@ -40,10 +42,10 @@ def write(folder: Path, files: dict[str, bytes] = FILES) -> None:
 class Kept:
     """A content and what it told."""
 
-    def __init__(self, root: Path, capacity_bytes: int = 10 * SIZE) -> None:
+    def __init__(self, root: Path, capacity_bytes: int = 10 * SIZE, memory: Memory | None = None) -> None:
         self.changes: list[Change] = []
         root.mkdir(exist_ok=True)
-        self.content = Content(root, capacity_bytes, self.changes.append)
+        self.content = Content(root, capacity_bytes, self.changes.append, memory)
 
     def bring(self, asset: AssetId = BBB) -> Asset:
         """Hold an asset of `FILES`."""
@@ -242,3 +244,47 @@ def test_any_other_bytes_are_refused_in_words(raw: bytes) -> None:
 )
 def test_the_asset_of_a_path(path: str, expected: tuple[AssetId, str] | None) -> None:
     assert asset_of(path) == expected
+
+
+def test_what_is_asked_for_most_is_in_memory(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    kept = Kept(tmp_path / "store", memory=Memory(memory, 2 * SIZE))
+    assets = [AssetId(name, 1) for name in "abc"]
+    for times, asset in enumerate(assets, 1):
+        kept.bring(asset)
+        for _ in range(times):
+            kept.read(f"/{asset}/720/001.m4s")
+    kept.content.warm_up()
+    assert kept.content.warm == assets[1:]
+    assert sum(file.stat().st_size for file in memory.rglob("*.m4s")) == 2 * 6_000
+    (tmp_path / "store/c/v1/720/001.m4s").write_bytes(b"gone from the disk")
+    assert kept.read("/c/v1/720/001.m4s") == FILES["720/001.m4s"]
+    found = kept.content.open("/c/v1/manifest.mpd")
+    assert found is not None
+    os.close(found.fd)
+    assert found.etag == f'"{PUBLISHED_S:x}-6"'
+    kept.content.pull(assets[2], "bad")
+    assert kept.read("/c/v1/720/001.m4s") is None
+    assert not (memory / "c/v1").exists()
+    for _ in range(9):
+        kept.read("/a/v1/720/001.m4s")
+    kept.content.warm_up()
+    assert kept.content.warm == assets[:2]
+    for _ in range(20):
+        kept.content.warm_up()
+    assert kept.content.warm == []
+    assert not list(memory.rglob("*.m4s"))
+
+
+SIZES = st.dictionaries(st.sampled_from([AssetId(name, 1) for name in "abcdefgh"]), st.integers(1, 100))
+
+
+@given(SIZES, st.lists(st.integers(0, 1_000), min_size=8, max_size=8), st.integers(0, 300))
+def test_memory_is_never_too_full_and_nothing_that_fits_is_left_out(sizes: dict[AssetId, int], asked: list[int], capacity: int) -> None:
+    asked_bytes = dict(zip(sizes, map(float, asked), strict=False))
+    chosen = hottest(asked_bytes, sizes, capacity)
+    left = capacity - sum(sizes[asset] for asset in chosen)
+    assert left >= 0
+    assert all(not asked_bytes[asset] or sizes[asset] > left for asset in sizes.keys() - set(chosen))
+    heat = [asked_bytes[asset] / sizes[asset] for asset in chosen]
+    assert heat == sorted(heat, reverse=True)
