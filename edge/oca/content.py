@@ -112,7 +112,7 @@ class Memory:
 
 
 def hottest(asked_bytes: Mapping[AssetId, float], size_bytes: Mapping[AssetId, int], capacity_bytes: int) -> list[AssetId]:
-    """What to keep in memory: assets by bytes that were asked for per byte of theirs, as Open Connect ranks popularity, while they fit.
+    """What to keep in memory: assets by bytes that were asked for per byte that they take, Open Connect's popularity, while they fit.
 
     Greedy: the fractional knapsack's optimum but for the assets at the edge, which are small beside the whole.
     """

@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from edge.oca.answers import ALWAYS, PREFLIGHT, RETRY_AFTER_S, Oca
 from edge.oca.wire import DRAIN_S, KEEP_ALIVE_S, LOOK_EVERY_S, SLICE, STALLED_MS, Handler, answering_at, asked_of, send, send_section
 from edge.store import CONTENT_TYPES, IMMUTABLE, MANIFESTS, SHORT_LIVED
 from infra.base import log
+from infra.base.children import die_with_parent
 from producers.emit import Counts
 from schemas import cmcd
 
@@ -271,7 +273,8 @@ class Agent:
         try:
             async with answering_at(_handler(self._oca), self._plane.socket):
                 configured = self._configure()
-                process = await asyncio.create_subprocess_exec(*self._command)
+                # Its master ends its workers on SIGTERM; on SIGKILL it would leave them behind.
+                process = await asyncio.create_subprocess_exec(*self._command, preexec_fn=partial(die_with_parent, signal.SIGTERM))
                 try:
                     leaving: set[int] = set()
                     while not (

@@ -93,6 +93,11 @@ def said(answer: httpx.Response) -> dict[str, Any]:
     return {"rc": answer.status_code, "content": answer.content} | {name: answer.headers.get(name) for name in (*names, *shared)}
 
 
+def refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @real
 def test_both_data_planes_give_the_same_answers_and_tell_the_same(tmp_path: Path, root: Path) -> None:
     cmcd = quote('com.headrace-cid="c-1",ot=v,sid="s-1"', safe="")
@@ -171,6 +176,35 @@ def test_nginx_drains(tmp_path: Path, root: Path) -> None:
         assert got > len(SEGMENT)
         assert process.wait(timeout=20) == 0
     assert {line["rc"] for line in lines(tmp_path)} == {200, 503}
+
+
+@real
+def test_a_log_that_is_rotated_and_an_agent_that_is_killed_cost_no_event(tmp_path: Path, root: Path) -> None:
+    port, asked = free_port(), [str(number) for number in range(300)]
+    code = "import edge.oca.access as a; a.LOG_BYTES, a.LOG_FILES = 20_000, 9; from edge.oca.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "--root", str(root), "--data-plane", "nginx"]
+
+    def told() -> set[str]:
+        logs = (tmp_path / "logs").glob("oca-1.access.jsonl*")
+        return {json.loads(line)["correlation_id"] for log in logs for line in log.read_text().splitlines()}
+
+    for part in (asked[:200], asked[200:]):
+        state = environment(tmp_path, OCA_URLS=f'["http://127.0.0.1:{port}"]')
+        process = subprocess.Popen(command, env=state, stderr=subprocess.DEVNULL)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                eventually(lambda client=client: client.get("/healthz").json())  # type: ignore[misc]
+                for number in part:
+                    assert client.get("/bbb/v1/manifest.mpd", headers={"x-correlation-id": number}).status_code == 200
+                    if int(number) % 50 == 0:
+                        eventually(lambda number=number: number in told())  # type: ignore[misc]
+        finally:
+            process.kill()
+            process.wait()
+        eventually(lambda: refused(port))
+    with serving(tmp_path, root, port, "--data-plane", "nginx"):
+        eventually(lambda: told() == set(asked))
+    assert len(list((tmp_path / "nginx/oca-1").glob("access.jsonl.*"))) >= 3
 
 
 def test_without_nginx_it_is_said_in_words(tmp_path: Path) -> None:
