@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import math
 import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from aiohttp import web
@@ -140,38 +139,40 @@ async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
 
 async def send_section(request: web.BaseRequest, answer: Answer, section: Section, counts: Sent) -> web.StreamResponse:
     """Send headers and section; `counts` learns when the first byte was handed over, and how many were. Closes the file."""
-    with io.FileIO(section.found.fd) as file:
+    out = -1
+    try:
         response = web.StreamResponse(status=answer.rc, headers=answer.headers)
         response.content_length = section.last + 1 - section.first
         await response.prepare(request)
         if request.method == "GET":
-            with _socket_of(request) as out:
-                await request.writer.drain()
-                await _hand_over(file.fileno(), out, section, counts)
+            out = _number_of_our_own(request)
+            await request.writer.drain()
+            await _hand_over(out, section, counts)
         await response.write_eof()
         return response
+    finally:
+        os.close(section.found.fd)
+        if out >= 0:
+            os.close(out)
 
 
-@contextlib.contextmanager
-def _socket_of(request: web.BaseRequest) -> Iterator[socket.socket]:
-    """A connection's socket, for bytes that go past its transport: a duplicate, since a number of which the transport has let go may be
-    another client's by then, and since asyncio lets nobody else wait for the transport's own. The transport's buffer is to be empty first:
-    from here on `drain` waits for that. Raises ConnectionError where the client has left.
+def _number_of_our_own(request: web.BaseRequest) -> int:
+    """A second number of a connection's socket, for bytes that go past its transport: the transport's own may be another client's once it
+    has let go of it, and asyncio lets nobody else wait for it. The transport's buffer is to be empty first: from here on `drain` waits for
+    that. Raises ConnectionError where the client has left.
     """
     if request.transport is None:
         raise ConnectionError("the client has left")
     request.transport.set_write_buffer_limits(high=0)
-    out = socket.socket(fileno=os.dup(request.transport.get_extra_info("socket").fileno()))
-    try:
-        if out.family != socket.AF_UNIX:
-            out.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-        yield out
-    finally:
-        out.close()
+    connection = request.transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # one with a name in this machine knows no such option
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+    return os.dup(connection.fileno())
 
 
-async def _hand_over(fd: int, out: socket.socket, section: Section, counts: Sent) -> None:
+async def _hand_over(out: int, section: Section, counts: Sent) -> None:
     """The bytes of a section, from file to socket. Raises ConnectionError where that ends early."""
+    fd, until = section.found.fd, section.found.until
     most = min(SLICE, round(section.bytes_per_s * SLICE_S)) or SLICE
     position, due = section.first, time.perf_counter()
     while position <= section.last:
@@ -179,18 +180,19 @@ async def _hand_over(fd: int, out: socket.socket, section: Section, counts: Sent
         if section.bytes_per_s:
             due += count / section.bytes_per_s
             await asyncio.sleep(due - time.perf_counter())
-        if section.found.until is not None:
-            await section.found.until(position + 1)
+        if until is not None:
+            await until(position + 1)
         if not _in_memory(fd, position, count):
             await asyncio.to_thread(os.pread, fd, count, position)
         try:
-            sent = os.sendfile(out.fileno(), fd, position, count)
+            sent = os.sendfile(out, fd, position, count)
         except BlockingIOError:
-            await _writable(out.fileno())
+            await _writable(out)
             continue
         if not sent:
             raise ConnectionError("a file became shorter while it was sent")  # the client learns it by the end of the connection
-        counts.first_byte = counts.first_byte or time.perf_counter()
+        if counts.first_byte is None:
+            counts.first_byte = time.perf_counter()
         counts.bytes += sent
         position += sent
         if sent == count and position <= section.last:
