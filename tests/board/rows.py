@@ -143,7 +143,7 @@ def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
 def _servers(found: Evening, rng: random.Random, at_ms: int) -> None:
     """What the cache servers would have said of themselves at one moment, and what would have been thought of them."""
     for oca in OCAS:
-        sent, ill = rng.randint(1_000_000, 4_000_000), oca == OCAS[1] and at_ms // 60_000 % 10 == 3
+        sent, ill = rng.randint(1_000_000, 4_000_000), oca == OCAS[1] and at_ms // 60_000 % 3 == 0
         found.add(
             "delivery.oca_report", at_ms, oca_id=oca, site_id="ix-1", state="SERVING", software="0.1.0", interval_ms=500,
             requests=rng.randint(3, 9), errors=0, bytes=sent, connections=rng.randint(0, 4), ttfb_p99_us=2_400_000 if ill else 4_000,
