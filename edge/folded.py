@@ -22,6 +22,8 @@ LOOK_EVERY_S = 1.0
 AT_ONCE = 500
 """Messages that are taken and folded in one go."""
 
+QUEUED_KB = 4_096
+"""Messages that wait to be folded, KiB a partition: reading ahead of the interpreter brings nothing but memory."""
 WAIT_S = 0.1
 """How long an event may wait for others to be folded with."""
 
@@ -48,7 +50,7 @@ class Folded(ABC, Generic[T]):
         """Events that could not be read or could not be true."""
         self._now_s = now_s
         self._fresh_at_s = now_s()
-        self._stopping = threading.Event()
+        self._stopping, self._again = threading.Event(), threading.Event()
         self._log = log.get(__name__)
 
     @abstractmethod
@@ -73,7 +75,7 @@ class Folded(ABC, Generic[T]):
         """Read until `stop`, whatever happens to Kafka and the registry meanwhile. Blocks: run it on a thread."""
         decode = Decoder(schema_of, catalogue().topic(self.topic).event)
         while not self._stopping.is_set():
-            consumer = kafka.consumer(f"edge.{self.topic}", enable_partition_eof=True)
+            consumer = kafka.consumer(f"edge.{self.topic}", enable_partition_eof=True, queued_max_messages_kbytes=QUEUED_KB)
             try:
                 self._follow(consumer, decode)
             except (KafkaException, RegistryUnavailable) as error:
@@ -81,6 +83,10 @@ class Folded(ABC, Generic[T]):
                 self._stopping.wait(RETRY_AFTER_S)
             finally:
                 consumer.close()
+
+    def read_again(self) -> None:
+        """Read the topic from its beginning, beside the table that answers."""
+        self._again.set()
 
     def stop(self) -> None:
         """Make `follow` return."""
@@ -94,7 +100,8 @@ class Folded(ABC, Generic[T]):
         ends = _ends(consumer, partitions, 10.0)
         consumer.assign(partitions)
         looked_at_s, current = self._now_s(), False
-        while not self._stopping.is_set():
+        self._again.clear()
+        while not (self._stopping.is_set() or self._again.is_set()):
             for message in consumer.consume(AT_ONCE, WAIT_S):
                 self._take(message, decode, table)
                 reached[message.partition()] = max(reached[message.partition()], message.offset() + (message.error() is None))

@@ -9,6 +9,9 @@ throughput compares with the best one's. So nobody is everybody's best, and a se
 A server is not taken that is DOWN or DRAINING, or has not got the title and may not pull it. It steps back behind all that do not: when its
 load comes near its egress (for a growing share of sessions, so that they do not all leave at once), when its throughput is predicted to be
 far below the best one's, when it would have to pull the title; behind the origin when it is DEGRADED.
+
+Of the equals that a play goes to first all are compared. What follows them is for the case that they fail: as many as are still wanted,
+and one for each further step of the fallback chain, the better of two that are drawn (power of two choices: Mitzenmacher, 2001).
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import partial
+from math import log
 from typing import NamedTuple
 
-from edge.steering.routes import Match, PathClass
+from edge.steering.routes import PathClass, Paths
 from edge.steering.throughput import Throughput
 
 WANTED = 3
@@ -41,9 +45,11 @@ EMBEDDED = "EMBEDDED_FLASH"
 STEPS = ("embedded", "private peering", "public peering", "transit", "origin")
 _MASK = 2**64 - 1
 Key = tuple[int, int, int, int, int]
-"""A server's place in routing, the lower the better: origin or not, less the prefix length, path class, length of the AS path, MED."""
-NOWHERE = (1, 1, 0, 0, 0)
+"""A server's place in routing, the lower the better: origin or not, which of the prefixes, path class, length of the AS path, MED."""
+NOWHERE = (1, 2**32, 0, 0, 0)
 """That of an origin that has announced nothing of the client's."""
+_LAST, _ORIGIN, _BACK, _ROUTING = 1 << 35, 1 << 34, 1 << 32, 1 << 8
+"""The order of servers is one number: DEGRADED, origin, how far it steps back (2 bits), group in routing, steps of distance (8 bits)."""
 
 
 class Server(NamedTuple):
@@ -70,19 +76,25 @@ class Health(NamedTuple):
     reason: str
 
 
+OUT = frozenset({"DOWN", "DRAINING"})
 UNKNOWN = Health("UP", 0.0, "")
 """Of whom nothing has been said: there is no reason not to try."""
 
 
 class Row(NamedTuple):
-    """A server on a client's routes, with what does not depend on who asks. Rows of one `group` are equal in routing."""
+    """A server on a client's routes, with what does not depend on who asks, laid out for the loop over all rows of a question."""
 
     server: Server
-    step: int
-    group: int
+    oca_id: str
+    mask: int
+    order: int
+    """Rows that are equal in routing have the same; see `_LAST`."""
     far: int
     """Steps of `NEARER_KM` from the network's home; 0 where it has none."""
-    reason: str
+    step: int
+    match: int
+    """Which of the matches it has announced; -1: none, it is an origin."""
+    words: str
 
 
 class Rejected(NamedTuple):
@@ -116,12 +128,13 @@ class Ranking(NamedTuple):
 class Plan:
     """The servers for everybody in a prefix, best first in groups, those that announced it in vain, and whose prefix it is."""
 
-    rows: tuple[Row, ...]
+    groups: tuple[tuple[Row, ...], ...]
+    """Rows of one group are equal in routing and distance."""
     refused: tuple[Rejected, ...]
     isp_asn: int | None
     region: str
-    best: tuple[str, ...]
-    """The servers that are best by routing, by oca_id: what another one serves is a miss."""
+    best: tuple[Server, ...]
+    """The servers that are best by routing: what another one serves is a miss."""
     unrouted: bool
     """The best stand in the client's ISP and region, and have not announced its prefix."""
 
@@ -151,97 +164,142 @@ class State:
     throughput: Throughput = field(default_factory=Throughput)
 
 
-def plan(matches: Sequence[Match], servers: Mapping[str, Server], origins: Collection[Server]) -> Plan:
-    """The order of the servers that announced what an address lies in, by routing alone; the same for all with these `matches`."""
+def plan(announced: Sequence[Paths], has_default: bool, servers: Mapping[str, Server], origins: Collection[Server]) -> Plan:
+    """The order of the servers that announced prefixes which lie in each other, by routing alone: the same wherever `announced` is.
+
+    `announced` are the ways to each prefix, the longest first; with `has_default` the last of them is the default prefix.
+    """
     seen: dict[str, tuple[Key, Server, str]] = {}
     refused: dict[str, Rejected] = {}
     isp_asn: int | None = None
     inside: list[tuple[float, float]] = []
-    for length, paths in matches:
+    for match, paths in enumerate(announced):
+        is_default = has_default and match == len(announced) - 1
         for path in paths.paths:
             server = servers.get(path.oca_id)
             if server is None:
                 refused[path.oca_id] = Rejected(path.oca_id, "", "route: it announced the prefix, and no such server is installed")
-            elif length == 0 and server.tier == EMBEDDED:
+            elif is_default and server.tier == EMBEDDED:
                 refused[path.oca_id] = Rejected(path.oca_id, server.tier, "route: an embedded server cannot have the default prefix")
             elif path.oca_id not in seen:
                 if not seen:
                     isp_asn = path.as_path[-1] if path.as_path else server.isp_asn
-                if length == matches[0][0] and path.path_class is PathClass.EMBEDDED:
+                if match == 0 and path.path_class is PathClass.EMBEDDED:
                     inside.append(_place(server))
-                key = (int(server.tier == ORIGIN), -length, int(path.path_class), len(path.as_path), path.med)
-                words = f"{STEPS[path.path_class]} by /{length}, AS path {len(path.as_path)}, MED {path.med}"
-                seen[path.oca_id] = (key, server, words)
+                key = (int(server.tier == ORIGIN), match, int(path.path_class), len(path.as_path), path.med)
+                seen[path.oca_id] = (key, server, f"AS path {len(path.as_path)}, MED {path.med}")
     for server in origins:
-        seen.setdefault(server.oca_id, (NOWHERE, server, "origin: it serves everybody"))
+        seen.setdefault(server.oca_id, (NOWHERE, server, ""))
     at_home = bool(inside) and all(distance_km(inside[0], place) < NEARER_KM for place in inside)
-    rows: list[Row] = []
-    group = -1
+    groups: list[list[Row]] = []
+    routing = -1
     last: Key | None = None
-    for key, server, words in sorted(seen.values(), key=lambda entry: (entry[0], entry[1].oca_id)):
-        group += key != last
+    placed = [(key, _steps_away(inside[0], server) if at_home else 0, server, words) for key, server, words in seen.values()]
+    for key, far, server, words in sorted(placed, key=lambda entry: (entry[0], entry[1], entry[2].oca_id)):
+        routing += key != last
+        if key != last or far != groups[-1][-1].far:
+            groups.append([])
         last = key
-        far = _steps_away(inside[0], server) if at_home else 0
-        rows.append(Row(server, len(STEPS) - 1 if key[0] else key[2], group, far, words))
+        order = (_ORIGIN if key[0] else 0) + routing * _ROUTING
+        match, step = (key[1] if words else -1), (len(STEPS) - 1 if key[0] else key[2])
+        row = Row(server, server.oca_id, 1 << server.bit, order, far, step, match, f"{STEPS[key[2]]} by /%d, {words}")
+        groups[-1].append(row)
     refusals = tuple(refusal for oca_id, refusal in refused.items() if oca_id not in seen)
-    region = rows[0].server.region if rows else ""
+    region = groups[0][0].server.region if groups else ""
+    rows = [row for group in groups for row in group]
     unrouted = () if isp_asn is None or any(row.server.tier == EMBEDDED for row in rows) else _embedded(servers, isp_asn, region)
-    best = unrouted or tuple(row.server.oca_id for row in rows if row.group == 0)
-    return Plan(tuple(rows), refusals, isp_asn, region, best, bool(unrouted))
+    best = unrouted or tuple(row.server for row in rows if row.order == rows[0].order)
+    return Plan(tuple(map(tuple, groups)), refusals, isp_asn, region, best, bool(unrouted))
 
 
-def _embedded(servers: Mapping[str, Server], isp_asn: int, region: str) -> tuple[str, ...]:
-    """The servers inside an ISP in a region, by oca_id."""
-    inside = (s.oca_id for s in servers.values() if s.tier == EMBEDDED and s.isp_asn == isp_asn and s.region == region)
-    return tuple(sorted(inside))
+def _embedded(servers: Mapping[str, Server], isp_asn: int, region: str) -> tuple[Server, ...]:
+    """The servers inside an ISP in a region."""
+    inside = (s for s in servers.values() if s.tier == EMBEDDED and s.isp_asn == isp_asn and s.region == region)
+    return tuple(sorted(inside, key=lambda s: s.oca_id))
 
 
-def rank(of: Plan, prefix: str, ask: Ask, state: State) -> Ranking:
-    """The servers for one play, best first: `WANTED` and of two sites where there are, one for each further step of the fallback chain."""
-    able, rejected = _able(of, state)
-    predicted = _predictions(of, able, prefix, ask, state.throughput)
-    best_bps = max((1.0, *predicted.values()))
-    seed = int.from_bytes(hashlib.blake2b(ask.spread.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+def rank(of: Plan, lengths: Sequence[int], prefix: str, ask: Ask, state: State) -> Ranking:
+    """The servers for one play, best first: `WANTED` and of two sites where there are, one for each further step of the fallback chain.
+
+    `lengths` are those of the prefixes that `of` is the plan for, `prefix` is the longest of them.
+    """
+    digest = hashlib.blake2b(ask.spread.encode("utf-8", "replace"), digest_size=16).digest()
+    seed, other_seed = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+    able = partial(_able, state.health.get, -1 if state.holders is None else state.holders, state.parents)
+    rejected = list(of.refused)
+    predicted, best_bps = _predictions(of, able, prefix, ask, state.throughput)
+    where = ask.where
     found: Found = []
-    causes = {refusal.oca_id: refusal.reason.partition(":")[0].upper() for refusal in rejected}
-    for row, health, held in able:
-        server, load = row.server, health.load
-        back, why, weight = 0, "", server.egress_bps * max(LEAST_FREE, 1.0 - load)
-        if not held:
-            back, why, causes[server.oca_id] = 2, "; it would have to pull it", "CONTENT"
-        elif load > SPILL_FROM and unit(~seed & _MASK, server.salt) < (load - SPILL_FROM) / (SPILL_TO - SPILL_FROM):
-            back, why, causes[server.oca_id] = 1, f"; load {load:.2f}: this session is one that spills over", "LOAD"
-        if predicted and (bps := predicted.get(server.oca_id)) is not None:
-            weight *= (max(1.0, bps) / best_bps) ** SHARPNESS
-            if not back and bps < SLOW * best_bps:
-                back, why = 1, f"; throughput: {bps / 1e6:.1f} Mbit/s where {best_bps / 1e6:.1f} can be had"
-        last = health.state == "DEGRADED"
-        if last:
-            causes[server.oca_id] = "LOAD" if load > SPILL_FROM else "HEALTH"
-            why += f"; DEGRADED: {health.reason}"
-        far = row.far if ask.where is None else _steps_away(ask.where, server)
-        key = (last, server.tier == ORIGIN, back, row.group, far)
-        found.append((key, -math.log(unit(seed, server.salt)) / weight, row, why))
-    found.sort(key=_by_key_and_score)
+    sites: set[str] = set()
+    steps: set[int] = set()
+    clean = 0  # servers that have no reason to step back
+
+    def look(rows: Sequence[Row]) -> None:
+        nonlocal clean
+        for row, health, held in able(rows, rejected):
+            server, load = row.server, health.load
+            key, why = row.order, ""
+            free = 1.0 - load
+            weight = server.egress_bps * (free if free > LEAST_FREE else LEAST_FREE)
+            if not held:
+                key, why = key + 2 * _BACK, "; it would have to pull it"
+            elif load > SPILL_FROM and unit(other_seed, server.salt) < (load - SPILL_FROM) / (SPILL_TO - SPILL_FROM):
+                key, why = key + _BACK, f"; load {load:.2f}: this session is one that spills over"
+            if predicted and (bps := predicted.get(row.oca_id)) is not None:
+                weight *= (max(1.0, bps) / best_bps) ** SHARPNESS
+                if not why and bps < SLOW * best_bps:
+                    key, why = key + _BACK, f"; throughput: {bps / 1e6:.1f} Mbit/s where {best_bps / 1e6:.1f} can be had"
+            if health.state == "DEGRADED":
+                key, why = key + _LAST, f"{why}; DEGRADED: {health.reason}"
+            if not why:
+                clean += 1
+                sites.add(server.site_id)
+                steps.add(row.step)
+            key += row.far if where is None else _steps_away(where, server)
+            found.append((key, -log(unit(seed, server.salt)) / weight, row, why))
+
+    for group in of.groups:
+        step, size = group[0].step, len(group)
+        if clean < WANTED or len(sites) < 2 or step not in steps:
+            if not clean or size <= 2 or where is not None or ask.current is not None:
+                look(group)
+                continue
+            first = other_seed % size
+            second = (first + 1 + (other_seed >> 32) % (size - 1)) % size
+            look((group[first], group[second]))
+            if clean < WANTED or len(sites) < 2 or step not in steps:
+                look([row for n, row in enumerate(group) if n not in (first, second)])
+    found.sort()
     if ask.current is not None:
         _stay(found, ask.current)
-    cause = "NONE"
-    if not found or found[0][2].server.oca_id not in of.best:
-        cause = "ROUTE" if of.unrouted else next((causes[oca_id] for oca_id in of.best if oca_id in causes), "OTHER")
-    return Ranking([Candidate(row.server, row.step, row.reason + why) for _, _, row, why in _chosen(found)], rejected, cause)
+    candidates = [Candidate(row.server, row.step, _reason(row, lengths) + why) for _, _, row, why in _chosen(found)]
+    return Ranking(candidates, rejected, "NONE" if candidates and candidates[0].server in of.best else _cause(of, state))
+
+
+def _cause(of: Plan, state: State) -> str:
+    """What keeps the first of the best, by name, from being the first of the answer."""
+    if of.unrouted or not of.best:
+        return "ROUTE"
+    server = of.best[0]
+    health = state.health.get(server.oca_id, UNKNOWN)
+    if health.state in OUT:
+        return "HEALTH"
+    if state.holders is not None and not state.holders >> server.bit & 1:
+        return "CONTENT"
+    if health.load > SPILL_FROM:
+        return "LOAD"
+    return "HEALTH" if health.state == "DEGRADED" else "OTHER"
 
 
 def unit(seed: int, salt: int) -> float:
-    """A number in (0, 1] that the two decide: the finaliser of SplitMix64 (Steele et al., 2014)."""
-    x = seed ^ salt
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    x = (x ^ x >> 27) * 0x94D049BB133111EB & _MASK
-    return ((x ^ x >> 31) + 1) / 2**64
+    """A number in (0, 1] that a session and a server decide: multiply-shift hashing (Dietzfelbinger et al., 1997), the upper bits of a
+    product with an odd number. Of random seeds it is uniform, and of two salts as good as independent."""
+    return ((seed * salt & _MASK) + 1) / 2**64
 
 
 def salt(oca_id: str) -> int:
-    """64 bits that belong to a server."""
-    return int.from_bytes(hashlib.blake2b(oca_id.encode(), digest_size=8).digest(), "big")
+    """64 bits that belong to a server, the last of them 1."""
+    return int.from_bytes(hashlib.blake2b(oca_id.encode(), digest_size=8).digest(), "big") | 1
 
 
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -251,39 +309,52 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(h)))
 
 
-Found = list[tuple[tuple[bool, bool, int, int, int], float, Row, str]]
+Found = list[tuple[int, float, Row, str]]
 """Servers that can be answered: what puts them in order, their score among equals (the lower the better), and what is to be said."""
-_by_key_and_score = itemgetter(0, 1)
 
 
-def _able(of: Plan, state: State) -> tuple[list[tuple[Row, Health, bool]], list[Rejected]]:
-    """The servers that can be answered, whether each holds the title, and those that cannot."""
-    able, rejected = [], list(of.refused)
-    health_of, holders = state.health.get, state.holders
-    for row in of.rows:
-        server = row.server
-        health = health_of(server.oca_id, UNKNOWN)
-        held = holders is None or bool(holders >> server.bit & 1)
-        if health.state in ("DOWN", "DRAINING"):
-            rejected.append(Rejected(server.oca_id, server.tier, f"health: {health.state}, {health.reason}"))
-        elif not held and not (holders or 0) & state.parents(server):
-            rejected.append(Rejected(server.oca_id, server.tier, "content: it has not got this version"))
+def _reason(row: Row, lengths: Sequence[int]) -> str:
+    return "origin: it serves everybody" if row.match < 0 else row.words % lengths[row.match]
+
+
+def _able(
+    health_of: Callable[[str, Health], Health],
+    holders: int,
+    parents: Callable[[Server], int],
+    rows: Sequence[Row],
+    rejected: list[Rejected],
+) -> list[tuple[Row, Health, bool]]:
+    """Those of `rows` that can be answered, and whether each holds the title; the others are added to `rejected`."""
+    able = []
+    for row in rows:
+        health = health_of(row.oca_id, UNKNOWN)
+        held = holders & row.mask
+        if health.state in OUT:
+            rejected.append(Rejected(row.oca_id, row.server.tier, f"health: {health.state}, {health.reason}"))
+        elif held or holders & parents(row.server):
+            able.append((row, health, held != 0))
         else:
-            able.append((row, health, held))
-    return able, rejected
+            rejected.append(Rejected(row.oca_id, row.server.tier, "content: it has not got this version"))
+    return able
 
 
-def _predictions(of: Plan, able: Sequence[tuple[Row, Health, bool]], prefix: str, ask: Ask, throughput: Throughput) -> dict[str, float]:
-    """Bit/s by oca_id, of those that something is known of."""
+def _predictions(
+    of: Plan,
+    able: Callable[[Sequence[Row], list[Rejected]], list[tuple[Row, Health, bool]]],
+    prefix: str,
+    ask: Ask,
+    throughput: Throughput,
+) -> tuple[dict[str, float], float]:
+    """Bit/s by oca_id, of those that can be answered and something is known of; and the highest of them."""
     predicted: dict[str, float] = {}
-    if throughput:
-        for row, _, _ in able:
-            bps = throughput.predict_bps(prefix, of.isp_asn, of.region, row.server.oca_id)
+    if throughput or ask.measured_bps:
+        for row, _, _ in (entry for group in of.groups for entry in able(group, [])):
+            bps = ask.measured_bps.get(row.oca_id)
+            if bps is None:
+                bps = throughput.predict_bps(prefix, of.isp_asn, of.region, row.oca_id)
             if bps is not None:
-                predicted[row.server.oca_id] = bps
-    if ask.measured_bps:
-        predicted.update({row.server.oca_id: bps for row, _, _ in able if (bps := ask.measured_bps.get(row.server.oca_id)) is not None})
-    return predicted
+                predicted[row.oca_id] = bps
+    return predicted, max((1.0, *predicted.values()))
 
 
 def _place(server: Server) -> tuple[float, float]:
@@ -297,7 +368,7 @@ def _steps_away(where: tuple[float, float], server: Server) -> int:
 def _stay(found: Found, current: str) -> None:
     """Let a session stay where it is if no other server is better than equal: a flapping order would cost it a switch each time."""
     for n, entry in enumerate(found):
-        if entry[2].server.oca_id == current and entry[0] == found[0][0]:
+        if entry[2].oca_id == current and entry[0] == found[0][0]:
             found.insert(0, found.pop(n))
             return
 
@@ -313,7 +384,7 @@ def _chosen(found: Found) -> Found:
             taken.add(n)
             sites.add(row.server.site_id)
             steps.add(row.step)
-        elif row.step not in steps and not key[0]:
+        elif row.step not in steps and key < _LAST:
             taken.add(n)
             steps.add(row.step)
     return [found[n] for n in sorted(taken)]

@@ -4,6 +4,7 @@
                                 may have "version", "sid", "latitude_deg" and "longitude_deg"
     GET  /steering.hls?cid=…    the same decision as a steering manifest (draft-pantos-content-steering); may have version, sid,
     GET  /steering.dash?cid=…   and pathways, those of the player's own manifest (ETSI TS 103 998)
+    POST /admin/reload          from loopback only: read every table again, beside those that answer
     GET  /healthz               how much each table holds and how old it is; 200 once titles, servers and routes have been read
 
 The client is the peer, or where that is one of `edge.trusted_proxies` whom X-Forwarded-For names. Answers come from memory; while a table
@@ -27,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge.asked import Refusal, client, short_json
+from edge.asked import Refusal, client, from_here, short_json
 from edge.serve import CORS
 from edge.steering import manifest
 from edge.steering.manifest import BadQuery
@@ -76,6 +77,14 @@ class Service:
     async def dash(self, request: Request) -> Response:
         """GET /steering.dash."""
         return self._manifest(request, "DASH", manifest.dash)
+
+    async def reload(self, request: Request) -> Response:
+        """POST /admin/reload."""
+        if not from_here(request):
+            raise Refusal(403, "only from this machine, and from no web page")
+        for table in self.steering.tables.all:
+            table.read_again()
+        return JSONResponse({"reading": [table.topic for table in self.steering.tables.all]}, 202)
 
     def health(self, request: Request) -> Response:
         """GET /healthz."""
@@ -217,6 +226,7 @@ def app(service: Service) -> Starlette:
         Route("/steer", _in_words(service.steer), methods=["POST"]),
         Route("/steering.hls", _in_words(service.hls)),
         Route("/steering.dash", _in_words(service.dash)),
+        Route("/admin/reload", _in_words(service.reload), methods=["POST"]),
         Route("/healthz", service.health),
     ]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.outbox import Outbox
-from edge.steering.rank import Ask, Candidate, Rejected, State, rank
+from edge.steering.rank import Ask, Candidate, Rejected, Server, State, rank
 from edge.steering.routes import Address, Prefix, around, prefix
 from edge.steering.sign import Grant, Keys
 from edge.steering.tables import Tables
@@ -30,8 +30,8 @@ class Decision:
     version: int
     candidates: Sequence[Candidate]
     rejected: Sequence[Rejected]
-    best_ocas: Sequence[str]
-    """The servers that are best by routing."""
+    best: Sequence[Server]
+    """Those that are best by routing."""
     cause: str
     """Why the first candidate is none of them; NONE if it is."""
     prefix: str
@@ -79,7 +79,7 @@ class Steering:
             lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
             self.throughput,
         )
-        candidates, rejected, cause = rank(plan, of, ask, state)
+        candidates, rejected, cause = rank(plan, [length for length, _ in matches], of, ask, state)
         return Decision(cid, version, candidates, rejected, plan.best, cause, of, plan.isp_asn, bool(contents), tables.stale_ms)
 
     def urls(self, decision: Decision, sid: str, path: str) -> list[str]:
@@ -109,7 +109,7 @@ class Steering:
             "protocol": protocol,
             "best_oca_id": best.oca_id if best else "",
             "best_tier": best.tier if best else "",
-            "best_ocas": list(decision.best_ocas),
+            "best_ocas": [server.oca_id for server in decision.best],
             "cause": decision.cause,
             "candidates": told,
             "rejected": len(decision.rejected),

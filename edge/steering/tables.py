@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.folded import Folded, Unfit
 from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
-from edge.steering.routes import BadRoute, Match, RouteTable
+from edge.steering.routes import BadRoute, Match, Paths, RouteTable
 from edge.titles import Titles
 from schemas.network import unfit
 
@@ -45,17 +45,19 @@ class Fleet:
         self.origins_mask = 0
         self._exchanges: dict[str, int] = {}
         """Region → mask of its storage servers."""
-        self._plans: dict[tuple[Match, ...], Plan] = {}
+        self._plans: dict[tuple[bool, tuple[Paths, ...]], Plan] = {}
 
     def plan(self, matches: tuple[Match, ...]) -> Plan:
         """The servers for everybody with these routes."""
         plans = self._plans  # a change puts another dictionary in its place, and what is made of the servers before it is not kept
-        found = plans.get(matches)
+        announced = tuple([paths for _, paths in matches])
+        has_default = bool(matches) and matches[-1][0] == 0
+        found = plans.get((has_default, announced))
         if found is None:
-            found = plan(matches, self.servers, tuple(self.origins.values()))
+            found = plan(announced, has_default, self.servers, tuple(self.origins.values()))
             if len(plans) >= MAX_PLANS:
                 plans.clear()
-            plans[matches] = found
+            plans[has_default, announced] = found
         return found
 
     def parents(self, server: Server) -> int:
@@ -190,7 +192,7 @@ class Tables:
     @property
     def stale_ms(self) -> int:
         """Age of the oldest of those that are stale; 0 if none is."""
-        oldest = max(table.age_ms for table in self.all)
+        oldest = max(self.titles.age_ms, self.ocas.age_ms, self.routes.age_ms, self.healths.age_ms, self.contents.age_ms)
         return oldest if oldest > STALE_AFTER_MS else 0
 
     def told(self) -> dict[str, Any]:

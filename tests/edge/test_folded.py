@@ -111,6 +111,17 @@ def test_while_it_is_read_again_the_old_table_answers(cluster: MockCluster, regi
         assert (loads.table, loads.caught_up, loads.refused) == ({"oca-1": 0.5}, True, 1)
 
 
+def test_it_is_read_again_when_asked(cluster: MockCluster, registry: FakeRegistry) -> None:
+    loads = Loads()
+    with Emitter("job", registry=registry) as emitter, following(loads, registry):
+        emitter.send(Loads.topic, health("oca-1", 0.5), partition=0)
+        eventually(lambda: "oca-1" in loads.table and loads.caught_up)
+        before = loads.table
+        loads.read_again()
+        eventually(lambda: loads.table is not before)
+        assert loads.table == {"oca-1": 0.5}
+
+
 def test_markers_change_nothing() -> None:
     loads = Loads()
     loads.fold({"marker": True})

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from infra.bench import cmcd_recovery, harness
+from edge.steering.routes import address
+from edge.steering.tables import Tables
+from infra.bench import cmcd_recovery, congestion, harness, network
 from infra.bench.cmcd_recovery import Body, by_regex, by_us, generated, recovered, standard
 from infra.bench.collector import batches, check
 from infra.bench.harness import Figure, Options
 from infra.bench.jobs import steady_rate
 from infra.bench.live import Sight, quantile
 from infra.bench.recordings import recordings
+from infra.bench.steering import whole
 
 
 @pytest.mark.parametrize(
@@ -136,3 +140,58 @@ def test_everything_is_recovered_of_a_hundred_bodies() -> None:
 
 def test_the_peer_reads_what_players_send_as_the_collector_does() -> None:
     check(batches(random.Random(1), time.time_ns() // 1_000_000))
+
+
+# --- steering --------------------------------------------------------------------------------------------------------------------------
+
+
+SMALL = network.World(
+    isps=4, embedded_per_isp=4, exchanges=2, storage_per_exchange=3, exchanges_per_isp=2, origins=1, prefixes=200, aggregates_per_isp=3,
+    ipv6_share=0.3, announced_to=3, titles=50, held_share=0.5,
+)  # fmt: skip
+
+
+def test_a_drawn_network_is_whole_and_the_same_again() -> None:
+    drawn, again = network.Network(SMALL, 1), network.Network(SMALL, 1)
+    assert list(drawn.routes()) == list(again.routes()) != list(network.Network(SMALL, 2).routes())
+    tables = Tables()
+    for oca in drawn.ocas():
+        tables.ocas.fold({**oca, "marker": False})
+    for route in drawn.routes():
+        tables.routes.fold({**route, "marker": False})
+    assert len(tables.ocas.table.servers) == 4 * 4 + 2 * 3 + 1
+    assert len(tables.routes.table) == 200 + 2 * 4 * 3
+    chance = random.Random(1)
+    for _ in range(200):
+        matches = tables.routes.table.lookup(address(drawn.client(chance)))
+        assert len(matches) >= 2, "a customer's prefix and the aggregate that it lies in"
+        assert len(matches[0][1].paths) == 3
+    held = dict(drawn.holders())
+    assert len(held) == 50
+    assert sum(sum(holds[:16]) for holds in held.values()) == pytest.approx(50 * 16 * 0.5, rel=0.1)
+    assert all(all(holds[16:]) and len(holds) == 23 for holds in held.values())
+
+
+def test_an_answer_is_whole_when_its_last_byte_is_there_and_must_name_three_servers() -> None:
+    body = b'{"manifest_url":1,"manifest_url":2,"manifest_url":3}'
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    assert [n for n in range(len(answer) + 1) if whole(bytearray(answer[:n]), check=True)] == [len(answer)]
+    for wrong in (answer.replace(b"200", b"503"), answer.replace(b"manifest_url", b"manifest_uri")):
+        with pytest.raises(AssertionError, match="was answered"):
+            whole(bytearray(wrong), check=True)
+
+
+def test_the_oracle_is_best_and_ours_beats_a_bandit_without_herding() -> None:
+    of = congestion.world(7)
+    assert of == congestion.world(7) != congestion.world(8)
+    oracle = congestion.play(of, partial(congestion.oracle, of), lambda _: None, 7)
+    ours = congestion.outcome(congestion.Ours(of), of, 7)
+    bandit = congestion.outcome(congestion.Ucb(0.3, 0.8), of, 7)
+    anyone = congestion.outcome(congestion.Greedy(1.0, 1.0, random.Random(1)), of, 7)
+    assert oracle.worth > ours.worth > max(bandit.worth, anyone.worth)
+    assert ours.load_cv < bandit.load_cv
+
+
+def test_a_session_gets_the_least_of_access_egress_and_path() -> None:
+    of = congestion.World([1], [[80e6] * congestion.SERVERS], [60e6] * congestion.SERVERS)
+    assert [congestion.share_bps(of, 0, 0, sessions) for sessions in (1, 3, 6)] == [25e6, 20e6, 10e6]

@@ -287,3 +287,13 @@ async def test_a_busy_service_asks_players_to_come_back_later_and_never_says_429
         service.lag_s = 1.0
         answer = await client.get("/steering.hls", params={"cid": "bbb"}, headers=VIEWER)
         assert (answer.status_code, answer.json()["TTL"]) == (200, BUSY_TTL_S)
+
+
+async def test_tables_are_read_again_for_this_machine_only(registry: FakeRegistry) -> None:
+    async with running(registry, known()) as (client, service):
+        assert (await client.post("/admin/reload", headers={"origin": "http://page.example"})).status_code == 403
+        transport = httpx.ASGITransport(app(service), client=("198.51.100.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://steering") as stranger:
+            assert (await stranger.post("/admin/reload")).status_code == 403
+        answer = await client.post("/admin/reload")
+        assert (answer.status_code, "delivery.route" in answer.json()["reading"]) == (202, True)

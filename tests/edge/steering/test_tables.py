@@ -10,7 +10,7 @@ import pytest
 
 from edge.folded import Unfit
 from edge.steering.rank import Health
-from edge.steering.routes import address
+from edge.steering.routes import Path, PathClass, Paths, address
 from edge.steering.tables import MAX_PLANS, Bits, Contents, Healths, Ocas, Routes, Tables
 from tests.edge.steering.test_routes import route
 
@@ -123,13 +123,22 @@ def test_plans_are_kept_until_the_fleet_changes() -> None:
     assert [refused.oca_id for refused in fleet.plan(matches).refused] == ["oca-1"]
     tables.ocas.fold(OCA)
     first = fleet.plan(matches)
-    assert [row.server.oca_id for row in first.rows] == ["oca-1"]
+    assert [row.oca_id for group in first.groups for row in group] == ["oca-1"]
     assert fleet.plan(matches) is first
     tables.ocas.fold({**OCA, "region": "us"})
     assert fleet.plan(matches).region == "us"
     for n in range(MAX_PLANS + 10):
-        fleet.plan(((n, matches[0][1]),))
+        fleet.plan(((8, Paths((Path("oca-1", PathClass.EMBEDDED, (), n),))),))
     assert len(fleet._plans) <= MAX_PLANS
+
+
+def test_the_default_prefix_of_one_family_is_not_that_of_the_other() -> None:
+    tables = Tables()
+    tables.ocas.fold(OCA)
+    tables.routes.fold({"marker": False, **route("oca-1", "0.0.0.0/0", "TRANSIT")})
+    tables.routes.fold({"marker": False, **route("oca-1", "2001:db8::/32", "TRANSIT")})
+    lookup, fleet = tables.routes.table.lookup, tables.ocas.table
+    assert [len(fleet.plan(lookup(address(client))).groups) for client in ("192.0.2.1", "2001:db8::1", "192.0.2.1")] == [0, 1, 0]
 
 
 def test_parents_are_the_exchanges_of_the_region_and_the_origin() -> None:

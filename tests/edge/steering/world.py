@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from edge.steering.rank import Server, salt
-from edge.steering.routes import Path, PathClass, RouteTable, prefix
+from edge.steering.rank import Plan, Server, plan, salt
+from edge.steering.routes import Path, PathClass, RouteTable, address, prefix
 
 HOME = "198.51.100.0/24"
 
@@ -35,7 +36,6 @@ SERVERS = {
         server("origin", "origin", "ORIGIN", 7),
     )
 }
-ORIGINS = [SERVERS["origin"]]
 
 
 def routes(*announced: tuple[str, str, str, tuple[int, ...], int]) -> RouteTable:
@@ -51,3 +51,14 @@ ANNOUNCED = (
     ("ix-2", "198.51.0.0/16", "PUBLIC_PEERING", (64501,), 0),
     ("far-1", "0.0.0.0/0", "TRANSIT", (64700, 64501), 0),
 )
+
+
+Planned = tuple[Plan, list[int]]
+"""A plan, and the lengths of the prefixes that it is for."""
+
+
+def planned(table: RouteTable, client: str, servers: Mapping[str, Server]) -> Planned:
+    matches = table.lookup(address(client))
+    lengths = [length for length, _ in matches]
+    origins = [server for server in servers.values() if server.tier == "ORIGIN"]
+    return plan([paths for _, paths in matches], lengths[-1:] == [0], servers, origins), lengths
