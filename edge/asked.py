@@ -12,7 +12,7 @@ from starlette.requests import Request
 from edge.steering.routes import Address, BadRoute, Prefix, address, around
 
 MAX_BODY = 16 << 10
-FORWARDED = "x-forwarded-for"
+FORWARDED, CORRELATION = b"x-forwarded-for", b"x-correlation-id"
 
 
 class Refusal(Exception):
@@ -36,13 +36,18 @@ async def short_json(request: Request, what: str) -> Any:
         raise Refusal(400, f"the body is not JSON: {error}") from None
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """The first header of that name, which is in lower case: a look at what the server has read, without an object for it."""
+    return next((value.decode("latin-1") for known, value in request.scope["headers"] if known == name), None)
+
+
 def client(request: Request, proxies: Sequence[Prefix]) -> Address:
     """The address that a request comes from: the peer's, or where that is one of our `proxies` the last of X-Forwarded-For that is none.
 
     What stands before that in the header was written by the client, or by whom it came through, and is not believed. Raises Refusal.
     """
     peer = request.client.host if request.client else ""
-    forwarded = request.headers.get(FORWARDED)
+    forwarded = header(request, FORWARDED)
     chain = [*(part.strip() for part in forwarded.split(",")), peer] if forwarded else [peer]
     try:
         found = address(chain.pop())

@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge.asked import Refusal, client, from_here, short_json
+from edge.asked import CORRELATION, Refusal, client, from_here, header, short_json
 from edge.serve import CORS
 from edge.steering import manifest
 from edge.steering.manifest import BadQuery
@@ -62,7 +62,7 @@ class Service:
         title = self._title(cid)
         if version is not None and version != title.version:
             raise Refusal(404, f"version {version} of {cid!r} is not the one that is played: {title.version} is")
-        correlation_id = request.headers.get("x-correlation-id", "")[:128]
+        correlation_id = (header(request, CORRELATION) or "")[:128]
         decision = self.steering.decide(cid, title.version, found_from, Ask(sid or correlation_id or self.new_id(), where))
         told = self._answer(decision, title, sid or "")
         self._tell(decision, "PLAY", sid, started, event_time_ms, correlation_id)
@@ -118,7 +118,7 @@ class Service:
         sid = sid or self.new_id()
         ask = Ask(sid, current=asked.used[-1] if asked.used else None, measured_bps=asked.measured_bps)
         decision = self.steering.decide(cid, version, client(request, self.steering.proxies), ask)
-        self._tell(decision, protocol, sid, started, event_time_ms, request.headers.get("x-correlation-id", "")[:128])
+        self._tell(decision, protocol, sid, started, event_time_ms, (header(request, CORRELATION) or "")[:128])
         if not decision.candidates:
             raise Refusal(503, _nobody(decision))
         again = {"cid": cid, "version": version, "sid": sid, **({"pathways": query["pathways"]} if "pathways" in query else {})}
