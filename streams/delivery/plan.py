@@ -255,7 +255,7 @@ def explain(made: Plan, oca_id: str, unit: str) -> Explanation:
     elif not region.offered[at]:
         why = Why.REGION
     else:
-        why = Why.ELSEWHERE if ocas else site.left_out.get(at, Why.UNPLAYED)
+        why = Why.ELSEWHERE if ocas else site.left_out.get(at, Why.CUT if site.rank[at] >= 0 else Why.UNPLAYED)
     rank = int(site.rank[at])
     return Explanation(
         oca_id=oca_id,
@@ -342,6 +342,10 @@ class _Place:
         """The assets of a unit that are not there."""
         return [asset for asset in catalogue.assets[unit] if asset.key not in self.part.get(unit, ())]
 
+    def lacking_bytes(self, unit: int, size: int, catalogue: _Catalogue) -> int:
+        """The bytes of the assets of a unit, of `size` in all, that are not there."""
+        return size - sum(catalogue.asset_of[key][1] for key in self.part.get(unit, ()))
+
     def evictions(self, catalogue: _Catalogue, region: Region, placed: Mapping[int, Sequence[str]]) -> list[Eviction]:
         """What goes: at once what serves nobody; of what has no place the least worth first, when its room is needed."""
         first_ms, name = self.oca.window_start_ms, self.oca.oca_id
@@ -374,6 +378,7 @@ class _Site:
         self.left_out: dict[int, Why] = {}
         self.new: list[tuple[int, _Place]] = []
         self.rank = np.full(len(region.names), -1, np.int32)
+        self.bounds: list[float] = []
 
     def place(self, catalogue: _Catalogue, margin: float) -> None:
         """Give each unit its places, the most valuable first."""
@@ -391,43 +396,58 @@ class _Site:
         order = order[candidate[order]]
         self.rank[order] = np.arange(len(order))
         copies = self._copies(candidate)
-        bounds = self._bounds(order, copies)
-        ring = _Ring([place.oca.oca_id for place in places])
-        walks = ring.walks(catalogue.points[order])
+        self.bounds = self._bounds(order, copies)
+        walks = _Ring([place.oca.oca_id for place in places]).walks(catalogue.points[order])
         sizes, loads = region.bytes[order].tolist(), (region.expected_bytes / copies)[order].tolist()
         largest = max(place.oca.disk_bytes for place in places)
+        free = max(place.room_bytes for place in places)
         for unit, size, load, wanted, walk in zip(order.tolist(), sizes, loads, copies[order].tolist(), walks, strict=True):
-            given: list[int] = []
-            held_by = holders.get(unit, ())
-            for at in held_by if len(held_by) < 2 else [at for at in walk if at in held_by]:
-                place = places[at]
-                if len(given) < wanted:
-                    if size <= place.room_bytes:
-                        place.kept.add(unit)
-                        given.append(at)
-                        place.room_bytes -= size
-                        place.load += load
-                    else:
-                        place.closed = True  # what is worth less must not take the room that this one nearly had
-            why = Why.CUT
-            if len(given) < wanted and any(size <= place.room_bytes and not place.closed for place in places):
-                able = [at for at in walk if at not in held_by and size <= places[at].room_bytes and not places[at].closed]
-                needs = {at: places[at].oca.fill_ms(sum(asset.bytes for asset in places[at].missing(unit, catalogue))) for at in able}
-                soon = [at for at in able if needs[at] <= places[at].left_ms]
-                why = Why.WINDOW if able and not soon else why
-                soon.sort(key=lambda at: (unit not in places[at].part, places[at].load + load > bounds[at]))
-                for at in soon[: wanted - len(given)]:
-                    place = places[at]
-                    place.new.add(unit)
-                    self.new.append((unit, place))
-                    given.append(at)
-                    place.room_bytes -= size
-                    place.load += load
-                    place.left_ms -= needs[at]
+            held_by = holders.get(unit, [])
+            if not held_by and size > free:
+                if size > largest:
+                    self.left_out[unit] = Why.LARGE
+                continue
+            given = self._keep(unit, size, load, wanted, held_by if len(held_by) < 2 else [at for at in walk if at in held_by])
+            if len(given) < wanted and size <= free:
+                given += self._give(unit, size, load, wanted - len(given), [at for at in walk if at not in held_by], catalogue)
             if given:
                 self.placed[unit] = [places[at].oca.oca_id for at in given]
+            free = max(0 if place.closed else place.room_bytes for place in places)
+
+    def _keep(self, unit: int, size: int, load: float, wanted: int, held_by: list[int]) -> list[int]:
+        """Which of the servers that hold a unit keep their place for it."""
+        given: list[int] = []
+        for at in held_by:
+            place = self.places[at]
+            if len(given) == wanted:
+                break
+            if size <= place.room_bytes:
+                place.kept.add(unit)
+                place.room_bytes -= size
+                place.load += load
+                given.append(at)
             else:
-                self.left_out[unit] = Why.LARGE if size > largest else why
+                place.closed = True  # what is worth less must not take the room that this one nearly had
+        return given
+
+    def _give(self, unit: int, size: int, load: float, lacking: int, walk: list[int], catalogue: _Catalogue) -> list[int]:
+        """Which of the servers that do not hold a unit are to fetch it: in the ring's order, those first that have demand to spare."""
+        places = self.places
+        able = [at for at in walk if size <= places[at].room_bytes and not places[at].closed]
+        needs_ms = {at: places[at].oca.fill_ms(places[at].lacking_bytes(unit, size, catalogue)) for at in able}
+        given = [at for at in able if needs_ms[at] <= places[at].left_ms]
+        if able and not given:
+            self.left_out[unit] = Why.WINDOW
+        given.sort(key=lambda at: (unit not in places[at].part, places[at].load + load > self.bounds[at]))
+        del given[lacking:]
+        for at in given:
+            place = places[at]
+            place.new.add(unit)
+            place.room_bytes -= size
+            place.load += load
+            place.left_ms -= needs_ms[at]
+            self.new.append((unit, place))
+        return given
 
     def _copies(self, candidate: NDArray[np.bool_]) -> NDArray[np.int64]:
         """On how many servers each unit is to be."""
@@ -444,8 +464,10 @@ class _Site:
 
     def told(self) -> Site:
         """How it decided."""
-        placed = {unit: tuple(ocas) for unit, ocas in self.placed.items() if ocas}
-        cut = max((float(self.region.value[unit]) for unit, why in self.left_out.items() if why is Why.CUT), default=0.0)
+        placed = {unit: tuple(ocas) for unit, ocas in self.placed.items()}
+        cut_off = self.rank >= 0
+        cut_off[[*placed, *self.left_out]] = False
+        cut = float(self.region.value[cut_off].max(initial=0.0))
         return Site(self.region, self.rank, placed, self.left_out, {place.oca.oca_id: place.idle for place in self.places}, cut)
 
 
@@ -470,9 +492,10 @@ class _Ring:
 def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> None:
     """Give the fills of a region's sites, storage servers first, their sources and times; what cannot be had in time loses its place."""
     keepers: dict[int, list[tuple[bool, _Site, _Place]]] = defaultdict(list)
+    wanted = {unit for site in sites for unit, _ in site.new}
     for site in sites:
         for place in site.places:
-            for unit in place.kept:
+            for unit in place.kept & wanted:
                 keepers[unit].append((site.storage, site, place))
     coming: dict[int, list[tuple[int, str, bool, _Site]]] = defaultdict(list)
     sent: dict[str, int] = defaultdict(int)
@@ -500,7 +523,7 @@ def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> Non
             waiting.sort(key=lambda job: max(job[1], job[3].oca.window_start_ms))  # stable: by value among those that wait for nobody
             for sender, at_ms, unit, place in waiting:
                 lacking = place.missing(unit, catalogue)
-                size = sum(asset.bytes for asset in lacking)
+                size = place.lacking_bytes(unit, int(catalogue.bytes[unit]), catalogue)
                 start_ms = max(place.free_at_ms, at_ms)
                 end_ms = start_ms + place.oca.fill_ms(size)
                 if end_ms > place.oca.window_end_ms:

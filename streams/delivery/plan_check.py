@@ -43,7 +43,7 @@ def _wrong(plan: Plan, assets: Mapping[AssetKey, Asset], ocas: Mapping[str, Oca]
         mine = sorted(fills[oca_id], key=lambda fill: fill.start_ms)
         yield from _limits(ocas[oca_id], mine, evictions[oca_id], assets)
         there[oca_id] = presence = _presence(held.get(oca_id, {}), mine, evictions[oca_id])
-        yield from _disk(ocas[oca_id], mine, evictions[oca_id], held.get(oca_id, {}))
+        yield from _disk(ocas[oca_id], mine, evictions[oca_id], held.get(oca_id, {}), assets)
         for unit in sorted({fill.unit for fill in mine} | {gone.unit for gone in evictions[oca_id]}):
             has = {key for key in units[unit] if key in presence and presence[key][1] == ALWAYS_MS}
             if has and has != units[unit]:
@@ -71,24 +71,28 @@ def _limits(oca: Oca, fills: Sequence[Fill], evictions: Sequence[Eviction], asse
             yield f"{oca.oca_id} would let {gone.unit} go outside its window"
 
 
-def _disk(oca: Oca, fills: Sequence[Fill], evictions: Sequence[Eviction], held: Mapping[AssetKey, int]) -> Iterator[str]:
+def _disk(
+    oca: Oca, fills: Sequence[Fill], evictions: Sequence[Eviction], held: Mapping[AssetKey, int], assets: Mapping[AssetKey, Asset]
+) -> Iterator[str]:
     """What is wrong with what is on the disk from event to event; room is taken when a fill begins."""
-    there = dict(held)
+    there, used = dict(held), sum(held.values())
     events: list[tuple[int, int, Eviction | Fill]] = [(gone.at_ms, 0, gone) for gone in evictions]
     events += [(fill.start_ms, 1, fill) for fill in fills]
     for at_ms, _, event in sorted(events, key=lambda event: event[:2]):
         if isinstance(event, Eviction):
             for key in event.assets:
-                if there.pop(key, None) is None:
+                if key not in there:
                     yield f"{oca.oca_id} would let go {key}, which it does not have"
+                used -= there.pop(key, 0)
             continue
         if again := [key for key in event.assets if key in there]:
             yield f"{oca.oca_id} would fetch {again[0]}, which it has"
-        there |= dict.fromkeys(event.assets, 0) | {event.assets[0]: event.bytes}
-        if sum(there.values()) > oca.disk_bytes:
-            yield f"{oca.oca_id} would hold {sum(there.values())} bytes at {at_ms}, and has a disk of {oca.disk_bytes}"
-    if sum(there.values()) > oca.disk_bytes:
-        yield f"{oca.oca_id} would hold {sum(there.values())} bytes in the end, and has a disk of {oca.disk_bytes}"
+        there |= {key: assets[key].bytes for key in event.assets}
+        used += event.bytes
+        if used > oca.disk_bytes:
+            yield f"{oca.oca_id} would hold {used} bytes at {at_ms}, and has a disk of {oca.disk_bytes}"
+    if used > oca.disk_bytes:
+        yield f"{oca.oca_id} would hold {used} bytes in the end, and has a disk of {oca.disk_bytes}"
 
 
 def _presence(held: Mapping[AssetKey, int], fills: Sequence[Fill], evictions: Sequence[Eviction]) -> Presence:
