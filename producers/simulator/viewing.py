@@ -27,6 +27,10 @@ DRIFT_RETURNS_DAYS = 30.0
 """A title that drifted has come half of e back to where it was after so many days: scores do not spread without end."""
 
 
+MEGABYTE = 1_000_000
+"""Titles are so many whole ones large: traces of other cache simulators have room for four thousand million units a title."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -174,7 +178,7 @@ def _catalogue(world: Viewing, days: int, rng: np.random.Generator) -> tuple[Cat
     regions = len(world.regions)
     return (
         Catalogue(
-            bytes=np.maximum(sizes, 1e6).astype(np.int64),
+            bytes=MEGABYTE * np.maximum(sizes / MEGABYTE, 1).astype(np.int64),
             assets=assets,
             from_day=from_day,
             to_day=to_day,
