@@ -82,8 +82,7 @@ class Score:
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """One mapping of figures per run, the table beside them. Raises BadWorld, and ModuleNotFoundError where libCacheSim is not installed.
-    """
+    """One mapping of figures per run, and the table. Raises BadWorld, and ModuleNotFoundError where libCacheSim is not installed."""
     peer()
     world = load(options.world or WORLD)
     return [_one(world, options.seed + number) for number in range(options.runs)]
@@ -115,7 +114,7 @@ def _one(world: Viewing, seed: int) -> dict[str, Any]:
 
 def cells(world: Viewing, exponent: float, seed: int) -> Iterator[dict[str, float]]:
     """The rows of the table at one exponent: shares of all bytes, and what the figures need."""
-    catalogue, plays, _ = draw(world, exponent, seed)
+    catalogue, plays, truth = draw(world, exponent, seed)
     rng = np.random.default_rng([seed, round(1000 * exponent)])
     places = list(world.regions.values())
     streams = [
@@ -126,6 +125,7 @@ def cells(world: Viewing, exponent: float, seed: int) -> Iterator[dict[str, floa
     total = sum(weight[one.titles[begin:]].sum() for one, begin in zip(streams, measured, strict=True))
     whole = int(catalogue.bytes[catalogue.from_day == 0].sum())
     demand = {region: expectations(world, catalogue, plays, region) for region in range(len(places))}
+    counted = [until_next_window(one, len(catalogue.bytes), world.fleet.window_start_h) for one in streams]
     for share in world.flash_shares:
         disk = int(share * whole)
         scores = [
@@ -146,7 +146,11 @@ def cells(world: Viewing, exponent: float, seed: int) -> Iterator[dict[str, floa
             "flash": share,
             "ours": sum(score.flash for score in scores) / total,
             "edge": sum(score.flash + score.storage for score in scores) / total,
-            "oracle": sum(_oracle(world, catalogue, disk, one) for one in streams) / total,
+            "oracle": sum(_oracle(world, catalogue, disk, one, known) for one, known in zip(streams, counted, strict=True)) / total,
+            "oracle_of_rates": sum(
+                _oracle(world, catalogue, disk, one, truth.expected[at]) for one, at in zip(streams, plays.region, strict=True)
+            )
+            / total,
             **{
                 name: sum(reactive(name, catalogue, disk, one, begin) for one, begin in zip(streams, measured, strict=True))
                 * world.completion
@@ -202,8 +206,7 @@ def expectations(world: Viewing, catalogue: Catalogue, plays: Plays, region: int
 
 
 class Server:
-    """What a server has at each moment of a day: (titles,) hours since when and until when, infinite where it has or loses it not at all.
-    """
+    """What a server has at each moment of a day: (titles,) hours since when and until when, infinite where it does neither."""
 
     def __init__(self, titles: int) -> None:
         self.since, self.until = np.full(titles, np.inf), np.full(titles, np.inf)
@@ -307,7 +310,7 @@ def _unit(title: int) -> str:
 def _deploy(ocas: Sequence[Oca], assets: Sequence[Asset], held: dict[str, dict[AssetKey, int]], servers: Mapping[str, Server]) -> None:
     """Storage servers come with the catalogue of the first day."""
     delivered = [
-        replace(oca, fill_bps=10**15, window_start_ms=-24 * HOUR_MS, window_end_ms=0) for oca in ocas if oca.tier is Tier.IX_STORAGE
+        replace(oca, fill_bps=10**15, window_start_ms=0, window_end_ms=24 * HOUR_MS) for oca in ocas if oca.tier is Tier.IX_STORAGE
     ]
     made = plan(assets, {}, delivered, {})
     _carry_out(made, 0, held, servers, {asset.key: asset.bytes for asset in assets})
@@ -331,20 +334,23 @@ def _inside(said: Fleet, day: int, start_ms: int, end_ms: int) -> bool:
     return said.window_start_h - 1e-6 <= start_h <= end_h <= said.window_start_h + said.window_h + 1e-6
 
 
-def _oracle(world: Viewing, catalogue: Catalogue, disk: int, one: Stream) -> float:
-    """Hit bytes of the measured days of one server as large and as fast as a site, that knows every play until its next window begins."""
-    days, count = world.history_days + world.days, len(catalogue.bytes)
+def until_next_window(one: Stream, titles: int, window_start_h: float) -> Floats:
+    """Plays of each title from the beginning of each day's window to that of the next, (days, titles)."""
+    day: Ints = np.repeat(np.arange(len(one.ends)), np.diff(one.ends, prepend=0)) - (one.hours < window_start_h)
+    at = (day * titles + one.titles)[day >= 0]
+    return np.bincount(at, minlength=len(one.ends) * titles).reshape(-1, titles).astype(np.float64)
+
+
+def _oracle(world: Viewing, catalogue: Catalogue, disk: int, one: Stream, known: Floats) -> float:
+    """Hit bytes of the measured days of one server as large and as fast as a site, that knows plays, (days, titles), as they will be."""
+    count = len(catalogue.bytes)
     weight = catalogue.bytes * world.completion
     sizes = catalogue.bytes.tolist()
     bytes_per_h = world.fleet.flash_servers * world.fleet.flash_fill_mbps * 1e6 / 8 * 3600
     server, holds, hits = Server(count), np.zeros(count, np.bool_), 0.0
-    for day in range(days):
+    for day, coming in enumerate(known):
         server.next_day()
         titles, hours = one.titles[one.day(day)], one.hours[one.day(day)]
-        coming = np.bincount(titles[hours >= world.fleet.window_start_h], minlength=count).astype(np.float64)
-        if day + 1 < days:
-            tomorrow = one.day(day + 1)
-            coming += np.bincount(one.titles[tomorrow][one.hours[tomorrow] < world.fleet.window_start_h], minlength=count)
         order = np.lexsort((~holds, -coming))  # among equals what is there stays
         order = order[(coming[order] > 0) | holds[order]]
         room, budget, at_h = disk, bytes_per_h * world.fleet.window_h, world.fleet.window_start_h

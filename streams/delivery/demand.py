@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -121,7 +122,7 @@ def tally(rows: Iterable[Played], unit_of: Mapping[tuple[str, str], str], units:
     for row in rows:
         if row.plays < 0 or row.bytes < 0:
             raise ValueError(
-                f"{row.cid} {row.version} in {row.region} on day {row.day}: {row.plays} plays, {row.bytes} bytes; neither is ever negative"
+                f"{row.cid} {row.version} in {row.region} on day {row.day}: {row.plays} plays, {row.bytes} bytes; none can be negative"
             )
         at = index.get(unit_of.get((row.cid, row.version), ""))
         if at is None or row.region != region or row.day not in days:
@@ -178,9 +179,8 @@ def forecast(plays: Floats, offered: Bools, weekdays: NDArray[np.int64], tomorro
     start = np.where(np.isnan(prior_plays), usual, np.maximum(prior_plays, 1e-3))
     shape = np.where(np.isnan(prior_plays), UNKNOWN_SHAPE, PRIOR_CV**-2)
     curve = launch_curve(plays / np.maximum(exposure, 1e-9), seen)
-    levels, _ = _filtered(plays, seen, exposure, start, shape, curve)
-    own = _own_rhythm(plays, levels * exposure, seen, weekdays)
-    _, level = _filtered(plays, seen, exposure * own[:, weekdays], start, shape, curve)
+    own = _own_rhythm(plays, exposure, seen, weekdays)
+    level = _level(plays, seen, exposure * own[:, weekdays], start, shape, curve)
     never = ~seen.any(axis=1)
     return np.where(never, np.nan_to_num(prior_plays), level * own[:, tomorrow] * of_weekday[tomorrow] / mean)
 
@@ -212,19 +212,28 @@ def _of_weekday(total: Floats, weekdays: NDArray[np.int64]) -> Floats:
     return np.asarray((plays + 0.5 * mean) / (np.bincount(weekdays, weight, minlength=7) + 0.5))
 
 
-def _own_rhythm(plays: Floats, expected: Floats, seen: Bools, weekdays: NDArray[np.int64]) -> Floats:
-    """The unit's own factor for each weekday, (units, 7), shrunk to 1."""
+def _own_rhythm(plays: Floats, exposure: Floats, seen: Bools, weekdays: NDArray[np.int64]) -> Floats:
+    """The unit's own factor for each weekday, (units, 7), shrunk to 1: days against the week around them, which has every weekday once.
+
+    What is beyond thrice that, either way, was an event and no rhythm.
+    """
     factors = np.ones((len(plays), 7))
+    if plays.shape[1] < 7:
+        return factors
+    week, usual = (sliding_window_view(one, 7, axis=1).sum(axis=2) for one in (plays, exposure))
+    expected = week / np.maximum(usual, 1e-9) * exposure[:, 3:-3]
+    played = np.clip(plays[:, 3:-3], expected / 3, 3 * expected)
+    whole = sliding_window_view(seen, 7, axis=1).all(axis=2)
     for weekday in range(7):
-        of_day = seen & (weekdays == weekday)
-        factors[:, weekday] = (np.where(of_day, plays, 0).sum(axis=1) + WEEK_PLAYS) / (
-            np.where(of_day, expected, 0).sum(axis=1) + WEEK_PLAYS
+        counts = whole & (weekdays[3:-3] == weekday)
+        factors[:, weekday] = (np.where(counts, played, 0).sum(axis=1) + WEEK_PLAYS) / (
+            np.where(counts, expected, 0).sum(axis=1) + WEEK_PLAYS
         )
     return factors
 
 
-def _filtered(plays: Floats, seen: Bools, exposure: Floats, start: Floats, shape: Floats, curve: Floats) -> tuple[Floats, Floats]:
-    """Levels as foretold from the days before, (units, days), and that of tomorrow, (units,)."""
+def _level(plays: Floats, seen: Bools, exposure: Floats, start: Floats, shape: Floats, curve: Floats) -> Floats:
+    """The level of tomorrow, (units,), of Gamma distributions that begin with `shape` at `start`."""
     units, days = plays.shape
     discount = np.array([[0.5 ** (1 / model.half_life_days)] for model in MODELS])
     growth = np.array([[model.growth] for model in MODELS])
@@ -233,9 +242,7 @@ def _filtered(plays: Floats, seen: Bools, exposure: Floats, start: Floats, shape
     known = (first > 0) & seen.any(axis=1)
     a, b = np.tile(shape, (len(MODELS), 1)), np.tile(shape / start, (len(MODELS), 1))
     evidence = np.zeros((len(MODELS), units))
-    levels = np.zeros((units, days))
     for day in range(days):
-        levels[:, day] = _mixed(a / b, evidence)
         played, times, there = plays[:, day], exposure[:, day], seen[:, day]
         foretold = a / b * times
         variance = 1 + foretold / a  # of twice the root of a negative binomial count (F. J. Anscombe, Biometrika 35, 1948)
@@ -244,13 +251,8 @@ def _filtered(plays: Floats, seen: Bools, exposure: Floats, start: Floats, shape
         age = np.clip(day - first, 0, LAUNCH_DAYS - 1)
         step = np.where(launch, np.where(known & (day - first < LAUNCH_DAYS), curve[age], 1.0), growth)
         a, b = np.where(there, discount * (a + played), a), np.where(there, discount * (b + times) / step, b)
-    return levels, _mixed(a / b, evidence)
-
-
-def _mixed(levels: Floats, evidence: Floats) -> Floats:
-    """The mean of the models' levels, weighed by the evidence for each."""
     weight = np.exp(evidence - evidence.max(axis=0))
-    return np.asarray((weight * levels).sum(axis=0) / weight.sum(axis=0))
+    return np.asarray((weight * a / b).sum(axis=0) / weight.sum(axis=0))
 
 
 def _bytes_per_play(past: Tally, unit_bytes: Floats) -> Floats:

@@ -28,9 +28,8 @@ from streams.delivery.demand import Expected
 AssetKey = tuple[str, str]
 """(cid, version)."""
 
-MARGIN = 0.1
-"""A newcomer must be worth so much more than what it replaces: twice the noise of a demand of 400 plays, and worth a fill within some days.
-"""
+MARGIN = 0.2
+"""A newcomer must be worth so much more than what it replaces: a forecast of fifty plays a day is off by as much, and a fill costs."""
 
 LOAD_SLACK = 0.25
 """A server may be expected to serve so much more than its share of its site before newcomers go to the next one (ε of the paper)."""
@@ -222,10 +221,10 @@ def plan(
         ]
         for site in sites:
             site.place(catalogue, margin)
-        _schedule(sites, catalogue, origin)
+        sent = _schedule(sites, catalogue, origin)
         for site in sites:
             for place in site.places:
-                evictions += place.evictions(catalogue, region, site.placed)
+                evictions += place.evictions(catalogue, region, site.placed, sent)
                 fills += place.fills
             told[site.places[0].oca.site_id] = site.told()
     return Plan(tuple(fills), tuple(evictions), told, {oca.oca_id: oca.site_id for oca in caches})
@@ -346,7 +345,7 @@ class _Place:
         """The bytes of the assets of a unit, of `size` in all, that are not there."""
         return size - sum(catalogue.asset_of[key][1] for key in self.part.get(unit, ()))
 
-    def evictions(self, catalogue: _Catalogue, region: Region, placed: Mapping[int, Sequence[str]]) -> list[Eviction]:
+    def evictions(self, catalogue: _Catalogue, region: Region, placed: Mapping[int, Sequence[str]], sent: frozenset[int]) -> list[Eviction]:
         """What goes: at once what serves nobody; of what has no place the least worth first, when its room is needed."""
         first_ms, name = self.oca.window_start_ms, self.oca.oca_id
         unfinished = [(unit, key) for unit, keys in self.part.items() if unit not in self.new for key in keys]
@@ -355,7 +354,7 @@ class _Place:
         found = [Eviction(name, unit, (key,), first_ms, why) for unit, key, _, why in gone]
         used = self.held_bytes - sum(size for _, _, size, _ in gone)
         surplus = {unit for unit in self.whole if unit in placed}
-        leaving = sorted(self.whole - self.kept, key=lambda unit: (unit not in surplus, region.value[unit], unit))[::-1]
+        leaving = self.leaving(region, placed)
         for at_ms, size in [(first_ms, 0), *((fill.start_ms, fill.bytes) for fill in self.fills)]:
             used += size
             while used > self.oca.disk_bytes:
@@ -363,8 +362,22 @@ class _Place:
                 used -= int(catalogue.bytes[unit])
                 keys = tuple(asset.key for asset in catalogue.assets[unit])
                 found.append(Eviction(name, catalogue.names[unit], keys, at_ms, Why.SURPLUS if unit in surplus else Why.REPLACED))
-        self.idle = frozenset(leaving)
+        for unit in leaving:
+            if unit in sent:  # the origin has sent it to a neighbour, because it was to go from here
+                keys = tuple(asset.key for asset in catalogue.assets[unit])
+                found.append(Eviction(name, catalogue.names[unit], keys, self.oca.window_end_ms, Why.REPLACED))
+        self.idle = frozenset(leaving) - sent
         return found
+
+    def leaving(self, region: Region, placed: Mapping[int, Sequence[str]]) -> list[int]:
+        """What is there and has no place; what goes first is last."""
+        return sorted(self.whole - self.kept, key=lambda unit: (unit not in placed, region.value[unit], unit))[::-1]
+
+    def surely_idle(self, catalogue: _Catalogue, region: Region, placed: Mapping[int, Sequence[str]]) -> list[int]:
+        """What is there, has no place, and stays all the same, even when everything else that is planned comes."""
+        leaving, room = self.leaving(region, placed), self.room_bytes
+        staying = np.cumsum(catalogue.bytes[leaving]) if leaving else np.zeros(0)
+        return leaving[: int(np.searchsorted(staying, room, side="right"))]
 
 
 class _Site:
@@ -489,16 +502,21 @@ class _Ring:
         return [self.walk[at] for at in (np.searchsorted(self.points, points) % len(self.points)).tolist()]
 
 
-def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> None:
-    """Give the fills of a region's sites, storage servers first, their sources and times; what cannot be had in time loses its place."""
+def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> frozenset[int]:
+    """Give the fills of a region's sites, storage servers first, their sources and times; what cannot be had in time loses its place.
+
+    Returns what the origin sends.
+    """
     keepers: dict[int, list[tuple[bool, _Site, _Place]]] = defaultdict(list)
     wanted = {unit for site in sites for unit, _ in site.new}
     for site in sites:
         for place in site.places:
-            for unit in place.kept & wanted:
+            idle = place.surely_idle(catalogue, site.region, site.placed)
+            for unit in wanted & place.kept.union(idle):
                 keepers[unit].append((site.storage, site, place))
     coming: dict[int, list[tuple[int, str, bool, _Site]]] = defaultdict(list)
     sent: dict[str, int] = defaultdict(int)
+    by_origin: set[int] = set()
 
     def source(unit: int, site: _Site) -> tuple[str, int]:
         """Whom to fetch it from, and from when: who keeps it (here, on storage, elsewhere), who is about to, the origin."""
@@ -538,7 +556,10 @@ def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> Non
                 place.fills.append(Fill(place.oca.oca_id, catalogue.names[unit], keys, size, sender, start_ms, end_ms, rank))
                 place.free_at_ms = end_ms
                 sent[sender] += size
+                if sender == origin:
+                    by_origin.add(unit)
                 coming[unit].append((end_ms, place.oca.oca_id, site.storage, site))
+    return frozenset(by_origin)
 
 
 def _storage_first(oca: Oca) -> tuple[str, bool, str, str]:

@@ -48,7 +48,7 @@ def _wrong(plan: Plan, assets: Mapping[AssetKey, Asset], ocas: Mapping[str, Oca]
             has = {key for key in units[unit] if key in presence and presence[key][1] == ALWAYS_MS}
             if has and has != units[unit]:
                 yield f"{oca_id} would have {len(has)} of the {len(units[unit])} assets of {unit}: a unit is whole or not there"
-    yield from _sources(plan.fills, ocas, there)
+    yield from _sources(plan.fills, ocas, there, units)
 
 
 def _limits(oca: Oca, fills: Sequence[Fill], evictions: Sequence[Eviction], assets: Mapping[AssetKey, Asset]) -> Iterator[str]:
@@ -101,13 +101,14 @@ def _presence(held: Mapping[AssetKey, int], fills: Sequence[Fill], evictions: Se
     return there | {key: (fill.end_ms, ALWAYS_MS) for fill in fills for key in fill.assets}
 
 
-def _sources(fills: Sequence[Fill], ocas: Mapping[str, Oca], there: Mapping[str, Presence]) -> Iterator[str]:
+def _sources(
+    fills: Sequence[Fill], ocas: Mapping[str, Oca], there: Mapping[str, Presence], units: Mapping[str, set[AssetKey]]
+) -> Iterator[str]:
     """What is wrong with where fills come from."""
     kept: dict[tuple[str, AssetKey], str] = {}
     for oca_id, presence in there.items():
-        for key, (since, until) in presence.items():
-            if since == 0 and until == ALWAYS_MS:
-                kept[ocas[oca_id].region, key] = oca_id
+        stays = {key for key, (since, until) in presence.items() if since == 0 and until == ALWAYS_MS}
+        kept |= {(ocas[oca_id].region, key): oca_id for keys in units.values() if keys <= stays for key in keys}
     sent: set[tuple[str, AssetKey]] = set()
     for fill in fills:
         region = ocas[fill.oca_id].region
