@@ -27,14 +27,17 @@ TRACE = np.dtype([("time_s", "<u4"), ("object", "<u8"), ("bytes", "<u4"), ("next
 PROGRAM = """
 import json, sys
 import libcachesim
-path, *asked = sys.argv[1:]
-for words in asked:
-    policy, capacity = words.split(":")
+path, begin, count, *asked = sys.argv[1:]
+def reader():
     kind = libcachesim.TraceType.ORACLE_GENERAL_TRACE
     options = libcachesim.ReaderInitParam(ignore_obj_size=False)
-    reader = libcachesim.TraceReader(trace=path, trace_type=kind, reader_init_params=options)
+    return libcachesim.TraceReader(trace=path, trace_type=kind, reader_init_params=options)
+for words in asked:
+    policy, capacity = words.split(":")
     cache = getattr(libcachesim, policy)(cache_size=int(capacity))
-    print(json.dumps(cache.process_trace(reader)), flush=True)
+    if int(begin):
+        cache.process_trace(reader(), 0, int(begin))
+    print(json.dumps(cache.process_trace(reader(), int(begin), int(count))), flush=True)
 """
 
 
@@ -59,16 +62,24 @@ def next_requests(objects: NDArray[np.uint64]) -> NDArray[np.int64]:
     return found
 
 
-def simulate(trace: Path, asked: Sequence[tuple[str, int]]) -> list[Missed]:
-    """What each (policy, capacity in bytes) misses of a trace in the format TRACE.
+def simulate(trace: Path, asked: Sequence[tuple[str, int]], begin: int = 0) -> list[Missed]:
+    """What each (policy, capacity in bytes) misses of a trace in the format TRACE, from request number `begin` on; those before warm it.
 
     Policies: LRU, FIFO, LFU, Sieve, S3FIFO, WTinyLFU, Belady.
 
     Blocks. Raises NoPeer.
     """
-    requests = trace.stat().st_size // TRACE.itemsize
-    command = [sys.executable, "-c", PROGRAM, str(trace), *(f"{policy}:{capacity}" for policy, capacity in asked)]
-    environment = {**os.environ, "PYTHONPATH": str(_installed())}
+    requests = trace.stat().st_size // TRACE.itemsize - begin
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(trace.resolve()),
+        str(begin),
+        str(requests),
+        *(f"{policy}:{capacity}" for policy, capacity in asked),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(installed())}
     done = subprocess.run(command, env=environment, cwd=trace.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoPeer(f"libCacheSim ended with {done.returncode}: {done.stderr.strip()[-500:]}")
@@ -76,8 +87,8 @@ def simulate(trace: Path, asked: Sequence[tuple[str, int]]) -> list[Missed]:
     return [Missed(round(of_requests * requests), of_bytes) for of_requests, of_bytes in answers]
 
 
-def _installed() -> Path:
-    """The folder that libCacheSim lies in, put there on first use."""
+def installed() -> Path:
+    """The folder that libCacheSim lies in, put there on first use. Raises NoPeer."""
     folder = settings().cache / "peers" / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
     if not (folder / "libcachesim").is_dir():
         say("installing libCacheSim, the peer, apart from everything of ours")

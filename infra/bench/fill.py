@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.bench.cache_exact import peer
+from infra.bench import cachesim
 from infra.bench.harness import OUT, Figure, Options, say
 from producers.simulator.viewing import MEGABYTE, Catalogue, Fleet, Plays, Viewing, draw, load, times_of_day
 from streams.delivery.demand import Expected, Offer, Tally, expect
@@ -48,8 +48,6 @@ REMEMBERED_DAYS = 28
 """How many past days a plan is made from."""
 
 HOUR_MS = 3_600_000
-RECORD = np.dtype([("time_s", "<u4"), ("title", "<u8"), ("size", "<u4"), ("next", "<i8")])
-"""oracleGeneral, with sizes in megabytes; `next` is the number of the next request for the title, -1 where there is none."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,7 +81,7 @@ class Score:
 
 def run(options: Options) -> list[dict[str, Any]]:
     """One mapping of figures per run, and the table. Raises BadWorld, and ModuleNotFoundError where libCacheSim is not installed."""
-    peer()
+    cachesim.installed()
     world = load(options.world or WORLD)
     return [_one(world, options.seed + number) for number in range(options.runs)]
 
@@ -383,27 +381,18 @@ def _oracle(world: Viewing, catalogue: Catalogue, disk: int, one: Stream, known:
 
 def reactive(name: str, catalogue: Catalogue, disk: int, one: Stream, begin: int) -> float:
     """Bytes of the titles that a cache had when they were asked for, from play number `begin` on."""
-    library = peer()
     path = OUT / "fill.bin"
     _write(path, catalogue, one)
-    cache = getattr(library, REACTIVE[name])(cache_size=disk // MEGABYTE)
-    reader = library.TraceReader(str(path), library.TraceType.ORACLE_GENERAL_TRACE)
-    cache.process_trace(reader, 0, begin)
-    rest = len(one.titles) - begin
-    reader = library.TraceReader(str(path), library.TraceType.ORACLE_GENERAL_TRACE)
-    _, missed = cache.process_trace(reader, begin, rest)
-    return float((1 - missed) * catalogue.bytes[one.titles[begin:]].sum())
+    (missed,) = cachesim.simulate(path, [(REACTIVE[name], disk // MEGABYTE)], begin)
+    return float((1 - missed.share_of_bytes) * catalogue.bytes[one.titles[begin:]].sum())
 
 
 def _write(path: Path, catalogue: Catalogue, one: Stream) -> None:
     """A site's plays as a trace."""
-    order = np.argsort(one.titles, kind="stable")
-    follows = np.full(len(order), -1, np.int64)
-    again = one.titles[order[1:]] == one.titles[order[:-1]]
-    follows[order[:-1][again]] = order[1:][again]
-    records = np.empty(len(order), RECORD)
+    records = np.empty(len(one.titles), cachesim.TRACE)
     day = np.repeat(np.arange(len(one.ends)), np.diff(one.ends, prepend=0))
     records["time_s"] = (3600 * (24 * day + one.hours)).astype(np.int64)
-    records["title"], records["size"], records["next"] = one.titles, catalogue.bytes[one.titles] // MEGABYTE, follows
+    records["object"], records["bytes"] = one.titles, catalogue.bytes[one.titles] // MEGABYTE  # a size has 32 bits: megabytes
+    records["next"] = cachesim.next_requests(records["object"])
     path.parent.mkdir(parents=True, exist_ok=True)
     records.tofile(path)

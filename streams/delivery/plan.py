@@ -309,7 +309,9 @@ class _Catalogue:
 
 
 class _Place:
-    """A server while its plan is made: what it holds of each unit, and what it has been given so far."""
+    """A server while its plan is made: what it holds of each unit, and what it has been given so far. `room_bytes` is what those leave that
+    were given a place, `spare_bytes` what is left beside everything that is there.
+    """
 
     def __init__(self, oca: Oca, catalogue: _Catalogue, region: Region, held: Mapping[AssetKey, int]) -> None:
         self.oca = oca
@@ -332,6 +334,7 @@ class _Place:
         self.fills: list[Fill] = []
         self.idle: frozenset[int] = frozenset()
         self.room_bytes = oca.disk_bytes
+        self.spare_bytes = oca.disk_bytes - self.held_bytes + sum(size for _, _, size, _ in self.strays)
         self.load = 0.0
         self.closed = False
         self.left_ms = oca.window_end_ms - oca.window_start_ms
@@ -444,19 +447,22 @@ class _Site:
         return given
 
     def _give(self, unit: int, size: int, load: float, lacking: int, walk: list[int], catalogue: _Catalogue) -> list[int]:
-        """Which of the servers that do not hold a unit are to fetch it: in the ring's order, those first that have demand to spare."""
+        """Which of the servers that do not hold a unit are to fetch it: in the ring's order, those first that have a part of it, then those
+        with less demand than their bound, then those where nothing must go for it.
+        """
         places = self.places
         able = [at for at in walk if size <= places[at].room_bytes and not places[at].closed]
         needs_ms = {at: places[at].oca.fill_ms(places[at].lacking_bytes(unit, size, catalogue)) for at in able}
         given = [at for at in able if needs_ms[at] <= places[at].left_ms]
         if able and not given:
             self.left_out[unit] = Why.WINDOW
-        given.sort(key=lambda at: (unit not in places[at].part, places[at].load + load > self.bounds[at]))
+        given.sort(key=lambda at: (unit not in places[at].part, places[at].load + load > self.bounds[at], places[at].spare_bytes < size))
         del given[lacking:]
         for at in given:
             place = places[at]
             place.new.add(unit)
             place.room_bytes -= size
+            place.spare_bytes -= size
             place.load += load
             place.left_ms -= needs_ms[at]
             self.new.append((unit, place))
