@@ -52,9 +52,8 @@ def test_the_oracle_fills_what_will_be_played_as_fast_as_it_may() -> None:
     world = small(days=1, history_days=1, completion=1.0)
     one = Stream(np.array([0, 0, 1, 1, 1, 0]), np.array([1.0, 12, 13, 14, 1, 20]), np.array([4, 6]))
     known = until_next_window(one, 3, world.fleet.window_start_h)
-    assert (
-        fill._oracle(world, toy(1_000, 3), 10**9, one, known) == 10**9
-    )  # of day 1: title 1 is there at 1 h, and is replaced by 0 for 20 h
+    of_day_1 = fill._oracle(world, toy(1_000, 3), 10**9, one, known)
+    assert of_day_1 == 2 * 10**9  # title 1 is still there at 1 h, and title 0 has replaced it at 20 h
     slow = world.model_copy(update={"fleet": world.fleet.model_copy(update={"flash_fill_mbps": 0.001})})
     assert fill._oracle(slow, toy(1_000, 3), 10**9, one, known) == 0
 
