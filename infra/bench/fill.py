@@ -32,6 +32,7 @@ from streams.delivery.plan_check import check
 
 FIGURES = {
     "worst_of_oracle": Figure("share", 0.95, 0.90),
+    "worst_of_oracle_of_rates": Figure("share"),
     "edge_share": Figure("share", 0.98, 0.98),
     "flash_share": Figure("share"),
     "premiere_first_play_hit": Figure("share", 0.99, 0.99),
@@ -96,6 +97,7 @@ def _one(world: Viewing, seed: int) -> dict[str, Any]:
     ]
     return {
         "worst_of_oracle": min(cell["ours"] / cell["oracle"] for cell in table),
+        "worst_of_oracle_of_rates": min(cell["ours"] / cell["oracle_of_rates"] for cell in table),
         "edge_share": largest["edge"],
         "flash_share": largest["ours"],
         "premiere_first_play_hit": min(cell["premiere_first_play_hit"] for cell in table),
