@@ -6,21 +6,25 @@ would compute of them, GET /heard with every request as it came.
 
 from __future__ import annotations
 
-import os
+import asyncio
+import io
 import sys
+import time
 import uuid
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edge.judge import Judge
 from edge.oca.access import TOPICS, Asked, Teller
-from edge.oca.answers import Oca
+from edge.oca.answers import Oca, Section
+from edge.oca.wire import SLICE_S
 from edge.outbox import Outbox
 from edge.serve import CORS, run, serve
 from edge.store import Store
@@ -36,6 +40,19 @@ class NoEvents:
 
     def put(self, *event: object) -> None:
         """Forget it."""
+
+
+async def paced(section: Section) -> AsyncIterator[bytes]:
+    """A section's bytes at its rate. Closes the file."""
+    with io.FileIO(section.found.fd) as file:
+        file.seek(section.first)
+        left, due = section.last + 1 - section.first, time.monotonic()
+        while left and (piece := file.read(min(left, round(section.bytes_per_s * SLICE_S) or left))):
+            left -= len(piece)
+            if section.bytes_per_s:
+                due += len(piece) / section.bytes_per_s
+                await asyncio.sleep(due - time.monotonic())
+            yield piece
 
 
 def double(url: str, folder: Path) -> Starlette:
@@ -81,12 +98,11 @@ def double(url: str, folder: Path) -> Starlette:
         asked = Asked(request.method, request.url.path, request.url.query, request.headers, str(request.url.replace(query="")), "127.0.0.1")
         access = oca.begin(asked)
         answer = await oca.content(asked, access)
-        body, section = answer.body, answer.section
-        if section is not None:
-            body = os.pread(section.found.fd, section.last + 1 - section.first, section.first)
-            os.close(section.found.fd)
         oca.end(access)
-        return Response(body, answer.rc, answer.headers)
+        if answer.section is None:
+            return Response(answer.body, answer.rc, answer.headers)
+        length = str(answer.section.last + 1 - answer.section.first)
+        return StreamingResponse(paced(answer.section), answer.rc, {**answer.headers, "Content-Length": length})
 
     return Starlette(
         routes=[

@@ -93,7 +93,12 @@ def test_check_names_field_table_and_panel(checkout: Path) -> None:
 def test_check_names_a_changed_unit_a_removed_topic_and_a_moved_key(checkout: Path) -> None:
     change(checkout, "schemas/playback/qoe_session.avsc", '"startup_ms", "type": ["null", "int"], "default": null, "unit": "ms"',
            '"startup_ms", "type": ["null", "int"], "default": null, "unit": "s"')  # fmt: skip
-    change(checkout, "schemas/delivery/topics.yaml", "key: oca_id", "key: site_id")
+    change(
+        checkout,
+        "schemas/delivery/topics.yaml",
+        "event: access\n  owner: delivery\n  key: oca_id",
+        "event: access\n  owner: delivery\n  key: site_id",
+    )
     change(checkout, "schemas/encoding/topics.yaml", "chunk:\n", "piece:\n")
     told = headrace(checkout, "check").stderr
     assert "startup_ms: its unit was ms and is s" in told
