@@ -2,8 +2,10 @@
 
 The real service, one worker, with a drawn network in memory (infra/bench/network.py): servers, titles and routes from real Kafka, which
 titles each server holds from the same world without it, because 27 million events would only be read for minutes. Beside it, in the same
-process and application, a handler that answers `{}`; the two take turns of a second. Every answer is read whole by one process of many
-connections, and must be a 200 with three servers. `inside_*_ms` is from the handler's start to its answer, at full load.
+process and application, a handler that reads the same questions as bytes and answers `{}`; the two take turns of a second. (`deaf_per_s`
+are the answers of one that does not even read: much of an empty handler's cost is the server's handing over of the body.) Every answer is
+read whole by one process of a few connections, and must be a 200, a decision with three servers at least. `inside_*_ms` is from the
+handler's start to its answer, at full load.
 
 A reload reads every route from Kafka again while questions go on; `reload_longest_gap_ms` is the longest time without any answer.
 
@@ -99,14 +101,15 @@ def run(options: Options) -> list[dict[str, float]]:
 def measure(server: Server, drawn: Network, chance: random.Random, seconds: float) -> dict[str, float]:
     """Decisions and empty answers in turns, then a reload under load."""
     questions = [server.question(drawn.client(chance), chance, drawn.world.titles) for _ in range(QUESTIONS)]
-    nothing = [server.post("/empty", b"{}", {})] * CONNECTIONS
-    ours, empty = Turns(), Turns()
+    nothing, nobody = ([question.replace(b"/steer", path, 1) for question in questions] for path in (b"/empty", b"/deaf"))
+    ours, empty, deaf = Turns(), Turns(), Turns()
     server.ask(questions, WARM_UP_S, Turns(), check=True)
     server.ask(nothing, WARM_UP_S, Turns())
     server.told("/took")  # what came before is not counted
     for _ in range(max(1, round(seconds / TURN_S))):
         server.ask(questions, TURN_S, ours, check=True)
         server.ask(nothing, TURN_S, empty)
+        server.ask(nobody, TURN_S, deaf)
     took_ms = server.told("/took")
     memory = server.told("/memory")
     again = Turns()
@@ -123,6 +126,7 @@ def measure(server: Server, drawn: Network, chance: random.Random, seconds: floa
         "of_empty_handler": ours.per_s / empty.per_s,
         "decisions_per_s": ours.per_s,
         "empty_per_s": empty.per_s,
+        "deaf_per_s": deaf.per_s,
         "cpu_us_per_decision": ours.cpu_us,
         "cpu_us_per_empty": empty.cpu_us,
         "memory_mb": memory["resident_mb"],
@@ -287,6 +291,12 @@ class Measured(Service):
         return answer
 
     async def empty(self, request: Request) -> Response:
+        """The least that a handler of questions can do."""
+        async for _ in request.stream():
+            pass
+        return JSONResponse({})
+
+    async def deaf(self, request: Request) -> Response:
         """The least that a handler can do."""
         return JSONResponse({})
 
@@ -343,7 +353,7 @@ def main() -> None:
         application = app(service)
         application.router.routes.extend(
             [
-                Route("/empty", service.empty, methods=["POST"]),
+                *(Route(f"/{m.__name__}", m, methods=["POST"]) for m in (service.empty, service.deaf)),
                 *(Route(f"/{m.__name__}", m) for m in (service.took, service.memory, service.reloading)),
             ]
         )
