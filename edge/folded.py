@@ -97,20 +97,25 @@ class Folded(ABC, Generic[T]):
         name = settings().topic(self.topic)
         partitions = [TopicPartition(name, p, OFFSET_BEGINNING) for p in range(catalogue().topic(self.topic).partitions)]
         reached = {p.partition: 0 for p in partitions}
-        ends = _ends(consumer, partitions, 10.0)
+        first_ends = ends = _ends(consumer, partitions, 10.0)
         consumer.assign(partitions)
-        looked_at_s, current = self._now_s(), False
+        looked_at_s, complete, current = self._now_s(), False, False
         self._again.clear()
         while not (self._stopping.is_set() or self._again.is_set()):
-            for message in consumer.consume(AT_ONCE, WAIT_S):
+            messages = consumer.consume(AT_ONCE, WAIT_S)
+            began_s = self._now_s()
+            for message in messages:
                 self._take(message, decode, table)
                 reached[message.partition()] = max(reached[message.partition()], message.offset() + (message.error() is None))
             if self._now_s() - looked_at_s > LOOK_EVERY_S:
                 ends, looked_at_s = self._look(consumer, partitions, ends), self._now_s()
                 current = False
-            if not current and all(reached[partition] >= end for partition, end in ends.items()):
-                self.table, self.caught_up, current = table, True, True
-                self._fresh_at_s = looked_at_s
+            if not complete and _covers(reached, first_ends):
+                self.table, self.caught_up, complete = table, True, True
+            if not current and _covers(reached, ends):
+                self._fresh_at_s, current = looked_at_s, True
+            if table is not self.table:  # nobody waits for what is read again: half of the interpreter is left to answers
+                self._stopping.wait(self._now_s() - began_s)
 
     def _look(self, consumer: Consumer, partitions: list[TopicPartition], before: dict[int, int]) -> dict[int, int]:
         """Where the topic ends now; while the broker is away, further than can be reached, so that the table grows old."""
@@ -138,3 +143,7 @@ class Folded(ABC, Generic[T]):
 def _ends(consumer: Consumer, partitions: list[TopicPartition], timeout_s: float) -> dict[int, int]:
     """The end of each partition. Raises KafkaException where the broker does not say."""
     return {p.partition: consumer.get_watermark_offsets(p, timeout=timeout_s)[1] for p in partitions}
+
+
+def _covers(reached: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    return all(reached[partition] >= end for partition, end in ends.items())

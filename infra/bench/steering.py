@@ -77,6 +77,7 @@ SECONDS = 10.0
 WARM_UP_S = 2.0
 LOAD_AT_ONCE = 20_000
 READY_WITHIN_S = 300.0
+QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
 def run(options: Options) -> list[dict[str, float]]:
@@ -123,6 +124,8 @@ def measure(server: Server, drawn: Network, chance: random.Random, seconds: floa
         "inside_p50_ms": took_ms["p50"],
         "inside_p99_ms": took_ms["p99"],
         "inside_max_ms": took_ms["max"],
+        "empty_inside_p50_ms": took_ms["empty_p50"],
+        "empty_inside_p99_ms": took_ms["empty_p99"],
         "of_empty_handler": ours.per_s / empty.per_s,
         "decisions_per_s": ours.per_s,
         "empty_per_s": empty.per_s,
@@ -280,6 +283,7 @@ class Measured(Service):
     """The service, with what the benchmark wants to know of it."""
 
     took_s: list[float]
+    empty_took_s: list[float]
     before_mb: float
     routes: Any = None
 
@@ -291,10 +295,13 @@ class Measured(Service):
         return answer
 
     async def empty(self, request: Request) -> Response:
-        """The least that a handler of questions can do."""
+        """The least that a handler of questions can do, timed."""
+        started = time.perf_counter()
         async for _ in request.stream():
             pass
-        return JSONResponse({})
+        answer = JSONResponse({})
+        self.empty_took_s.append(time.perf_counter() - started)
+        return answer
 
     async def deaf(self, request: Request) -> Response:
         """The least that a handler can do."""
@@ -349,7 +356,7 @@ def main() -> None:
     before_mb = resident_mb()
     with tables.followed(RegistryClient().schema), Emitter("bench-steering", background=True) as emitter:
         service = Measured(Steering.of(settings().edge, tables, Outbox(emitter, TOPIC), emitter.clock.now_ms))
-        service.took_s, service.before_mb = [], before_mb
+        service.took_s, service.empty_took_s, service.before_mb = [], [], before_mb
         application = app(service)
         application.router.routes.extend(
             [
