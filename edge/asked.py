@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -56,11 +55,3 @@ def client(request: Request, proxies: Sequence[Prefix]) -> Address:
     except BadRoute as error:
         raise Refusal(400, f"the client's address: {error}") from None
     return found
-
-
-def from_here(request: Request) -> bool:
-    """Whether somebody on this machine asks, and no web page that he looks at."""
-    try:
-        return "origin" not in request.headers and ipaddress.ip_address(request.client.host if request.client else "").is_loopback
-    except ValueError:
-        return False

@@ -1,8 +1,8 @@
 """Which object leaves a full cache: LRU, FIFO, LFU and SIEVE over objects of any size. Pure, exact, one small class each.
 
-What a cache server fetched on a miss is kept by one of them; what was filled by plan is not theirs. Sizes are bytes. An object keeps the
-size it came with; one that is larger than the cache is passed on without being kept, and counts as a miss. That is how libCacheSim
-(Yang et al., HotStorage 2020) counts, and the miss counts are equal to its, object for object.
+What a cache does that is filled by its misses. Cache servers here are filled by plan and keep no miss: these are what plans are compared
+with. Sizes are bytes. An object keeps the size it came with; one that is larger than the cache is passed on without being kept, and counts
+as a miss. That is how libCacheSim (Yang et al., HotStorage 2020) counts, and the miss counts are equal to its, object for object.
 """
 
 from __future__ import annotations

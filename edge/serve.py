@@ -6,12 +6,13 @@ A service's module ends with `run(main)`, and its `main` calls `serve` inside wh
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from granian.constants import HTTPModes, Interfaces
@@ -24,15 +25,21 @@ from infra.base import log
 
 EXPOSED = ("Accept-Ranges", "Content-Length", "Content-Range", "Date", "ETag", "Retry-After", "X-Correlation-Id")
 """Headers of an answer that a page may read."""
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+PREFLIGHT_S = 86_400
+"""How long a browser may remember what it was told before it asks."""
 CORS = Middleware(
-    CORSMiddleware,
-    allow_origins=["*"],
-    allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
-    allow_headers=["*"],
-    expose_headers=EXPOSED,
-    max_age=86_400,
+    CORSMiddleware, allow_origins=["*"], allow_methods=METHODS, allow_headers=["*"], expose_headers=EXPOSED, max_age=PREFLIGHT_S
 )
 """Browsers on any page may use the edge: no cookie or credential is involved."""
+
+
+def from_here(headers: Mapping[str, str], peer: str) -> bool:
+    """Whether somebody on this machine asks, and no web page that he looks at."""
+    try:
+        return "origin" not in headers and ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return False
 
 
 def run(main: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -76,6 +77,11 @@ class Store:
         self.root = root.resolve()
         self._within = f"{self.root}/"
         self._counted: tuple[float, int] = (float("-inf"), 0)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Most that it can hold: what its file system has."""
+        return shutil.disk_usage(self.root).total
 
     @property
     def used_bytes(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import random
@@ -19,8 +18,8 @@ from edge.oca.content import asset_of
 from edge.oca.fills import Fills
 from edge.oca.parent import Parent, ParentFailed
 from edge.oca.prefixes import Prefixes
-from edge.oca.vitals import Capacity, Tally
-from edge.serve import EXPOSED
+from edge.oca.vitals import EGRESS_BPS, Tally
+from edge.serve import EXPOSED, METHODS, PREFLIGHT_S, from_here
 from edge.store import Found, Store, Unsatisfiable, byte_range
 
 SOFTWARE = version("headrace")
@@ -31,9 +30,9 @@ OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": ", 
 ALWAYS = {**OPEN, "Accept-Ranges": "bytes", "Timing-Allow-Origin": "*"}
 PREFLIGHT = {
     **OPEN,
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+    "Access-Control-Allow-Methods": ", ".join(METHODS),
     "Access-Control-Allow-Headers": "*",
-    "Access-Control-Max-Age": "86400",
+    "Access-Control-Max-Age": str(PREFLIGHT_S),
 }
 
 
@@ -75,7 +74,8 @@ class Oca:
     requests: int = 0
     in_flight: int = 0
     tally: Tally = field(default_factory=Tally)
-    capacity: Capacity = field(default_factory=Capacity)
+    egress_bps: int = EGRESS_BPS
+    """Most that it can send."""
     draining: bool = False
 
     def begin(self, asked: Asked) -> Access:
@@ -100,8 +100,8 @@ class Oca:
             "site_id": self.teller.site_id,
             "state": "DRAINING" if self.draining else "SERVING",
             "software": SOFTWARE,
-            "egress_bps": self.capacity.egress_bps,
-            "disk_bytes": self.capacity.disk_bytes,
+            "egress_bps": self.egress_bps,
+            "disk_bytes": self.store.capacity_bytes,
             "held_bytes": self.store.used_bytes,
             "throttle": 0.0,
         }
@@ -144,7 +144,7 @@ class Oca:
             case "GET" | "HEAD", "/healthz":
                 return _told(self._health())
             case "POST", "/admin/fail" | "/admin/heal" | "/admin/drain" | "/admin/fill" | "/admin/pull":
-                if "origin" in asked.headers or not _is_loopback(asked.client):
+                if not from_here(asked.headers, asked.client):
                     return _told({"error": "only from this machine, and from no web page"}, 403)
                 return self._admin(asked)
             case _:
@@ -240,10 +240,3 @@ def _told(content: dict[str, object], rc: int = 200) -> Answer:
 
 def _parameter(query: str, name: str, default: str) -> str:
     return parse_qs(query, keep_blank_values=True).get(name, [default])[-1] if name in query else default
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -23,6 +23,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -80,9 +81,9 @@ class Asset:
     files: Mapping[str, Sum]
     """By path below the asset's directory."""
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
-        """Of all its files."""
+        """Of all its files, of which a title has a thousand."""
         return sum(wanted.bytes for wanted in self.files.values())
 
     def to_json(self) -> bytes:
@@ -204,7 +205,7 @@ class Content(Store):
         `memory` holds copies of the assets that are asked for most, so that no fill drives them out of the page cache.
         """
         super().__init__(root)
-        self.capacity_bytes = capacity_bytes
+        self._capacity_bytes = capacity_bytes
         self._memory = memory
         self._warm: dict[AssetId, Store] = {}
         self._asked: Counter[AssetId] = Counter()
@@ -221,6 +222,11 @@ class Content(Store):
             self._find(file)
         if self.used_bytes > capacity_bytes:
             raise NoRoom(f"{self.root} holds {self.used_bytes} bytes; this server may hold {capacity_bytes}")
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Most that it may hold."""
+        return self._capacity_bytes
 
     @property
     def held(self) -> Mapping[AssetId, Asset]:

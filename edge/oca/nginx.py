@@ -11,11 +11,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 import signal
-import time
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +25,7 @@ from aiohttp import web
 from edge.oca import access
 from edge.oca.access import Asked
 from edge.oca.answers import ALWAYS, PREFLIGHT, RETRY_AFTER_S, Oca
-from edge.oca.wire import DRAIN_S, KEEP_ALIVE_S, LOOK_EVERY_S, SLICE, STALLED_MS, Handler, answering_at, asked_of, send, send_section
+from edge.oca.wire import KEEP_ALIVE_S, LOOK_EVERY_S, SLICE, STALLED_MS, Handler, Patience, answering_at, asked_of, send, send_section
 from edge.store import CONTENT_TYPES, IMMUTABLE, MANIFESTS, SHORT_LIVED
 from infra.base import log
 from infra.base.children import die_with_parent
@@ -258,15 +256,7 @@ class Agent:
 
         Raises SystemExit where nginx does not start, or ends by itself.
         """
-        latest = math.inf
-
-        def end() -> None:
-            nonlocal latest
-            latest = time.monotonic() + DRAIN_S if latest == math.inf else 0.0
-            self._oca.draining = True
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, end)
+        patience = Patience(self._oca)
         self._plane.folder.mkdir(parents=True, exist_ok=True)
         drains = [outbox.drain() for outbox in self._oca.teller.outboxes.values()]
         sending = [asyncio.create_task(work) for work in (*drains, *beside)]
@@ -277,9 +267,7 @@ class Agent:
                 process = await asyncio.create_subprocess_exec(*self._command, preexec_fn=partial(die_with_parent, signal.SIGTERM))
                 try:
                     leaving: set[int] = set()
-                    while not (
-                        self._oca.draining and configured[1] and (not leaving & _children(process.pid) or time.monotonic() > latest)
-                    ):
+                    while not (self._oca.draining and configured[1] and (not leaving & _children(process.pid) or patience.over)):
                         if process.returncode is not None:
                             raise SystemExit(f"nginx ended with code {process.returncode}: {self._plane.folder}/error.log says why")
                         await self._tell()

@@ -18,16 +18,10 @@ from producers.emit import Backpressure, Emitter, ProducerBroken
 TOPIC = "delivery.oca_report"
 EVERY_S = 0.5
 PROBE_WITHIN_S = 0.4
+EGRESS_BPS = 1_000_000_000
+"""What a server is taken to be able to send, bit/s."""
 KEPT = 512
 """Times to first byte that are kept of an interval: enough for a 99th percentile."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What one server has: `egress_bps` bit/s that it can send, `disk_bytes` that it can hold."""
-
-    egress_bps: int = 1_000_000_000
-    disk_bytes: int = 10_000_000_000
 
 
 @dataclass

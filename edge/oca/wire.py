@@ -38,25 +38,36 @@ LOOK_EVERY_S = 0.1
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class Patience:
+    """From now on SIGTERM and SIGINT drain a server, and this says when that has taken long enough."""
+
+    def __init__(self, oca: Oca) -> None:
+        self._oca = oca
+        self._latest = math.inf
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._end)
+
+    @property
+    def over(self) -> bool:
+        """`DRAIN_S` after the first signal, or a second one has come."""
+        return time.monotonic() > self._latest
+
+    def _end(self) -> None:
+        self._latest = time.monotonic() + DRAIN_S if self._latest == math.inf else 0.0
+        self._oca.draining = True
+
+
 async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> None:
     """Serve `oca` at `url`, and run what is `beside` it, until it has drained, for which SIGTERM, SIGINT and POST /admin/drain ask: new
     requests are refused, what is in flight ends. After a signal that may take `DRAIN_S`, or until the next signal. Raises SystemExit in
     words where the address is no use.
     """
     host, port = free_address(url)
-    latest = math.inf
-
-    def end() -> None:
-        nonlocal latest
-        latest = time.monotonic() + DRAIN_S if latest == math.inf else 0.0
-        oca.draining = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end)
+    patience = Patience(oca)
     async with listening(oca, host, port):
         log.get(__name__).info("serving", address=f"{host}:{port}")
         tasks = [asyncio.create_task(work) for work in beside]
-        while not (oca.draining and (not oca.in_flight or time.monotonic() > latest)):
+        while not (oca.draining and (not oca.in_flight or patience.over)):
             await asyncio.sleep(LOOK_EVERY_S)
         for task in tasks:
             task.cancel()

@@ -28,8 +28,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge.asked import CORRELATION, Refusal, client, from_here, header, short_json
-from edge.serve import CORS
+from edge.asked import CORRELATION, Refusal, client, header, short_json
+from edge.serve import CORS, from_here
 from edge.steering import manifest
 from edge.steering.manifest import BadQuery
 from edge.steering.rank import Ask
@@ -80,7 +80,7 @@ class Service:
 
     async def reload(self, request: Request) -> Response:
         """POST /admin/reload."""
-        if not from_here(request):
+        if not from_here(request.headers, request.client.host if request.client else ""):
             raise Refusal(403, "only from this machine, and from no web page")
         for table in self.steering.tables.all:
             table.read_again()

@@ -99,7 +99,7 @@ class Edge(BaseModel):
     oca_urls: list[str] = Field(default_factory=list, description="cache servers, best first")
     board_url: str = Field("http://127.0.0.1:8003", description="dashboard page and web player")
     live_sessions_url: str = Field("http://127.0.0.1:8004", description="Faust worker that answers GET /sessions/{sid}")
-    oca_health_url: str = Field("http://127.0.0.1:8007", description="Faust worker that judges cache servers, answers GET /healthz")
+    oca_health_url: str = Field("http://127.0.0.1:8008", description="Faust worker that judges cache servers, answers GET /healthz")
     supervisor_url: str = Field("", description="control address of the local supervisor; empty: none")
     pseudonym_key: str = Field("headrace-local", description="key with which member ids are pseudonymised (HMAC-SHA256)")
     steering_url: str = Field("http://127.0.0.1:8007", description="steering service")

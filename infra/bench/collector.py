@@ -12,27 +12,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
-
-import httpx2 as httpx
 
 from edge.collector import Collector, app
 from edge.judge import Judge
 from edge.pseudonym import pseudonym
 from edge.serve import run as run_service
 from edge.serve import serve
-from infra.base.ports import free_port
 from infra.base.settings import settings
-from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say
+from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say, served
 from infra.bench.recordings import recordings
 from producers.emit import Emitter
 from schemas import cmcd
@@ -132,7 +125,8 @@ def run(options: Options) -> list[dict[str, float]]:
     runs = []
     with ground("kafka,registry"), namespace("bench"):
         publish(catalogue().topic(name) for name in TOPICS)
-        with serving("edge.collector") as ours, serving("infra.bench.collector") as theirs:
+        with served("edge.collector") as our, served("infra.bench.collector") as their:
+            ours, theirs = Server(*our), Server(*their)
             for number in range(options.runs):
                 bodies = batches(random.Random(options.seed + number), time.time_ns() // 1_000_000)
                 check(bodies)
@@ -239,29 +233,6 @@ class Server:
         writer.close()
         await writer.wait_closed()
         return answered
-
-
-@contextmanager
-def serving(module: str) -> Iterator[Server]:
-    """A process of `module`, once it is ready for reports."""
-    url = f"http://127.0.0.1:{free_port()}"
-    process = subprocess.Popen([sys.executable, "-m", module, "--url", url], stderr=subprocess.DEVNULL, env=os.environ.copy())
-    try:
-        while not _ready(url):
-            if process.poll() is not None:
-                raise AssertionError(f"{module} ended with code {process.returncode} instead of serving")
-            time.sleep(0.1)
-        yield Server(url, process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def main() -> None:

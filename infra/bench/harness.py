@@ -24,16 +24,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
 from infra.base import kafka
+from infra.base.ports import LOOPBACK, free_port
 from infra.base.settings import environment, settings
 from infra.stack.local import LocalStack
 from schemas.catalogue import catalogue
 
 OUT = Path("build/bench")
+READY_WITHIN_S = 300.0
+"""A service that reads large tables first takes so long at most."""
 PARTS = ("apache-flink", "chdb-core", "clickhouse-connect", "confluent-kafka", "fastavro", "faust-streaming", "numpy", "pyarrow")
 
 console = Console(stderr=True)
@@ -96,6 +100,32 @@ def ground(only: str, state_dir: Path | None = None, keep: bool = False) -> Iter
             yield stack
         finally:
             stack.end_started()
+
+
+@contextmanager
+def served(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Address and process id of a service of ours, `python -m module --url …`, once it answers GET /healthz with 200."""
+    url = f"http://{LOOPBACK}:{free_port()}"
+    process = subprocess.Popen([sys.executable, "-m", module, "--url", url, *arguments], stderr=subprocess.DEVNULL, env=os.environ.copy())
+    deadline = time.monotonic() + READY_WITHIN_S
+    try:
+        while not _ready(url):
+            if process.poll() is not None:
+                raise AssertionError(f"{module} ended with code {process.returncode} instead of serving")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{module} was not ready in {READY_WITHIN_S:g} s")
+            time.sleep(0.1)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def namespace(name: str) -> AbstractContextManager[None]:

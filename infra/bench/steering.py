@@ -20,11 +20,9 @@ import os
 import random
 import selectors
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -42,12 +40,11 @@ from edge.steering.__main__ import SWITCH_S
 from edge.steering.service import Service, app
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Tables
-from infra.base.ports import free_port
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from infra.bench import network
 from infra.bench.congestion import regrets
-from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say
+from infra.bench.harness import READY_WITHIN_S, Figure, Options, cpu_seconds, ground, namespace, say, served, world_argument
 from infra.bench.network import Network
 from producers.emit import Emitter
 from schemas.catalogue import catalogue
@@ -76,7 +73,6 @@ SECONDS = 10.0
 """Measured time of each in a run."""
 WARM_UP_S = 2.0
 LOAD_AT_ONCE = 20_000
-READY_WITHIN_S = 300.0
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
@@ -89,7 +85,8 @@ def run(options: Options) -> list[dict[str, float]]:
         drawn = Network(world, options.seed)
         say(f"telling {world.prefixes:,} prefixes")
         tell(drawn)
-        with serving(options) as server:
+        with served("infra.bench.steering", "--seed", str(options.seed), *world_argument(options.world)) as service:
+            server = Server(*service)
             say(f"ready: {server.told('/memory')}")
             for number in range(options.runs):
                 chance = random.Random(f"{options.seed}/{number}")
@@ -249,34 +246,6 @@ def whole(buffer: bytearray, check: bool) -> bool:
     if not buffer.startswith(b"HTTP/1.1 200") or (check and buffer.count(b'"manifest_url"') < 3):
         raise AssertionError(f"a question was answered {bytes(buffer[:800]).decode()}")
     return True
-
-
-@contextmanager
-def serving(options: Options) -> Iterator[Server]:
-    """The service's process, once it has read everything."""
-    url = f"http://127.0.0.1:{free_port()}"
-    world = ("--world", str(options.world)) if options.world else ()
-    command = [sys.executable, "-m", "infra.bench.steering", "--url", url, "--seed", str(options.seed), *world]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ.copy())
-    deadline = time.monotonic() + READY_WITHIN_S
-    try:
-        while not _ready(url):
-            if process.poll() is not None:
-                raise AssertionError(f"the service ended with code {process.returncode}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the service has not read its tables in {READY_WITHIN_S:g} s")
-            time.sleep(0.2)
-        yield Server(url, process.pid)
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 class Measured(Service):

@@ -13,20 +13,19 @@ clock wakes it and bounds clocks that run ahead. One worker: `python -m streams.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 import faust
 
 from infra.base import log
 from infra.base.clock import Clock, WallClock
-from infra.base.registry import RegistryClient, RegistryError
+from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
-from schemas.codec import BadFraming, BadPayload, Decoder, Encoder
+from schemas.codec import Decoder, Encoder
 from schemas.envelope import marker
+from streams import worker
 from streams.delivery.health import Servers, Verdict
 
 REPORTS, FAILED, HEALTH = "delivery.oca_report", "playback.failed_request", "delivery.oca_health"
@@ -73,52 +72,22 @@ def _envelope(event_id: str, at_ms: int) -> dict[str, Any]:
 
 def application(clock: Clock | None = None) -> faust.App:
     """The Faust app, not started."""
-    chosen, now = settings(), (clock or WallClock()).now_ms
-    web = urlsplit(chosen.edge.oca_health_url)
-    app = faust.App(
-        chosen.topic("oca_health"),
-        broker=[f"kafka://{address}" for address in chosen.kafka.bootstrap.split(",")],
-        store="memory://",
-        topic_replication_factor=chosen.kafka.replication,
-        consumer_auto_offset_reset="latest",  # what was reported before is not how a server is now
-        broker_session_timeout=8,
-        broker_heartbeat_interval=2,
-        broker_rebalance_timeout=10,
-        broker_max_poll_interval=120,
-        broker_commit_interval=1.0,
-        producer_acks=-1,
-        producer_linger=0,
-        web_bind=web.hostname or "127.0.0.1",
-        web_host=web.hostname or "127.0.0.1",
-        web_port=web.port or 80,
-        datadir=chosen.state_dir / "faust-health",
-        web_cors_options=None,
+    now = (clock or WallClock()).now_ms
+    # What was reported before is not how a server is now: begin at the end.
+    app = worker.application(
+        "oca_health", settings().edge.oca_health_url, "faust-health", consumer_auto_offset_reset="latest", producer_linger=0
     )
     registry = RegistryClient()
     decode = Decoder(registry.schema)
     declared = catalogue().topic(HEALTH)
     servers = Servers()
     teller: list[Teller] = []
-    logger = log.get(__name__)
+    out = worker.topic(app, HEALTH)
 
-    def topic(name: str) -> Any:
-        partitions = catalogue().topic(name).partitions
-        return app.topic(chosen.topic(name), key_serializer="raw", value_serializer="raw", partitions=partitions)
-
-    out = topic(HEALTH)
-
-    def read(message: Any) -> dict[str, Any] | None:
-        try:
-            return decode(message.value)
-        except (BadFraming, BadPayload, RegistryError) as error:
-            position = f"{message.message.topic}[{message.message.partition}]@{message.message.offset}"
-            logger.error("an event cannot be read and is left out", position=position, reason=str(error))
-            return None
-
-    @app.agent(topic(REPORTS), concurrency=1)  # type: ignore[untyped-decorator]
+    @app.agent(worker.topic(app, REPORTS), concurrency=1)  # type: ignore[untyped-decorator]
     async def reports(stream: Any) -> None:
         async for message in stream.events():
-            event = read(message)
+            event = worker.read(message, decode)
             if event is not None:
                 at_ms = round(event["event_time"].timestamp() * 1000)
                 if event["marker"]:
@@ -126,17 +95,17 @@ def application(clock: Clock | None = None) -> faust.App:
                 else:
                     servers.report(event, message.message.partition, at_ms, now())
 
-    @app.agent(topic(FAILED), concurrency=1)  # type: ignore[untyped-decorator]
+    @app.agent(worker.topic(app, FAILED), concurrency=1)  # type: ignore[untyped-decorator]
     async def failures(stream: Any) -> None:
         async for message in stream.events():
-            event = read(message)
+            event = worker.read(message, decode)
             if event is not None and not event["marker"]:
                 servers.failed(event, round(event["event_time"].timestamp() * 1000))
 
     @app.timer(LOOK_S)  # type: ignore[untyped-decorator]
     async def tell() -> None:
         if not teller:
-            schema_id = registry.lookup(f"{chosen.topic(HEALTH)}-value", declared.event.schema)
+            schema_id = registry.lookup(f"{settings().topic(HEALTH)}-value", declared.event.schema)
             teller.append(Teller(Encoder(declared.event, schema_id)))
         for key, framed in teller[0].news(servers):
             await out.send(key=key.encode(), value=framed)
@@ -154,9 +123,7 @@ def application(clock: Clock | None = None) -> faust.App:
 def main() -> None:
     """Run the worker until SIGTERM."""
     log.configure("oca-health")
-    app = application()
-    sys.argv[1:] = ["worker", "--loglevel", "warn"]
-    app.main()
+    worker.run(application())
 
 
 if __name__ == "__main__":

@@ -15,20 +15,19 @@ One worker: it holds all partitions. Run as `python -m streams.playback.live_ses
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import faust
 
 from infra.base import log
 from infra.base.clock import Clock, WallClock
-from infra.base.registry import RegistryClient, RegistryError
+from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
-from schemas.codec import BadFraming, BadPayload, Decoder
+from schemas.codec import Decoder
+from streams import worker
 
 TOPIC = "playback.session_state"
 SILENT_MS = 90_000
@@ -109,45 +108,24 @@ class Live:
 
 def application(clock: Clock | None = None, decoder: Decoder | None = None) -> faust.App:
     """The Faust app, not started."""
-    chosen = settings()
-    web = urlsplit(chosen.edge.live_sessions_url)
     declared = catalogue().topic(TOPIC)
-    app = faust.App(
-        chosen.topic("live_sessions"),
-        broker=[f"kafka://{address}" for address in chosen.kafka.bootstrap.split(",")],
-        store="memory://",
+    app = worker.application(
+        "live_sessions",
+        settings().edge.live_sessions_url,
+        "faust",
         topic_partitions=declared.partitions,
-        topic_replication_factor=chosen.kafka.replication,
         consumer_auto_offset_reset="earliest",
-        broker_session_timeout=8,  # a killed worker's partitions are free after this, instead of after a minute
-        broker_heartbeat_interval=2,
-        broker_rebalance_timeout=10,
-        broker_max_poll_interval=120,
-        broker_commit_interval=1.0,
-        producer_acks=-1,
-        web_bind=web.hostname or "127.0.0.1",
-        web_host=web.hostname or "127.0.0.1",
-        web_port=web.port or 80,
-        datadir=chosen.state_dir / "faust",
-        web_cors_options=None,
     )
     decode = decoder or Decoder(RegistryClient().schema)
-    topic = app.topic(chosen.topic(TOPIC), key_serializer="raw", value_serializer="raw", partitions=declared.partitions)
     table = app.Table("live_sessions", key_type=str, partitions=declared.partitions, help="last state of each session")
     live = Live(table, clock or WallClock())
     table.on_recover(live.rebuilt)
-    logger = log.get(__name__)
 
-    @app.agent(topic, concurrency=1)  # type: ignore[untyped-decorator]
+    @app.agent(worker.topic(app, TOPIC), concurrency=1)  # type: ignore[untyped-decorator]
     async def live_sessions(stream: Any) -> None:
         async for message in stream.events():
-            try:
-                event = decode(message.value)
-            except (BadFraming, BadPayload, RegistryError) as error:
-                position = f"{message.message.topic}[{message.message.partition}]@{message.message.offset}"
-                logger.error("a state cannot be read and is left out", position=position, reason=str(error))
-                continue
-            if not event["marker"]:
+            event = worker.read(message, decode)
+            if event is not None and not event["marker"]:
                 live.take(state_of(event, message.message.partition))
 
     def rebuilt() -> bool:
@@ -179,9 +157,7 @@ def application(clock: Clock | None = None, decoder: Decoder | None = None) -> f
 def main() -> None:
     """Run the worker until SIGTERM."""
     log.configure("live-sessions")
-    app = application()
-    sys.argv[1:] = ["worker", "--loglevel", "warn"]
-    app.main()
+    worker.run(application())
 
 
 if __name__ == "__main__":

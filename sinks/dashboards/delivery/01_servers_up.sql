@@ -3,10 +3,10 @@
 -- show: number
 -- unit: servers
 -- empty: no cache server has been judged yet
--- width: 3
+-- width: 6
 SELECT
   countIf(state = 'UP') AS value,
-  count() AS servers
+  count() AS judged
 FROM (
   SELECT oca_id, argMax(state, (event_time, topic_offset)) AS state
   FROM delivery_oca_health

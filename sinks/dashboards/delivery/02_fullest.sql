@@ -4,7 +4,7 @@
 -- unit: %
 -- thresholds: warn 80, bad 95
 -- empty: no cache server has reported in this range
--- width: 3
+-- width: 6
 WITH (
   SELECT max(event_time)
   FROM delivery_oca_report
@@ -12,7 +12,7 @@ WITH (
 ) AS newest
 SELECT
   max(load) * 100 AS value,
-  argMax(oca_id, load) AS oca
+  count() AS reporting
 FROM (
   SELECT oca_id, sum(bytes) * 8000 / sum(interval_ms) / any(egress_bps) AS load
   FROM delivery_oca_report

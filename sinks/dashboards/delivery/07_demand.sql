@@ -2,7 +2,7 @@
 -- question: Which titles are started most, in which region, on the days of the range?
 -- show: table
 -- empty: no start has been counted in this range
--- width: 6
+-- width: 12
 SELECT
   cid AS title,
   region,

@@ -4,15 +4,15 @@
 -- empty: no cache server's health has changed in this range
 -- width: 6
 SELECT
-  event_time AS at,
+  event_time AS changed_at,
   oca_id AS oca,
   state AS health,
-  reason AS why
+  reason
 FROM (
   SELECT event_time, oca_id, state, reason, lagInFrame(state) OVER (PARTITION BY oca_id ORDER BY event_time, topic_offset) AS before
   FROM delivery_oca_health
   WHERE NOT marker AND event_time < {to:DateTime64(3, 'UTC')} AND ({oca:String} = '' OR oca_id = {oca:String})
 )
 WHERE state != before AND event_time >= {from:DateTime64(3, 'UTC')}
-ORDER BY at DESC
+ORDER BY changed_at DESC
 LIMIT 50

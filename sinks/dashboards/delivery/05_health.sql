@@ -6,8 +6,8 @@
 SELECT
   oca_id AS oca,
   argMax(state, (event_time, topic_offset)) AS health,
-  max(event_time) AS told,
-  argMax(reason, (event_time, topic_offset)) AS why,
+  max(event_time) AS told_at,
+  argMax(reason, (event_time, topic_offset)) AS reason,
   argMax(load, (event_time, topic_offset)) AS load_ratio,
   argMax(failed_sessions, (event_time, topic_offset)) AS failed_sessions
 FROM delivery_oca_health
