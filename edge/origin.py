@@ -2,6 +2,7 @@
 
     GET, HEAD /<bucket>/<key>      the object; single ranges, If-Range, ETag, Last-Modified
     PUT /<bucket>/<key>            from loopback only: the body becomes the object, whole or not at all
+    GET /                          the buckets
     GET /<bucket>?list-type=2      its keys in order: prefix, delimiter, max-keys, start-after, continuation-token
 
 Requests are anonymous: a signature is not looked at. An ETag is of time and size, as a cache server's, not an MD5. What goes wrong is said
@@ -75,6 +76,13 @@ class Buckets:
         if found is None:
             raise S3Error(404, "NoSuchKey", f"{bucket} has no object {key}")
         return of_file(found, asked)
+
+    def all(self) -> Answer:
+        """The buckets, as S3's XML."""
+        names = sorted(folder.name for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        told = "".join(f"<Bucket><Name>{escape(name)}</Name></Bucket>" for name in names)
+        namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+        return _xml(200, f'<ListAllMyBucketsResult xmlns="{namespace}"><Buckets>{told}</Buckets></ListAllMyBucketsResult>')
 
     def list(self, bucket: str, page: Page) -> bytes:
         """The keys of a bucket that a page asks for, as S3's XML. Raises S3Error."""
@@ -188,6 +196,8 @@ def handler(buckets: Buckets) -> Handler:
                 return await send(request, await _put(buckets, bucket, key, request))
             if request.method not in ("GET", "HEAD"):
                 raise S3Error(405, "MethodNotAllowed", f"{request.method} is not answered here")
+            if not (bucket or key):
+                return await send(request, await asyncio.to_thread(buckets.all))
             if not key:
                 listed = await asyncio.to_thread(buckets.list, bucket, page_of(asked.query))
                 return await send(request, Answer(200, {"Content-Type": "application/xml"}, listed))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge.folded import Folded
+from streams.folded import Folded
 
 
 @dataclass(frozen=True)

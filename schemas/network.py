@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIERS = ("EMBEDDED_FLASH", "IX_STORAGE", "ORIGIN")
+_TIME = re.compile(r"([01]\d|2[0-4]):([0-5]\d)")
 _PATHWAY = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -30,11 +31,20 @@ def unfit(record: Mapping[str, Any]) -> list[str]:
         (not -90 <= record["latitude_deg"] <= 90, f"latitude_deg {record['latitude_deg']} is not from -90 to 90"),
         (not -180 <= record["longitude_deg"] <= 180, f"longitude_deg {record['longitude_deg']} is not from -180 to 180"),
         (not 0 <= record["window_start_min"] < 1440, f"window_start_min {record['window_start_min']} is not from 0 to 1439"),
-        (not 0 <= record["window_end_min"] < 1440, f"window_end_min {record['window_end_min']} is not from 0 to 1439"),
+        (not 0 <= record["window_end_min"] <= 1440, f"window_end_min {record['window_end_min']} is not from 0 to 1440"),
         (record["window_start_min"] == record["window_end_min"], "the fill window ends in the minute in which it starts"),
         (not -720 <= record["utc_offset_min"] <= 840, f"utc_offset_min {record['utc_offset_min']} is not from -720 to 840"),
     ]
     return [words for is_wrong, words in wrong if is_wrong]
+
+
+def window_min(text: str) -> tuple[int, int] | None:
+    """First minute of the day and the one after the last of a fill window, HH:MM-HH:MM, 24:00 at the latest; None for what is none."""
+    times = [_TIME.fullmatch(part) for part in text.split("-")]
+    if len(times) != 2 or times[0] is None or times[1] is None:
+        return None
+    first, end = (int(time[1]) * 60 + int(time[2]) for time in times if time)
+    return (first, end) if first < 1440 and end <= 1440 else None
 
 
 def _is_http(url: str) -> bool:

@@ -74,6 +74,107 @@ class DeliveryDemand(TypedDict):
     day: Instant
     attempts: int
     starts: int
+    bytes: NotRequired[int]
+
+class DeliveryFill(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    plan_id: str
+    cid: str
+    version: int
+    kind: Literal["STARTED", "PROGRESS", "COMPLETED", "FAILED"]
+    source: str
+    bytes: int
+    total_bytes: int
+    fetched_bytes: int
+    reason: str
+    detail: str
+
+class DeliveryFillPlanFills(TypedDict):
+    cid: str
+    version: int
+    unit: str
+    bytes: int
+    source: str
+    source_url: str
+    start_ms: int
+    end_ms: int
+    rank: int
+
+class DeliveryFillPlanEvictions(TypedDict):
+    cid: str
+    version: int
+    bytes: int
+    at_ms: int
+    why: str
+
+class DeliveryFillPlan(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    plan_id: str
+    site_id: str
+    region: str
+    window_start: Instant
+    window_end: Instant
+    held_bytes: int
+    disk_bytes: int
+    fill_bytes: int
+    cut: float
+    fills: NotRequired[list[DeliveryFillPlanFills]]
+    evictions: NotRequired[list[DeliveryFillPlanEvictions]]
+
+class DeliveryFillReason(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    oca_id: str
+    unit: str
+    plan_id: str
+    why: Literal[
+        "WORTH",
+        "PREMIERE",
+        "KEPT",
+        "ROOM",
+        "REPLACED",
+        "GONE",
+        "DAMAGED",
+        "INCOMPLETE",
+        "SURPLUS",
+        "ELSEWHERE",
+        "CUT",
+        "WINDOW",
+        "LATE",
+        "LARGE",
+        "UNPLAYED",
+        "REGION",
+    ]
+    here: bool
+    rank: NotRequired[int | None]
+    of: int
+    value: float
+    cut: float
+    expected_plays: float
+    expected_bytes: float
+    bytes: int
+    source: NotRequired[str | None]
+    ocas: NotRequired[list[str]]
 
 class DeliveryMiss(TypedDict):
     event_id: NotRequired[str]
@@ -153,6 +254,22 @@ class DeliveryOcaReport(TypedDict):
     disk_bytes: int
     held_bytes: int
     throttle: float
+
+class DeliveryRelease(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    unit: str
+    regions: NotRequired[list[str]]
+    from_time: Instant
+    expected_plays: NotRequired[float | None]
+    premiere: bool
+    withdrawn: NotRequired[bool]
 
 class DeliveryRoute(TypedDict):
     event_id: NotRequired[str]
@@ -372,6 +489,7 @@ class PlaybackPlaybackStarts(TypedDict):
     attempts: int
     starts: int
     failed_starts: int
+    received_bytes: NotRequired[int]
 
 class PlaybackQoeMinute(TypedDict):
     event_id: NotRequired[str]

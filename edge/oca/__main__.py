@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import getpass
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,21 +13,24 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from edge.judge import Judge
 from edge.oca.access import ACCESS, TOPICS, Teller, access_log
 from edge.oca.answers import Oca
-from edge.oca.content import Change, Content, Memory, NoRoom
-from edge.oca.filler import DAY_MIN, Filler, Step, TokenBucket, Window
+from edge.oca.content import Content, Memory, NoRoom
+from edge.oca.filler import Filler, TokenBucket, Window
 from edge.oca.fills import Fills
 from edge.oca.nginx import Agent, Plane
 from edge.oca.parent import Parent
 from edge.oca.prefixes import EVERYWHERE, Prefixes
-from edge.oca.vitals import report
+from edge.oca.telling import Plans, Telling
+from edge.oca.vitals import EGRESS_BPS, report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
 from edge.serve import free_address, run
 from edge.store import Store
 from infra.base import log
 from infra.base.clock import WallClock
+from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
+from schemas.network import window_min
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--fill-window", type=_window, default="00:00-24:00", help="local time of fills: 02:00-14:00")
     parser.add_argument("--zone", type=_zone, default="UTC", help="time zone of the fill window")
     parser.add_argument("--fill-bytes-per-s", type=float, default=150e6, help="fills go no faster")
+    parser.add_argument("--egress-bps", type=int, default=EGRESS_BPS, help="most that it can send, bit/s")
     parser.add_argument("--data-plane", default="own", choices=["own", "nginx"], help="what moves the bytes; nginx has to be installed")
     arguments = parser.parse_args()
     log.configure("oca")
@@ -61,61 +64,51 @@ def main() -> None:
     with (
         access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line,
         Emitter(oca_id, background=True) as emitter,
-        _stock(arguments) as (store, fills),
+        _stock(arguments, oca_id, emitter) as (store, fills),
     ):
         outboxes = {topic: Outbox(emitter, topic, marks=topic == ACCESS) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
         parent = Parent(arguments.parent, arguments.root) if arguments.parent else None
         url = config.edge.oca_urls[arguments.index]
         if arguments.data_plane == "own":
-            oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills)
+            oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills, egress_bps=arguments.egress_bps)
             asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
         else:
             folder = (config.state_dir / "nginx" / oca_id).resolve()
             whom = () if arguments.prefixes == EVERYWHERE else tuple(arguments.prefixes)
             plane = Plane(store.root, *free_address(url), folder, getpass.getuser(), whom, parent is not None)
-            oca = Oca(store, teller, emitter.clock.now_ms, parent=parent, fills=fills)
+            oca = Oca(store, teller, emitter.clock.now_ms, parent=parent, fills=fills, egress_bps=arguments.egress_bps)
             asyncio.run(Agent(plane, oca, emitter.counts).serve(report(emitter, oca.tally, oca.vitals, url)))
 
 
 @contextlib.contextmanager
-def _stock(arguments: argparse.Namespace) -> Iterator[tuple[Store, Fills | None]]:
-    """The store, and of one that holds assets what fills it. Raises SystemExit in words."""
+def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter) -> Iterator[tuple[Store, Fills | None]]:
+    """The store, and of one that holds assets what fills it and tells of it. Raises SystemExit in words."""
     if not arguments.capacity_bytes:
         yield Store(arguments.root), None
         return
-    told = log.get("edge.oca")
-
-    def changed(change: Change) -> None:
-        (told.error if change.kind == "refused" else told.info)(
-            f"asset {change.kind}", asset=str(change.asset), bytes=change.bytes, reason=change.reason
-        )
-
-    def stepped(step: Step) -> None:
-        (told.error if step.kind == "failed" else told.info)(
-            f"fill {step.kind}", asset=str(step.asset), source=step.source_url, bytes=step.bytes, of=step.total_bytes,
-            reason=step.reason, detail=step.detail,
-        )  # fmt: skip
-
+    telling, plans, clock = Telling(oca_id, emitter), Plans(oca_id), WallClock()
     try:
         memory = Memory(arguments.memory, arguments.memory_bytes) if arguments.memory else None
-        content = Content(arguments.root, arguments.capacity_bytes, changed, memory)
-        first_min, end_min = arguments.fill_window
-        window = Window(first_min, end_min, arguments.zone)
+        content = Content(arguments.root, arguments.capacity_bytes, telling.changed, memory)
+        window = Window(arguments.fill_window[0], arguments.fill_window[1], arguments.zone)
     except (NoRoom, ValueError) as error:
         raise SystemExit(str(error)) from None
-    filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), WallClock(), stepped)
-    with contextlib.closing(Fills(content, filler, lambda error: told.error("a fill failed", error=repr(error)))) as fills:
-        yield content, fills
+    filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), clock, telling.stepped)
+    logged = log.get("edge.oca")
+    with contextlib.closing(telling):
+        telling.start(content, RegistryClient().schema, plans)
+        fills = Fills(content, filler, clock, lambda error: logged.error("a fill failed", error=repr(error)), plans.newest, telling.ordered)
+        with contextlib.closing(fills):
+            yield content, fills
 
 
 def _window(text: str) -> tuple[int, int]:
     """Minutes of the day of `02:00-14:00`."""
-    match = re.fullmatch(r"([0-2][0-9]):([0-5][0-9])-([0-2][0-9]):([0-5][0-9])", text)
-    if match is None:
+    window = window_min(text)
+    if window is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time of day: 02:00-14:00 is")
-    first_min, end_min = (int(match[at]) * 60 + int(match[at + 1]) for at in (1, 3))
-    return first_min, end_min or DAY_MIN
+    return window
 
 
 def _zone(text: str) -> ZoneInfo:

@@ -14,13 +14,13 @@ from importlib.metadata import version
 from urllib.parse import parse_qs
 
 from edge.oca.access import Access, Asked, Teller
-from edge.oca.content import asset_of
 from edge.oca.fills import Fills
 from edge.oca.parent import Parent, ParentFailed
 from edge.oca.prefixes import Prefixes
 from edge.oca.vitals import EGRESS_BPS, Tally
 from edge.serve import EXPOSED, METHODS, PREFLIGHT_S, from_here
 from edge.store import Found, Store, Unsatisfiable, byte_range
+from schemas.assets import asset_of
 
 SOFTWARE = version("headrace")
 MAX_DIGITS = 7

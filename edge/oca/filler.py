@@ -18,8 +18,9 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
-from edge.oca.content import CHECKSUMS, Altered, Asset, AssetId, Content, InvalidChecksums, NoRoom, Sum, read_checksums
+from edge.oca.content import Content, NoRoom
 from infra.base.clock import Clock
+from schemas.assets import CHECKSUMS, Altered, Asset, AssetId, InvalidChecksums, Sum, read_checksums
 
 BURST_BYTES = 256 << 10
 MAX_CHECKSUMS_BYTES = 32 << 20
@@ -98,6 +99,8 @@ class Step:
     """Of the asset that are here."""
     total_bytes: int
     """Of the asset; 0 before that is known."""
+    fetched_bytes: int
+    """What came from the source since the step before."""
     reason: Reason = ""
     """Why it failed; of progress, `window`: it goes on when that opens again."""
     detail: str = ""
@@ -145,10 +148,12 @@ class Filler:
             return self._fill(wanted, source_url, client)
 
     def _fill(self, wanted: AssetId, source_url: str, client: httpx.Client) -> bool:
-        here, total = 0, 0
+        here, total, fetched = 0, 0, 0
 
         def tell(kind: Literal["started", "progress", "completed", "failed"], reason: Reason = "", detail: str = "") -> None:
-            self._on_step(Step(kind, wanted, source_url, self._clock.now_ms(), here, total, reason, detail))
+            nonlocal fetched
+            self._on_step(Step(kind, wanted, source_url, self._clock.now_ms(), here, total, fetched, reason, detail))
+            fetched = 0
 
         tell("started")
         try:
@@ -166,16 +171,18 @@ class Filler:
                     try:
                         self._transfer(f"{source_url}/{asset.id.path}/{quote(name)}", file, is_to_be, client)
                     except _WindowEnded:
-                        here += _size(file) - before
+                        here, fetched = here + _size(file) - before, fetched + _size(file) - before
                         tell("progress", "window", f"goes on in {self._window.opens_in_s(self._clock.now_ms()):.0f} s")
                         self._until_open()
                         continue
                     except _Broke as error:
                         breaks = 1 if _size(file) > before else breaks + 1
+                        here, fetched = here + _size(file) - before, fetched + _size(file) - before
+                        before = _size(file)
                         if breaks == ATTEMPTS:
                             raise Failed("broke" if here else "unreachable", str(error)) from None
                         self._wait(BACKOFF_S * 2**breaks)
-                    here += _size(file) - before
+                    here, fetched = here + _size(file) - before, fetched + _size(file) - before
                     if here - told >= PROGRESS_BYTES:
                         told = here
                         tell("progress")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from edge.folded import Folded, Unfit
 from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
 from edge.steering.routes import BadRoute, Match, Paths, RouteTable
 from edge.titles import Titles
 from schemas.network import unfit
+from streams.folded import Folded, Unfit
 
 STALE_AFTER_MS = 5_000
 """A table that has not been known to be complete for so long is stale, and answers say so."""

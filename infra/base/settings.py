@@ -91,6 +91,13 @@ class Guard(BaseModel):
     status_url: str = Field("http://127.0.0.1:8006", description="where the guard answers GET /healthz and GET /status")
 
 
+class Fill(BaseModel):
+    """The fill planner."""
+
+    plan_every_s: float = Field(20.0, gt=0, description="how often plans are made anew; only what is other than before is told")
+    status_url: str = Field("http://127.0.0.1:8009", description="where the fill planner answers GET /healthz and GET /status")
+
+
 class Edge(BaseModel):
     """Where the request path is reached. The local stack fills these in."""
 
@@ -100,6 +107,7 @@ class Edge(BaseModel):
     board_url: str = Field("http://127.0.0.1:8003", description="dashboard page and web player")
     live_sessions_url: str = Field("http://127.0.0.1:8004", description="Faust worker that answers GET /sessions/{sid}")
     oca_health_url: str = Field("http://127.0.0.1:8008", description="Faust worker that judges cache servers, answers GET /healthz")
+    origin_url: str = Field("http://127.0.0.1:8010", description="object storage that titles come from, by S3's API")
     supervisor_url: str = Field("", description="control address of the local supervisor; empty: none")
     pseudonym_key: str = Field("headrace-local", description="key with which member ids are pseudonymised (HMAC-SHA256)")
     steering_url: str = Field("http://127.0.0.1:8007", description="steering service")
@@ -153,6 +161,7 @@ class Settings(BaseSettings):
     warehouse: Warehouse = Warehouse()
     loader: Loader = Loader()
     guard: Guard = Guard()
+    fill: Fill = Fill()
     edge: Edge = Edge()
 
     @field_validator("contracts", mode="before")

@@ -14,6 +14,7 @@ from infra.cli import (
     demo,
     doctor,
     down,
+    fill,
     grafana,
     grants,
     jobs,
@@ -44,6 +45,7 @@ for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(fill.app, name="fill")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(new.app, name="new")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from infra.base.ports import LOOPBACK
 from infra.base.settings import settings
 from infra.stack import beam, jars, jvm
 from infra.stack.site import Site
+from producers.topology.topology import local_network
 
 
 class NotReady(Exception):
@@ -349,7 +351,69 @@ class Task(Service):
         return jvm.client_environment()
 
 
-OCAS = 3
+@dataclass(frozen=True)
+class Origin(PythonService):
+    """Object storage of the titles: the bucket `titles` of the cache directory."""
+
+    name: str = "origin"
+    module: str = "edge.origin"
+    address: tuple[str, str] = ("edge", "origin_url")
+
+    def command(self, site: Site) -> list[str]:
+        settings().cache.mkdir(parents=True, exist_ok=True)
+        return [*super().command(site), "--url", self.url(site), "--root", str(settings().cache)]
+
+    def ask(self, site: Site) -> None:
+        get(f"{self.url(site)}/")
+
+
+@dataclass(frozen=True)
+class CacheServer(PythonService):
+    """A server of the local network. It begins empty, is filled by plan, and fetches what it lacks from `parent`; the last one, of tier
+    ORIGIN, holds nothing and fetches everything from the origin's bucket.
+    """
+
+    module: str = "edge.oca"
+    address: tuple[str, str] = ("edge", "oca_urls")
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """Its `delivery.oca`."""
+    parent: int | None = None
+    """Which of the servers; None: the origin's bucket."""
+
+    def command(self, site: Site) -> list[str]:
+        told, urls = self.told, site.tree["edge"]["oca_urls"]
+        window = "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in (told["window_start_min"], told["window_end_min"]))
+        arguments = {
+            "index": self.index,
+            "root": site.state_dir / "oca" / self.name,
+            "site": told["site_id"],
+            "tier": told["tier"],
+            "parent": f"{site.tree['edge']['origin_url']}/titles" if self.parent is None else urls[self.parent],
+            "capacity-bytes": 0 if self.parent is None else told["disk_bytes"],
+            "fill-window": window,
+            "zone": f"Etc/GMT{-told['utc_offset_min'] // 60:+}",
+            "fill-bytes-per-s": told["fill_bps"] / 8,
+            "egress-bps": told["egress_bps"],
+        }
+        return [*super().command(site), *(str(word) for name, value in arguments.items() for word in (f"--{name}", value))]
+
+
+def cache_servers() -> list[Service]:
+    """Those of the local network, each named as its events name it."""
+    network = local_network([f"http://oca-{n}" for n in range(1, MOST_SERVERS)])
+    told = list(network.ocas.values())
+    ready = ("kafka", "registry", "topics")
+
+    def parent(of: Mapping[str, Any]) -> int | None:
+        """The storage of its region, else the origin's server."""
+        storage = [n for n, other in enumerate(told) if (other["tier"], other["region"]) == ("IX_STORAGE", of["region"])]
+        origins = [n for n, other in enumerate(told) if other["tier"] == "ORIGIN"]
+        return {"ORIGIN": None, "IX_STORAGE": origins[0]}.get(of["tier"], (storage or origins)[0])
+
+    return [CacheServer(str(oca["oca_id"]), ready, told=oca, parent=parent(oca), index=n) for n, oca in enumerate(told)]
+
+
+MOST_SERVERS = 100
 
 
 def catalogue() -> list[Service]:
@@ -371,14 +435,13 @@ def catalogue() -> list[Service]:
         PythonService("guard", ready, module="streams.guard", address=("guard", "status_url")),
         PythonService("live-sessions", ready, module="streams.playback.live_sessions", address=("edge", "live_sessions_url")),
         PythonService("oca-health", ready, module="streams.delivery.oca_health", address=("edge", "oca_health_url")),
+        PythonService("fill-planner", ready, module="streams.delivery.fill_planner", address=("fill", "status_url")),
         PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
         Task("topology", ready, module="producers.topology"),
         PythonService("steering", ready, module="edge.steering", address=("edge", "steering_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
-        *(
-            PythonService(f"oca-{n}", ready, module="edge.oca", arguments=("--index", str(n)), address=("edge", "oca_urls"), index=n)
-            for n in range(OCAS)
-        ),
+        Origin(),
+        *cache_servers(),
         PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),
         PythonService("freshness", (*ready, "tables"), module="producers.freshness"),
         PythonService("sampler", (*ready, "jobs", "loader"), module="infra.stack.sampler"),
@@ -388,7 +451,7 @@ def catalogue() -> list[Service]:
 def watching(players: int, inject: bool = False) -> list[Service]:
     """What the demo adds: titles to watch, encoded unless they are cached, and `players` members who watch them."""
     arguments = ("--count", str(players), *(("--inject",) if inject else ()))
-    everything = ("titles", "jobs", "collector", "gateway", *(f"oca-{n}" for n in range(OCAS)))
+    everything = ("titles", "jobs", "collector", "gateway", *(server.name for server in cache_servers()))
     return [
         Task("titles", module="producers.encoders", arguments=("--emit",)),
         PythonService("players", everything, module="producers.players", arguments=arguments),

@@ -15,7 +15,8 @@ from infra.stack import jars
 PORTS_FILE = "ports.json"
 PORTS = (
     "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
-    "warehouse", "loader", "guard", "live_sessions", "oca_health", "collector", "gateway", "steering", "board", "supervisor",
+    "warehouse", "loader", "guard", "live_sessions", "oca_health", "fill_planner", "collector", "gateway",
+    "steering", "origin", "board", "supervisor",
 )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
         "warehouse": {"dsn": url("warehouse"), "loader_password": secrets.token_urlsafe(24)},
         "loader": {"status_url": url("loader")},
         "guard": {"status_url": url("guard")},
+        "fill": {"status_url": url("fill_planner")},
         "edge": {
             "gateway_url": url("gateway"),
             "collector_url": url("collector"),
@@ -87,6 +89,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
             "board_url": url("board"),
             "live_sessions_url": url("live_sessions"),
             "oca_health_url": url("oca_health"),
+            "origin_url": url("origin"),
             "supervisor_url": url("supervisor"),
         },
     }

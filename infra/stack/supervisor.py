@@ -30,7 +30,7 @@ from infra.base.children import die_with_parent
 from infra.base.settings import settings
 from infra.stack import control, jars, jvm
 from infra.stack.processes import RUN_MARK, kill_run, rss_by_group
-from infra.stack.services import OCAS, NotReady, Service, Task, catalogue, watching
+from infra.stack.services import NotReady, Service, Task, cache_servers, catalogue, watching
 from infra.stack.site import PortTaken, Site, choose
 
 LOG_BYTES = 16 << 20
@@ -439,7 +439,7 @@ def main() -> int:
             fixed = {name: int(number) for name, _, number in (given.partition("=") for given in arguments.port)}
             services = [*catalogue(), *(watching(arguments.players, arguments.inject) if arguments.players else [])]
             services = select(services, arguments.only)
-            asyncio.run(supervise(choose(settings(), OCAS, fixed), services))
+            asyncio.run(supervise(choose(settings(), len(cache_servers()), fixed), services))
     except (StartFailed, AlreadyRunning, PortTaken, jars.JarError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,9 +1,10 @@
 """The cache of encoded titles: where they lie, how they are found whole, how they get there.
 
-    <cache>/titles/<cid>/v<version>/manifest.mpd, master.m3u8, <rung>/init.mp4, <rung>/NNN.m4s, encoded.json
+    <cache>/titles/<cid>/v<version>/manifest.mpd, master.m3u8, <rung>/init.mp4, <rung>/NNN.m4s, encoded.json, checksums.json
 
 A version's directory appears by one rename, under a lock, when everything is in it; `encoded.json` is the digest file that says
-what was made and by which recipe. Cache servers serve `<cache>/titles` as it is.
+what was made and by which recipe, `checksums.json` makes an asset of it (`schemas.assets`). `<cache>` is what the local origin serves: its
+bucket `titles`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 from infra.base.settings import settings
 from producers.encoders.titles import Title
+from schemas.assets import CHECKSUMS, AssetId
+from schemas.assets import publish as publish_asset
 
 DIGEST_FILE = "encoded.json"
 
@@ -46,7 +49,7 @@ class Encoded:
 
 
 def root() -> Path:
-    """The directory that cache servers serve."""
+    """The bucket of the titles."""
     return settings().cache / "titles"
 
 
@@ -71,13 +74,15 @@ def load(title: Title, titles: Path | None = None) -> Encoded | None:
     if encoded.sha256 != digest(folder):
         sys.stderr.write(f"{folder} is not what was written there: {title.cid} is encoded again\n")
         return None
+    if not (folder / CHECKSUMS).exists():  # an encode of before there were any
+        _make_asset(folder, encoded)
     return encoded
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over path and content of every file but the digest file, in order of path."""
+    """SHA-256 over path and content of every file but those that say what was made, in order of path."""
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != DIGEST_FILE):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (DIGEST_FILE, CHECKSUMS)):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
@@ -86,6 +91,7 @@ def digest(folder: Path) -> str:
 def publish(title: Title, encoded: Encoded, work: Path, titles: Path | None = None) -> None:
     """Put the finished directory `work` in place. Call with the lock held; what was there before is removed after the swap."""
     (work / DIGEST_FILE).write_text(json.dumps(asdict(encoded), indent=1))
+    _make_asset(work, encoded)
     folder = home(title, titles)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
@@ -95,6 +101,10 @@ def publish(title: Title, encoded: Encoded, work: Path, titles: Path | None = No
         shutil.rmtree(stale)
     else:
         work.rename(folder)
+
+
+def _make_asset(folder: Path, encoded: Encoded) -> None:
+    publish_asset(folder, AssetId(encoded.cid, encoded.version), encoded.encoded_at_ms // 1000, without=(DIGEST_FILE,))
 
 
 @contextmanager

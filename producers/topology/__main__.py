@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
 from producers.topology.publish import publish
-from producers.topology.topology import BadTopology, read
+from producers.topology.topology import BadTopology, local_network, read
 
 
 def main(
@@ -23,8 +22,7 @@ def main(
     """Tell the backbone which cache servers there are and whom they serve; what is no longer in the file is retired and withdrawn."""
     log.configure("topology")
     try:
-        text = (files("producers.topology") / "laptop.yaml").read_text() if file is None else file.read_text()
-        topology = read(text, settings().edge.oca_urls)
+        topology = local_network(settings().edge.oca_urls) if file is None else read(file.read_text(), settings().edge.oca_urls)
     except (OSError, UnicodeDecodeError, BadTopology) as error:
         raise SystemExit(f"{file or 'laptop.yaml'} describes no network:\n{error}") from None
     with Emitter("topology") as emitter:

@@ -6,18 +6,17 @@ docs/edge.md describes it field by field. Everything that is wrong with a file i
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.network import unfit
+from schemas.network import unfit, window_min
 
-MINUTE = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 MAX_ASN = 2**32 - 1
 
 
@@ -121,9 +120,9 @@ def read(text: str, oca_urls: Sequence[str]) -> Topology:
         site = sites.get(server.site_id)
         if site is None or site.region not in regions:
             continue  # said above
-        window, url = _window_min(server.fill_window), server.url or _url(server.oca_id, oca_urls)
+        window, url = window_min(server.fill_window), server.url or _url(server.oca_id, oca_urls)
         if window is None:
-            wrong.append(f"server {server.oca_id}: fill_window {server.fill_window!r}: HH:MM-HH:MM, from 00:00 to 23:59")
+            wrong.append(f"server {server.oca_id}: fill_window {server.fill_window!r}: HH:MM-HH:MM, from 00:00 to 24:00")
         if url is None:
             wrong.append(f"server {server.oca_id}: it has no url, and edge.oca_urls has those of oca-1 to oca-{len(oca_urls)}")
         oca = _oca(server, site, regions[site.region], window or (0, 1), url or f"http://{server.oca_id}")
@@ -134,6 +133,11 @@ def read(text: str, oca_urls: Sequence[str]) -> Topology:
     if wrong:
         raise BadTopology("\n".join(wrong))
     return Topology(ocas, routes)
+
+
+def local_network(oca_urls: Sequence[str]) -> Topology:
+    """The network of the local stack."""
+    return read((files("producers.topology") / "laptop.yaml").read_text(), oca_urls)
 
 
 def changes(
@@ -168,12 +172,6 @@ def _oca(server: Server, site: Site, region: Region, window_min: tuple[int, int]
         "longitude_deg": site.longitude_deg,
         "retired": False,
     }
-
-
-def _window_min(text: str) -> tuple[int, int] | None:
-    """First and last minute of the day; None for what is no HH:MM-HH:MM."""
-    first, last = (MINUTE.fullmatch(part) for part in text.partition("-")[::2])
-    return (int(first[1]) * 60 + int(first[2]), int(last[1]) * 60 + int(last[2])) if first and last else None
 
 
 def _url(oca_id: str, oca_urls: Sequence[str]) -> str | None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
 
@@ -170,6 +171,11 @@ class Region:
     value: NDArray[np.float64]
     pinned: NDArray[np.bool_]
 
+    @cached_property
+    def number(self) -> Mapping[str, int]:
+        """Units by name."""
+        return {name: at for at, name in enumerate(self.names)}
+
 
 @dataclass(frozen=True)
 class Site:
@@ -184,6 +190,11 @@ class Site:
     idle: Mapping[str, frozenset[int]]
     cut: float
 
+    @cached_property
+    def considered(self) -> int:
+        """How many units could have been held."""
+        return int((self.rank >= 0).sum())
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -194,15 +205,31 @@ class Plan:
     sites: Mapping[str, Site] = field(compare=False, repr=False)
     site_of: Mapping[str, str] = field(compare=False, repr=False)
 
+    @cached_property
+    def fill_of(self) -> Mapping[tuple[str, str], Fill]:
+        """Fills by server and unit."""
+        return {(fill.oca_id, fill.unit): fill for fill in self.fills}
+
+    @cached_property
+    def eviction_of(self) -> Mapping[tuple[str, str], Eviction]:
+        """Evictions by server and unit, the first of each."""
+        return {(gone.oca_id, gone.unit): gone for gone in reversed(self.evictions)}
+
 
 Held = Mapping[str, Mapping[AssetKey, int]]
 """What each server holds now: bytes by asset, by oca_id."""
 
 
 def plan(
-    assets: Sequence[Asset], demand: Mapping[str, Mapping[str, Expected]], ocas: Sequence[Oca], held: Held, margin: float = MARGIN
+    assets: Sequence[Asset],
+    demand: Mapping[str, Mapping[str, Expected]],
+    ocas: Sequence[Oca],
+    held: Held,
+    margin: float = MARGIN,
+    absent: Collection[str] = (),
 ) -> Plan:
     """The plan for the next window of each server. `demand` is by region and unit; a unit that it lacks is not expected to be played.
+    From servers that are `absent` nothing is fetched now; they keep their places, and are planned for.
 
     The same input gives the same plan, in whatever order it comes. Raises BadPlan.
     """
@@ -221,7 +248,7 @@ def plan(
         ]
         for site in sites:
             site.place(catalogue, margin)
-        sent = _schedule(sites, catalogue, origin)
+        sent = _schedule(sites, catalogue, origin, absent)
         for site in sites:
             for place in site.places:
                 evictions += place.evictions(catalogue, region, site.placed, sent)
@@ -238,11 +265,10 @@ def explain(made: Plan, oca_id: str, unit: str) -> Explanation:
         raise BadPlan(f"the plan has no cache server {oca_id}; it has {', '.join(sorted(made.site_of)[:5])} …")
     site = made.sites[made.site_of[oca_id]]
     region = site.region
-    if unit not in region.names:
+    if unit not in region.number:
         raise BadPlan(f"the plan has no unit {unit}: it is not in the catalogue it was made for")
-    at = region.names.index(unit)
-    fill = next((fill for fill in made.fills if (fill.oca_id, fill.unit) == (oca_id, unit)), None)
-    eviction = next((gone for gone in made.evictions if (gone.oca_id, gone.unit) == (oca_id, unit)), None)
+    at = region.number[unit]
+    fill, eviction = made.fill_of.get((oca_id, unit)), made.eviction_of.get((oca_id, unit))
     ocas = site.placed.get(at, ())
     here = oca_id in ocas or at in site.idle[oca_id]
     if oca_id in ocas:
@@ -262,7 +288,7 @@ def explain(made: Plan, oca_id: str, unit: str) -> Explanation:
         why=why,
         here=here,
         rank=rank + 1 if rank >= 0 else None,
-        of=int((site.rank >= 0).sum()),
+        of=site.considered,
         value=float(region.value[at]),
         expected_plays=float(region.plays[at]),
         expected_bytes=float(region.expected_bytes[at]),
@@ -271,6 +297,16 @@ def explain(made: Plan, oca_id: str, unit: str) -> Explanation:
         source=fill.source if fill else None,
         ocas=ocas,
     )
+
+
+def explanations(made: Plan, oca_id: str, beyond: int) -> Iterator[Explanation]:
+    """`explain` for every unit that the plan moves, keeps or lets go on a server or its site, and for the `beyond` best of the others."""
+    site = made.sites[made.site_of[oca_id]]
+    moved = {unit for known in (made.fill_of, made.eviction_of) for server, unit in known if server == oca_id}
+    numbers = {*site.placed, *site.idle[oca_id], *(site.region.number[unit] for unit in moved if unit in site.region.number)}
+    others = [int(at) for at in np.argsort(-site.region.value, kind="stable") if int(at) not in numbers]
+    for at in (*sorted(numbers), *others[:beyond]):
+        yield explain(made, oca_id, site.region.names[at])
 
 
 class _Catalogue:
@@ -508,7 +544,7 @@ class _Ring:
         return [self.walk[at] for at in (np.searchsorted(self.points, points) % len(self.points)).tolist()]
 
 
-def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> frozenset[int]:
+def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str, absent: Collection[str]) -> frozenset[int]:
     """Give the fills of a region's sites, storage servers first, their sources and times; what cannot be had in time loses its place.
 
     Returns what the origin sends.
@@ -517,6 +553,8 @@ def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> fro
     wanted = {unit for site in sites for unit, _ in site.new}
     for site in sites:
         for place in site.places:
+            if place.oca.oca_id in absent:
+                continue
             idle = place.surely_idle(catalogue, site.region, site.placed)
             for unit in wanted & place.kept.union(idle):
                 keepers[unit].append((site.storage, site, place))
@@ -564,7 +602,8 @@ def _schedule(sites: Sequence[_Site], catalogue: _Catalogue, origin: str) -> fro
                 sent[sender] += size
                 if sender == origin:
                     by_origin.add(unit)
-                coming[unit].append((end_ms, place.oca.oca_id, site.storage, site))
+                if place.oca.oca_id not in absent:
+                    coming[unit].append((end_ms, place.oca.oca_id, site.storage, site))
     return frozenset(by_origin)
 
 

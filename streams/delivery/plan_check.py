@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from streams.delivery.plan import Asset, AssetKey, BadPlan, Eviction, Fill, Held, Oca, Plan, Tier
@@ -14,15 +14,16 @@ Presence = Mapping[AssetKey, tuple[int, int]]
 ALWAYS_MS = 1 << 62
 
 
-def check(plan: Plan, assets: Sequence[Asset], ocas: Sequence[Oca], held: Held) -> None:
+def check(plan: Plan, assets: Sequence[Asset], ocas: Sequence[Oca], held: Held, absent: Collection[str] = ()) -> None:
     """Raises BadPlan with what is wrong: a disk that overflows at any moment, a fill outside its window, faster than its rate, beside
-    another, of a part of a unit, of what is there or not offered, from who does not have it then, or that the origin sends a region again.
+    another, of a part of a unit, of what is there or not offered, from who does not have it then or is `absent`, or that the origin sends
+    a region again.
     """
-    if wrong := [*_wrong(plan, {asset.key: asset for asset in assets}, {oca.oca_id: oca for oca in ocas}, held)]:
+    if wrong := [*_wrong(plan, {asset.key: asset for asset in assets}, {oca.oca_id: oca for oca in ocas}, held, absent)]:
         raise BadPlan(f"the plan is refused for {len(wrong)} reasons: {'; '.join(wrong[:10])}")
 
 
-def _wrong(plan: Plan, assets: Mapping[AssetKey, Asset], ocas: Mapping[str, Oca], held: Held) -> Iterator[str]:
+def _wrong(plan: Plan, assets: Mapping[AssetKey, Asset], ocas: Mapping[str, Oca], held: Held, absent: Collection[str]) -> Iterator[str]:
     fills: dict[str, list[Fill]] = defaultdict(list)
     evictions: dict[str, list[Eviction]] = defaultdict(list)
     units: dict[str, set[AssetKey]] = defaultdict(set)
@@ -48,7 +49,7 @@ def _wrong(plan: Plan, assets: Mapping[AssetKey, Asset], ocas: Mapping[str, Oca]
             has = {key for key in units[unit] if key in presence and presence[key][1] == ALWAYS_MS}
             if has and has != units[unit]:
                 yield f"{oca_id} would have {len(has)} of the {len(units[unit])} assets of {unit}: a unit is whole or not there"
-    yield from _sources(plan.fills, ocas, there, units)
+    yield from _sources(plan.fills, ocas, there, units, absent)
 
 
 def _limits(oca: Oca, fills: Sequence[Fill], evictions: Sequence[Eviction], assets: Mapping[AssetKey, Asset]) -> Iterator[str]:
@@ -102,11 +103,17 @@ def _presence(held: Mapping[AssetKey, int], fills: Sequence[Fill], evictions: Se
 
 
 def _sources(
-    fills: Sequence[Fill], ocas: Mapping[str, Oca], there: Mapping[str, Presence], units: Mapping[str, set[AssetKey]]
+    fills: Sequence[Fill],
+    ocas: Mapping[str, Oca],
+    there: Mapping[str, Presence],
+    units: Mapping[str, set[AssetKey]],
+    absent: Collection[str],
 ) -> Iterator[str]:
     """What is wrong with where fills come from."""
     kept: dict[tuple[str, AssetKey], str] = {}
     for oca_id, presence in there.items():
+        if oca_id in absent:
+            continue
         stays = {key for key, (since, until) in presence.items() if since == 0 and until == ALWAYS_MS}
         kept |= {(ocas[oca_id].region, key): oca_id for keys in units.values() if keys <= stays for key in keys}
     sent: set[tuple[str, AssetKey]] = set()
@@ -121,6 +128,8 @@ def _sources(
                     yield f"the origin would send {key} to {region}, where {kept[region, key]} has it"
                 sent.add((region, key))
             continue
+        if fill.source in absent:
+            yield f"{fill.oca_id} would fetch {fill.unit} from {fill.source}, which is not there now"
         if source.region != region or source.oca_id == fill.oca_id:
             yield f"{fill.oca_id} would fetch {fill.unit} from {source.oca_id} in {source.region}"
         for key in fill.assets:

@@ -51,7 +51,7 @@ INSERT INTO `playback.playback_starts`
 SELECT
   MD5(CONCAT_WS(U&'\001F', CAST(window_end AS STRING), CAST(counted_minute AS STRING), cid, region)),
   counted_minute, 'qoe_minute', 0, CAST(-1 AS BIGINT), '', FALSE,
-  counted_minute, cid, region, SUM(attempts), SUM(starts), SUM(failed_starts)
+  counted_minute, cid, region, SUM(attempts), SUM(starts), SUM(failed_starts), SUM(received_bytes)
 FROM TABLE(TUMBLE(TABLE added, DESCRIPTOR(rowtime), INTERVAL '1' MINUTE))
 GROUP BY window_start, window_end, counted_minute, cid, region
-HAVING SUM(attempts) <> 0 OR SUM(starts) <> 0 OR SUM(failed_starts) <> 0;
+HAVING SUM(attempts) <> 0 OR SUM(starts) <> 0 OR SUM(failed_starts) <> 0 OR SUM(received_bytes) <> 0;

@@ -11,21 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.oca.content import (
-    CHECKSUMS,
-    Altered,
-    Asset,
-    AssetId,
-    Change,
-    Content,
-    InvalidChecksums,
-    Memory,
-    NoRoom,
-    asset_of,
-    hottest,
-    publish,
-    read_checksums,
-)
+from edge.oca.content import Change, Content, Memory, NoRoom, hottest
+from schemas.assets import CHECKSUMS, Altered, Asset, AssetId, InvalidChecksums, asset_of, publish, read_checksums
 
 BBB = AssetId("bbb", 1)
 PUBLISHED_S = 1_700_000_000

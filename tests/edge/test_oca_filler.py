@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.oca.content import CHECKSUMS, AssetId, Content, publish
+from edge.oca.content import Content
 from edge.oca.filler import ATTEMPTS, BURST_BYTES, Filler, Step, TokenBucket, Window
 from infra.base.clock import FakeClock
+from schemas.assets import CHECKSUMS, AssetId, publish
 
 BBB = AssetId("bbb", 1)
 ALWAYS = Window(0, 1440)

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from edge.oca.content import CHECKSUMS, AssetId, publish
 from infra.base.ports import free_port
+from schemas.assets import CHECKSUMS, AssetId, publish
 from tests.edge.test_serve import environment
 from tests.kit import eventually
 

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from edge.judge import Judge
 from edge.oca.access import ACCESS, TOPICS, Teller
 from edge.oca.answers import Oca
-from edge.oca.content import AssetId, publish
 from edge.oca.nginx import HEAD_BYTES, Tail, tell
 from edge.outbox import Outbox
 from edge.store import Store
 from infra.base.ports import free_port
 from infra.base.settings import settings
+from schemas.assets import AssetId, publish
 from tests.edge.test_serve import environment
 from tests.kit import eventually
 

@@ -56,11 +56,14 @@ def added_up(rows: Iterable[Report]) -> dict[Cell, Counter[Any]]:
     return _without_nothing(found)
 
 
+DEMANDED = ("attempts", "starts", "failed_starts", "received_bytes")
+
+
 def demand(rows: Iterable[Report]) -> dict[Cell, Counter[Any]]:
     """What rows of playback.qoe_minute, or of playback.playback_starts, say of the demand: by minute, title and region."""
     found: dict[Cell, Counter[Any]] = defaultdict(Counter)
     for row in rows:
-        found[row["minute"], row["cid"], row["region"]].update({name: row[name] for name in ("attempts", "starts", "failed_starts")})
+        found[row["minute"], row["cid"], row["region"]].update({name: row[name] for name in DEMANDED})
     return _without_nothing(found)
 
 

@@ -20,7 +20,7 @@ from schemas.catalogue import catalogue
 from tests.broker import FakeRegistry, MockCluster
 
 LAPTOP = (files("producers.topology") / "laptop.yaml").read_text()
-OCA_URLS = [f"http://127.0.0.1:{port}" for port in (8101, 8102, 8103)]
+OCA_URLS = [f"http://127.0.0.1:{port}" for port in (8101, 8102, 8103, 8104)]
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def test_a_server_and_its_routes_as_events() -> None:
         (small(serves=[{"prefixes": ["2001:DB8::/32"], "path_class": "TRANSIT"}]), ["2001:DB8::/32 is written 2001:db8::/32"]),
         (small(serves=[{"isp": 64501, "path_class": "TRANSIT", "as_path": [0]}]), ["as_path.0"]),
         (small(serves=[{"isp": 64501, "prefixes": ["192.0.2.0/24"], "path_class": "TRANSIT"}]), ["192.0.2.0/24 is there twice"]),
-        (small(url=None), ["it has no url, and edge.oca_urls has those of oca-1 to oca-3"]),
-        (small(oca_id="oca-4", url=None), ["oca-1 to oca-3"]),
+        (small(url=None), ["it has no url, and edge.oca_urls has those of oca-1 to oca-4"]),
+        (small(oca_id="oca-5", url=None), ["oca-1 to oca-4"]),
         (small(oca_id="a b"), ["oca_id: 1 to 64"]),
         ({**small(), "servers": small()["servers"] * 2}, ["2 servers are called in"]),
         ({**small(), "servers": [*small()["servers"], *small(oca_id="other")["servers"]]}, ["2 servers have the address http://in:80"]),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from edge.folded import Unfit
 from edge.steering.rank import Health
 from edge.steering.routes import Path, PathClass, Paths, address
 from edge.steering.tables import MAX_PLANS, Bits, Contents, Healths, Ocas, Routes, Tables
+from streams.folded import Unfit
 from tests.edge.steering.test_routes import route
 
 OCA = {

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge.folded import Folded, Unfit
 from infra.base import kafka
 from producers.emit import Emitter
 from schemas.codec import HEADER
+from streams.folded import Folded, Unfit
 from tests.broker import FakeRegistry, MockCluster
 from tests.kit import eventually
 

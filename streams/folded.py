@@ -75,7 +75,7 @@ class Folded(ABC, Generic[T]):
         """Read until `stop`, whatever happens to Kafka and the registry meanwhile. Blocks: run it on a thread."""
         decode = Decoder(schema_of, catalogue().topic(self.topic).event)
         while not self._stopping.is_set():
-            consumer = kafka.consumer(f"edge.{self.topic}", enable_partition_eof=True, queued_max_messages_kbytes=QUEUED_KB)
+            consumer = kafka.consumer(f"folded.{self.topic}", enable_partition_eof=True, queued_max_messages_kbytes=QUEUED_KB)
             try:
                 self._follow(consumer, decode)
             except (KafkaException, RegistryUnavailable) as error:
