@@ -1,7 +1,7 @@
 """What is each cache server to fetch and to let go next, and why? Facts are folded, plans made of them and told.
 
     reads     delivery.oca, delivery.content, delivery.demand, delivery.release, delivery.oca_health, delivery.fill, encoding.published
-    writes    delivery.fill_plan      (key oca_id, compacted) a server's plan when it is another one, or when a fill failed or a title was lost
+    writes    delivery.fill_plan      (key oca_id, compacted) a server's plan when it is another one, or a fill failed, or a title was lost
               delivery.fill_reason    (key item, compacted) why each unit is, or is not, on each server, when that has changed
     keeps     everything it has read, in memory; a new planner reads the topics again, and says nothing before it has
     answers   GET /healthz, GET /status

@@ -13,7 +13,7 @@ from infra.base.settings import Settings
 from infra.stack.local import LocalStack
 from tests.kit import eventually
 
-SERVICE, OCA = "oca-2", "oca-3"
+OCA = "oca-3"
 NEWEST = "SELECT oca_id, argMax(state, event_time), argMax(reason, event_time) FROM delivery_oca_health WHERE NOT marker GROUP BY oca_id"
 
 
@@ -31,7 +31,7 @@ def is_state(state: str) -> Any:
 @pytest.mark.stack
 def test_a_server_that_hangs_is_down_and_comes_back(stack: Settings) -> None:
     eventually(lambda: {state for state, _ in newest().values()} == {"UP"} and OCA in newest())
-    pid = next(service["pid"] for service in LocalStack(stack.state_dir).status()["services"] if service["name"] == SERVICE)
+    pid = next(service["pid"] for service in LocalStack(stack.state_dir).status()["services"] if service["name"] == OCA)
     os.kill(pid, signal.SIGSTOP)
     try:
         assert eventually(lambda: is_state("DOWN")).startswith("silent for")
