@@ -103,7 +103,7 @@ class Folded(ABC, Generic[T]):
         self._again.clear()
         while not (self._stopping.is_set() or self._again.is_set()):
             messages = consumer.consume(AT_ONCE, WAIT_S)
-            began_s = self._now_s()
+            began_s = time.thread_time()
             for message in messages:
                 self._take(message, decode, table)
                 reached[message.partition()] = max(reached[message.partition()], message.offset() + (message.error() is None))
@@ -114,8 +114,8 @@ class Folded(ABC, Generic[T]):
                 self.table, self.caught_up, complete = table, True, True
             if not current and _covers(reached, ends):
                 self._fresh_at_s, current = looked_at_s, True
-            if table is not self.table:  # nobody waits for what is read again: half of the interpreter is left to answers
-                self._stopping.wait(self._now_s() - began_s)
+            if table is not self.table:  # nobody waits for what is read again: answers get the interpreter for as long as this worked
+                self._stopping.wait(time.thread_time() - began_s)
 
     def _look(self, consumer: Consumer, partitions: list[TopicPartition], before: dict[int, int]) -> dict[int, int]:
         """Where the topic ends now; while the broker is away, further than can be reached, so that the table grows old."""
