@@ -19,7 +19,7 @@ from edge.oca.fills import Fills
 from edge.oca.nginx import Agent, Plane
 from edge.oca.parent import Parent
 from edge.oca.prefixes import EVERYWHERE, Prefixes
-from edge.oca.telling import Plans, Telling
+from edge.oca.telling import Plans, Telling, Verdicts
 from edge.oca.vitals import EGRESS_BPS, report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
@@ -87,7 +87,7 @@ def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter) -> Iter
     if not arguments.capacity_bytes:
         yield Store(arguments.root), None
         return
-    telling, plans, clock = Telling(oca_id, emitter), Plans(oca_id), WallClock()
+    telling, plans, verdicts, clock = Telling(oca_id, emitter), Plans(oca_id), Verdicts(oca_id), WallClock()
     try:
         memory = Memory(arguments.memory, arguments.memory_bytes) if arguments.memory else None
         content = Content(arguments.root, arguments.capacity_bytes, telling.changed, memory)
@@ -95,10 +95,13 @@ def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter) -> Iter
     except (NoRoom, ValueError) as error:
         raise SystemExit(str(error)) from None
     filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), clock, telling.stepped)
-    logged = log.get("edge.oca")
+
+    def failed(error: Exception) -> None:
+        log.get("edge.oca").error("a fill failed", error=repr(error))
+
     with contextlib.closing(telling):
-        telling.start(content, RegistryClient().schema, plans)
-        fills = Fills(content, filler, clock, lambda error: logged.error("a fill failed", error=repr(error)), plans.newest, telling.ordered)
+        telling.start(content, RegistryClient().schema, plans, verdicts)
+        fills = Fills(content, filler, clock, failed, plans.newest, telling.ordered, verdicts.blamed)
         with contextlib.closing(fills):
             yield content, fills
 

@@ -202,6 +202,11 @@ class Content(Store):
         return True
 
     @property
+    def by_demand(self) -> list[AssetId]:
+        """What is held, what is asked for most first."""
+        return sorted(self.held, key=lambda asset: (-self._asked[asset], asset))
+
+    @property
     def warm(self) -> list[AssetId]:
         """What is in memory."""
         return sorted(self._warm)

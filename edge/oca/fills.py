@@ -88,10 +88,15 @@ class Fills:
         on_error: Callable[[Exception], None],
         newest_plan: Callable[[], Mapping[str, Any] | None] = lambda: None,
         on_order: Callable[[Order], None] = lambda order: None,
+        blamed: Callable[[], str] = lambda: "",
     ) -> None:
-        """`newest_plan` gives the server's `delivery.fill_plan`; `on_order` is called before each fill."""
+        """`newest_plan` gives the server's `delivery.fill_plan`; `on_order` is called before each fill; `blamed` names a verdict by which
+        players find fault with what it serves, after which everything is read again, what is asked for most first.
+        """
         self._content, self._filler, self._clock, self._on_error = content, filler, clock, on_error
-        self._newest_plan, self._on_order = newest_plan, on_order
+        self._newest_plan, self._on_order, self._blamed = newest_plan, on_order, blamed
+        self._doubted: deque[AssetId] = deque()
+        self._doubt = ""
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._plan = FillPlan()
         self._thread = threading.Thread(target=self._work, name="fills", daemon=True)
@@ -139,6 +144,9 @@ class Fills:
             except queue.Empty:
                 if (told := self._newest_plan()) is not None:
                     self._plan.take(told)
+                self._doubt_all()
+                while self._orders.empty() and self._doubted:
+                    self._content.scrub(self._doubted.popleft())
                 while self._orders.empty() and (due := self._plan.due(self._clock.now_ms())) is not None:
                     self._carry_out(due)
                     busy_s = time.monotonic()
@@ -155,6 +163,13 @@ class Fills:
                 self._filler.fill(due.asset, due.source_url)
         except Exception as error:  # one order's failure must not be the end of all that follow
             self._on_error(error)
+
+    def _doubt_all(self) -> None:
+        """Have everything read again where players have found fault since it was last asked for."""
+        doubt = self._blamed()
+        if doubt and doubt != self._doubt:
+            self._doubted = deque(self._content.by_demand)
+        self._doubt = doubt
 
     def _look_after(self, scrubbed: set[AssetId]) -> None:
         """Read one more asset whole, the others first; keep in memory what is asked for most."""

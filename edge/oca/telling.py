@@ -19,9 +19,10 @@ from infra.base.registry import RegistryError, RegistryUnavailable
 from producers.emit import Backpressure, Emitter, ProducerBroken
 from schemas.assets import AssetId
 from schemas.codec import InvalidEvent
+from streams.delivery.health import QUORUM
 from streams.folded import Folded
 
-CONTENT, FILL, PLAN = "delivery.content", "delivery.fill", "delivery.fill_plan"
+CONTENT, FILL, PLAN, HEALTH = "delivery.content", "delivery.fill", "delivery.fill_plan", "delivery.oca_health"
 TELL_EVERY_S = 0.25
 KINDS = {"held": "FILLED", "pulled": "PULLED", "evicted": "EVICTED", "refused": "CORRUPT"}
 STEPS_HELD = 10_000
@@ -73,6 +74,31 @@ class Plans(Folded[dict[str, Mapping[str, Any]]]):
     def newest(self) -> Mapping[str, Any] | None:
         """The plan, once the topic has been read to its end."""
         return self.table.get(self._oca_id) if self.caught_up else None
+
+
+class Verdicts(Folded[dict[str, Mapping[str, Any]]]):
+    """What is thought of one server, by its oca_id."""
+
+    topic = HEALTH
+
+    def __init__(self, oca_id: str) -> None:
+        self._oca_id = oca_id
+        super().__init__()
+
+    def new(self) -> dict[str, Mapping[str, Any]]:
+        """Nothing."""
+        return {}
+
+    def into(self, table: dict[str, Mapping[str, Any]], record: Mapping[str, Any]) -> None:
+        """Take one `delivery.oca_health`."""
+        if record["oca_id"] == self._oca_id:
+            table[self._oca_id] = record
+
+    def blamed(self) -> str:
+        """The newest verdict by which players found fault that this server's own reports do not show, by its id; empty where it is well."""
+        verdict = self.table.get(self._oca_id, {})
+        is_blamed = verdict.get("state") == "DEGRADED" and verdict.get("failed_sessions", 0) >= QUORUM
+        return str(verdict["event_id"]) if is_blamed and self.caught_up else ""
 
 
 class Telling:

@@ -23,6 +23,7 @@ from infra.cli import (
     query,
     record,
     replay,
+    scenario,
     schema,
     settings,
     setup,
@@ -46,6 +47,7 @@ for command in (*STACK, *DATA, *MACHINE):
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(fill.app, name="fill")
+app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(new.app, name="new")
 

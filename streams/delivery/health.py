@@ -4,6 +4,8 @@ The rule is optimistic, as Traffic Control's: nothing is taken out on one witnes
 reports and players agree that it fails; where only one side says so it is the last choice. Silence is measured on event time: the clock of
 a partition is the newest event on it, markers of other servers included, so a reader that is behind, or a partition that stands still,
 declares nobody dead. A server that has recovered stays the last choice until it has been well for a while: one that flaps is left alone.
+Where only players found fault, its own reports cannot tell that it is well again, and who is not sent there cannot either: it is on
+probation, at each relapse for twice as long, as BGP damps routes that flap (RFC 2439).
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ LATELY_MS = 5_000
 """How far back requests and failures count."""
 WELL_MS = 3_000
 """How long a server must have been well before it is an equal choice again."""
+PROBATION_MS, LONGEST_MS = 30_000, 600_000
+"""How long a server stays the last choice after players alone found fault: the first time, and at most."""
+RELAPSE_MS = 300_000
+"""So long after a probation a new fault is a relapse."""
 QUORUM = 3
 """Sessions that must say the same before players are believed without the server's own word."""
 FAILING = 0.05
@@ -68,6 +74,12 @@ class _Server:
     """When an older incarnation was last heard beside this one."""
     ill_ms: int | None = None
     """When it was last anything but well."""
+    blamed: bool = False
+    """Players alone find fault with it now."""
+    probation_ms: int = 0
+    """How long the last probation is."""
+    free_ms: int = 0
+    """When it ends."""
 
 
 class Servers:
@@ -99,8 +111,10 @@ class Servers:
         known.counts.append((clock, max(0, event["requests"]), max(0, event["errors"])))
 
     def failed(self, event: Mapping[str, Any], event_time_ms: int) -> None:
-        """Take a report of a request that failed (playback.failed_request); of a server that never reported it is not kept."""
-        server = self._servers.get(event["oca_id"] or "")
+        """Take a report of a request that failed (playback.failed_request), or of a session that has left a server for what it gave
+        (playback.oca_switch); of a server that never reported it is not kept.
+        """
+        server = self._servers.get(event["switched_from"] or event["oca_id"] or "")
         if server is not None:
             server.failures.append((min(event_time_ms, self._clocks[server.partition]), event["sid"]))
 
@@ -132,6 +146,7 @@ class Servers:
             return "DRAINING", "it takes no new sessions, it says"
         own = _own_word(server, requests)
         players = failed_sessions if len(server.failures) >= FAILING * (requests + len(server.failures)) else 0
+        _blame(server, now_ms, players >= QUORUM and not own)
         if own and players:
             return "DOWN", f"{own}, and {players} sessions agree"
         if players >= QUORUM:
@@ -187,8 +202,23 @@ def _own_word(server: _Server, requests: int) -> str:
     return ""
 
 
+def _blame(server: _Server, now_ms: int, blamed: bool) -> None:
+    """Begin a probation where players begin to find fault; it goes on for as long as they do."""
+    if blamed and not server.blamed:
+        relapsed = server.probation_ms and now_ms - server.free_ms < RELAPSE_MS
+        server.probation_ms = min(LONGEST_MS, 2 * server.probation_ms) if relapsed else PROBATION_MS
+    if blamed:
+        server.free_ms = now_ms + server.probation_ms
+    server.blamed = blamed
+
+
 def _recovering(server: _Server, now_ms: int) -> tuple[str, str] | None:
     """State and reason of a server that is well again, but not for long; None if it is an equal choice."""
+    if now_ms < server.free_ms:
+        return (
+            "DEGRADED",
+            f"players found fault with it, its reports did not: for {(server.free_ms - now_ms) / 1000:.0f} s more on probation",
+        )
     if server.ill_ms is None or now_ms - server.ill_ms >= WELL_MS:
         return None
     return "DEGRADED", f"well for {(now_ms - server.ill_ms) / 1000:.1f} s of {WELL_MS / 1000:g}"

@@ -1,7 +1,8 @@
 """Which cache servers may new sessions be sent to? A Faust agent: reports and failures in, verdicts out.
 
     reads     delivery.oca_report        (key oca_id) what servers say of themselves, and the markers by which silence is known
-              playback.failed_request    (key sid) what players say of them, condensed by a route of playback.report
+              playback.failed_request    (key sid) what players say of them, condensed by routes of playback.report
+              playback.oca_switch        (key sid) whom sessions left, and why
     writes    delivery.oca_health        (key oca_id, compacted) a server's verdict when it changes; a time marker a second
     keeps     five seconds of counts and failures for each server, in memory; a new worker has them again after five seconds, and until
               it has heard of a server it says nothing of it
@@ -28,7 +29,8 @@ from schemas.envelope import marker
 from streams import worker
 from streams.delivery.health import Servers, Verdict
 
-REPORTS, FAILED, HEALTH = "delivery.oca_report", "playback.failed_request", "delivery.oca_health"
+REPORTS, HEALTH = "delivery.oca_report", "delivery.oca_health"
+FAILED = ("playback.failed_request", "playback.oca_switch")
 PRODUCER = "streams.delivery.oca_health"
 LOOK_S = 0.2
 MARK_MS = 1_000
@@ -95,12 +97,14 @@ def application(clock: Clock | None = None) -> faust.App:
                 else:
                     servers.report(event, message.message.partition, at_ms, now())
 
-    @app.agent(worker.topic(app, FAILED), concurrency=1)  # type: ignore[untyped-decorator]
-    async def failures(stream: Any) -> None:
-        async for message in stream.events():
-            event = worker.read(message, decode)
-            if event is not None and not event["marker"]:
-                servers.failed(event, round(event["event_time"].timestamp() * 1000))
+    for topic in FAILED:
+
+        @app.agent(worker.topic(app, topic), name=topic, concurrency=1)  # type: ignore[untyped-decorator]
+        async def failures(stream: Any) -> None:
+            async for message in stream.events():
+                event = worker.read(message, decode)
+                if event is not None and not event["marker"]:
+                    servers.failed(event, round(event["event_time"].timestamp() * 1000))
 
     @app.timer(LOOK_S)  # type: ignore[untyped-decorator]
     async def tell() -> None:

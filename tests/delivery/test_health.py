@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.delivery.health import LATELY_MS, QUORUM, SILENT_MS, WELL_MS, Servers, Verdict, incredible, load_of
+from streams.delivery.health import LATELY_MS, PROBATION_MS, QUORUM, RELAPSE_MS, SILENT_MS, WELL_MS, Servers, Verdict, incredible, load_of
 
 START_MS = 1_700_000_000_000
 EVERY_MS = 500
@@ -40,7 +40,7 @@ class Stage:
 
     def fail(self, name: str, *sids: str) -> None:
         for sid in sids:
-            self.servers.failed({"oca_id": name, "sid": sid}, self.now_ms)
+            self.servers.failed({"oca_id": name, "sid": sid, "switched_from": None}, self.now_ms)
 
     def of(self, name: str) -> Verdict:
         return {verdict.oca_id: verdict for verdict in self.servers.verdicts()}[name]
@@ -202,7 +202,7 @@ def test_whatever_is_said_only_silence_or_agreement_is_down(
         servers.report({**GOOD, **numbers, "oca_id": name, "throttle": throttle}, 0, now_ms, now_ms)
         heard[name] = now_ms
     for name, sid, off_ms in failures:
-        servers.failed({"oca_id": name, "sid": sid}, now_ms + off_ms)
+        servers.failed({"oca_id": name, "sid": sid, "switched_from": None}, now_ms + off_ms)
     verdicts = {verdict.oca_id: verdict for verdict in servers.verdicts()}
     assert verdicts.keys() == heard.keys()
     for name, verdict in verdicts.items():
@@ -213,3 +213,39 @@ def test_whatever_is_said_only_silence_or_agreement_is_down(
 @given(st.fixed_dictionaries(NUMBERS), st.floats(-10, 10))
 def test_load_is_never_negative(numbers: dict[str, int], throttle: float) -> None:
     assert load_of({**GOOD, **numbers, "throttle": throttle}) >= 0
+
+
+def test_a_server_that_players_alone_found_fault_with_is_on_probation_and_twice_as_long_after_a_relapse() -> None:
+    stage = Stage("a")
+    sids = [f"s{n}" for n in range(QUORUM)]
+    stage.says["a"]["requests"] = 2
+    stage.go_on(LATELY_MS)
+    for probation_ms in (PROBATION_MS, 2 * PROBATION_MS, 4 * PROBATION_MS):
+        stage.fail("a", *sids)
+        assert stage.of("a").reason == f"{QUORUM} sessions say that it fails, its reports do not"
+        stage.go_on(probation_ms)
+        assert stage.of("a").reason.startswith("players found fault with it")
+        stage.go_on(LATELY_MS + WELL_MS)
+        assert stage.state("a") == "UP"
+    stage.go_on(RELAPSE_MS)
+    stage.fail("a", *sids)
+    stage.go_on(LATELY_MS + PROBATION_MS + WELL_MS)
+    assert stage.state("a") == "UP"
+
+
+def test_a_server_whose_own_reports_agreed_is_believed_when_they_say_that_it_is_well() -> None:
+    stage = Stage("a")
+    stage.says["a"]["errors"] = 10
+    stage.go_on(EVERY_MS)
+    stage.fail("a", "s1", "s2", "s3")
+    assert stage.state("a") == "DOWN"
+    stage.says["a"]["errors"] = 0
+    stage.go_on(2 * LATELY_MS + WELL_MS)
+    assert stage.state("a") == "UP"
+
+
+def test_a_session_that_left_a_server_counts_as_one_that_it_failed() -> None:
+    stage = Stage("a", "b")
+    for n in range(QUORUM):
+        stage.servers.failed({"oca_id": "b", "sid": f"s{n}", "switched_from": "a"}, stage.now_ms)
+    assert (stage.state("a"), stage.state("b")) == ("DEGRADED", "UP")
