@@ -57,11 +57,9 @@ def run(
         raise Refusal("interrupted; what had been done was undone") from None
     out.print(_table(result))
     if scenario.leave_alone_s is not None:
-        kept = result.left_alone_after_s <= scenario.leave_alone_s
-        verdict = "in time" if kept else "[bold]too late[/bold]"
-        out.print(
-            f"the last new session was sent there {result.left_alone_after_s:.1f} s after it began ({scenario.leave_alone_s:g} s at most): {verdict}"
-        )
+        at_most_s, after_s = scenario.leave_alone_s, result.left_alone_after_s
+        verdict = "in time" if after_s <= at_most_s else "[bold]too late[/bold]"
+        out.print(f"the last new session was sent there {after_s:.1f} s after it began ({at_most_s:g} s at most): {verdict}")
 
 
 def _table(result: Result) -> object:
@@ -69,7 +67,7 @@ def _table(result: Result) -> object:
 
     table = Table(box=None, header_style="bold")
     table.add_column("")
-    for name, span in (("before", result.calm), ("meanwhile", result.during)):
+    for name in ("before", "meanwhile"):
         table.add_column(name, justify="right")
     for (words, before), (_, meanwhile) in zip(_rows(result.calm), _rows(result.during), strict=True):
         table.add_row(words, before, meanwhile)
