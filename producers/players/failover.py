@@ -53,7 +53,12 @@ class Progress:
     total: int | None = None
     """Bytes of the body, where the server has said so."""
     size: int = 0
+    started_with: int = 0
+    """Bytes that came with the first one."""
+    start_ms: int = 0
+    """The wait for the first byte."""
     waited_ms: int = 0
+    """All waits for further ones."""
     since_ms: int | None = None
     """When the wait began that is not over; None while the link has bytes to pass."""
 
@@ -63,20 +68,23 @@ class Progress:
 
     def came(self, now_ms: int, size: int) -> None:
         """So many bytes came from the server."""
-        if self.since_ms is not None:
-            self.waited_ms += now_ms - self.since_ms
+        waited_ms = 0 if self.since_ms is None else now_ms - self.since_ms
+        if self.size:
+            self.waited_ms += waited_ms
+        else:
+            self.start_ms, self.started_with = waited_ms, size
         self.since_ms = None
         self.size += size
 
     def judge(self, now_ms: int, patience: Patience) -> Cause | None:
-        """What is wrong with the server, if anything. The rest is expected to take its share of what was waited so far."""
+        """What is wrong with the server, if anything. What is left of the body is expected to come as what followed the first byte."""
         silent_ms = 0 if self.since_ms is None else now_ms - self.since_ms
         if silent_ms > patience.silent_ms:
             return "stall" if self.size else "slow_start"
-        waited_ms = self.waited_ms + silent_ms
-        if self.total and self.size and waited_ms >= SILENT_LEAST_MS:
-            return "slow" if waited_ms * (self.total - self.size) > patience.rest_ms * self.size else None
-        return None
+        waited_ms, came = self.waited_ms + silent_ms, self.size - self.started_with
+        if not self.total or not self.size or waited_ms < SILENT_LEAST_MS:
+            return None
+        return "slow" if waited_ms * (self.total - self.size) > patience.rest_ms * came else None
 
 
 class Budget:
@@ -117,10 +125,10 @@ class Servers:
         that has not failed for longest.
         """
 
-        def rank(server: int) -> tuple[int, int, bool, int]:
+        def rank(server: int) -> tuple[int, bool, int, bool, int]:
             record = self._records[server]
             shunned = now_ms < record.shunned_until_ms
-            return asked.count(server), record.failed_ms if shunned else 0, server != self.in_use, server
+            return asked.count(server), shunned, shunned * record.failed_ms, server != self.in_use, server
 
         return min(range(len(self._records)), key=rank)
 

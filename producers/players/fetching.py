@@ -142,7 +142,7 @@ class Fetcher:
                 async for piece in incoming.body():
                     progress.came(self.clock.now_ms(), len(piece))
                     if transfer.first_ms is None:
-                        self.starts_ms.append(progress.waited_ms)
+                        self.starts_ms.append(progress.start_ms)
                     await self.clock.until(self._link.pass_bytes(self.clock.now_ms(), len(piece)))
                     transfer.first_ms = transfer.first_ms or self.clock.now_ms()
                     if wanted.sha256:
