@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,9 +168,9 @@ def from_then_on(at_s: float, illness: str | int, hosts: tuple[str, ...] = ("oca
 
 def switches(edge: FakeEdge) -> list[tuple[str, str, str]]:
     """From, to and cause of each switch that was told."""
-    told: list[dict[str, Any]] = [r.fields["custom"] for r in edge.reports if r.fields["e"] == "ce"]
-    assert {keys["cen"] for keys in told} <= {"com.headrace-switch"}
-    return [(keys["com.headrace-from"], keys["com.headrace-to"], keys["com.headrace-cause"]) for keys in told]
+    told = [r.fields for r in edge.reports if r.fields["e"] == "ce"]
+    assert all(fields["custom"] == {"cen": "com.headrace-switch"} for fields in told)
+    return [(fields["switched_from"], fields["switched_to"], fields["switch_cause"]) for fields in told]
 
 
 def failed(edge: FakeEdge) -> Counter[str]:
