@@ -240,9 +240,8 @@ class _Race:
         """End some of those that run because of what is wrong with them. A request that was cut has no status, whatever it began with."""
         for task in tasks:
             transfer = self.running[task]
-            cause = transfer.cause
             await self.cut(task)
-            transfer.rc, transfer.cause, transfer.last_ms = 0, cause, self._fetcher.clock.now_ms()
+            transfer.rc, transfer.last_ms = 0, self._fetcher.clock.now_ms()
             self._fetcher.audience.requested(transfer)
             self._lost(transfer)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.players.failover import (
@@ -194,6 +194,30 @@ def test_a_server_falls_ill_and_nobody_notices(at_s: float, illness: str | int, 
     assert len(edge.asked) <= 2 + 4 + 2 * 30 + 4, "and it costs next to nothing"
     assert counts.made == counts.taken
     assert set(failed(edge)) == (set() if illness == "corrupt" else {"oca-1"})
+
+
+ILL = st.tuples(st.sampled_from(["dead", "silent", "corrupt", 12_500, 60_000]), st.floats(0, 50), st.floats(0.1, 30))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["oca-1", "oca-2", "oca-3"]), st.lists(ILL, max_size=3), st.lists(ILL, max_size=3))
+def test_while_one_server_is_well_nobody_waits_longer_than_a_segment(
+    well: str, first: list[tuple[str | int, float, float]], second: list[tuple[str | int, float, float]]
+) -> None:
+    """Whatever happens to the other two, and whenever; also that they recover, and fall ill again."""
+    sick = dict(zip([host for host in ("oca-1", "oca-2", "oca-3") if host != well], (first, second), strict=True))
+
+    def ill(host: str) -> str | int:
+        now_s = asyncio.get_running_loop().time()
+        return next((illness for illness, from_s, for_s in sick.get(host, []) if from_s <= now_s < from_s + for_s), "")
+
+    edge = FakeEdge(segments=30, ill=ill, sums=True, urls=THREE)
+    outcome, _ = play(edge)
+    assert outcome.state == "e"
+    assert outcome.rebuffer_ms <= SEGMENT_S * 1000
+    assert outcome.startup_ms is not None
+    assert len(switches(edge)) == outcome.failovers
+    assert len(edge.asked) <= (2 + 4 + 2 * 30 + 1) * 1.1 + 10
 
 
 def test_a_stall_in_the_middle_of_a_body_is_told_as_one() -> None:
