@@ -165,7 +165,7 @@ class _Race:
         self.running: dict[asyncio.Task[None], Transfer] = {}
         """Oldest first."""
         self.causes: dict[int, Cause] = {}
-        """What was wrong with the servers that lost."""
+        """What was wrong with servers, or seemed to be."""
         self._fetcher = fetcher
         self._wanted = wanted
         self._keys = keys
@@ -222,15 +222,16 @@ class _Race:
         fetcher, now_ms = self._fetcher, self._fetcher.clock.now_ms()
         limits = patience(fetcher.audience.drains_ms(), self._wanted.segment_ms, fetcher.starts_ms)
         for task, transfer in list(self.running.items()):
-            if task.done():
+            cause = transfer.cause or transfer.progress.judge(now_ms, limits)
+            if task.done() or cause is None:
                 continue
-            transfer.cause = transfer.cause or transfer.progress.judge(now_ms, limits)
-            if transfer.cause and any(other.progress.size > transfer.progress.size for other in self.running.values()):
+            transfer.cause = self.causes[transfer.server] = cause
+            others = [(other, rival) for other, rival in self.running.items() if other is not task and rival.cause is None]
+            if any(rival.progress.size > transfer.progress.size for _, rival in others):
                 await self._give_up(task)
             elif transfer.cause == "slow_start" and transfer.progress.size:
-                transfer.cause = None  # it was about to speak: the others would only take its place on the link
-                await self.cut(*(other for other in self.running if other is not task))
-                return
+                transfer.cause = None  # it was about to speak: those who are behind would only take its place on the link
+                await self.cut(*(other for other, _ in others))
         room = len(self.running) < MOST_AT_ONCE and len(self._asked) < ROUNDS * len(self._wanted.urls)
         waiting = bool(self.running) and all(transfer.cause and not task.done() for task, transfer in self.running.items())
         if room and waiting and self._next() not in {t.server for t in self.running.values()} and fetcher.budget.spend():

@@ -233,6 +233,24 @@ def test_a_refusal_is_a_status(rc: int) -> None:
     assert (outcome.rebuffer_ms, switches(edge)) == (0, [("oca-1", "oca-2", "status")])
 
 
+@pytest.mark.parametrize("for_s", [0.4, 0.7, 1.0, 1.6, 3.0])
+@pytest.mark.parametrize("late_s", [0.3, 0.45, 1.2])
+def test_a_late_first_byte_of_the_next_server_does_not_save_the_one_that_stalls(for_s: float, late_s: float) -> None:
+    """However much of the segment the first one has already given."""
+
+    def ill(host: str) -> str | int:
+        now_s = asyncio.get_running_loop().time()
+        if host == "oca-1":
+            return "silent" if 0.42 <= now_s < 0.42 + for_s else ""
+        return round(4096 / late_s) if now_s < 2 else ""
+
+    edge = FakeEdge(segments=30, ill=ill, sums=True)
+    outcome, _ = play(edge, kbps=1_500)
+    assert outcome.state == "e"
+    assert outcome.rebuffer_ms <= SEGMENT_S * 1000
+    assert len(switches(edge)) == outcome.failovers <= 2
+
+
 def test_the_next_server_may_be_ill_too() -> None:
     edge = FakeEdge(segments=30, ill=from_then_on(6, "silent", ("oca-1", "oca-2")), urls=THREE)
     outcome, _ = play(edge)
