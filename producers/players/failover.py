@@ -7,8 +7,9 @@ asked twice comes out of a budget, as in gRPC's retry throttling (its proposal A
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Cause: TypeAlias = Literal["status", "broken", "slow_start", "stall", "slow", "checksum"]
@@ -53,12 +54,13 @@ class Progress:
     total: int | None = None
     """Bytes of the body, where the server has said so."""
     size: int = 0
-    started_with: int = 0
-    """Bytes that came with the first one."""
     start_ms: int = 0
     """The wait for the first byte."""
     waited_ms: int = 0
-    """All waits for further ones."""
+    """The latest waits for further bytes, as many as make up SILENT_LEAST_MS."""
+    came_of_it: int = 0
+    """Bytes that came after those waits."""
+    _recent: deque[tuple[int, int]] = field(default_factory=deque)
     since_ms: int | None = None
     """When the wait began that is not over; None while the link has bytes to pass."""
 
@@ -70,21 +72,29 @@ class Progress:
         """So many bytes came from the server."""
         waited_ms = 0 if self.since_ms is None else now_ms - self.since_ms
         if self.size:
-            self.waited_ms += waited_ms
+            self._count(waited_ms, size)
+            self._recent.append((waited_ms, size))
+            while self.waited_ms - self._recent[0][0] >= SILENT_LEAST_MS:
+                forgotten_ms, forgotten = self._recent.popleft()
+                self._count(-forgotten_ms, -forgotten)
         else:
-            self.start_ms, self.started_with = waited_ms, size
+            self.start_ms = waited_ms
         self.since_ms = None
         self.size += size
 
+    def _count(self, waited_ms: int, size: int) -> None:
+        self.waited_ms += waited_ms
+        self.came_of_it += size
+
     def judge(self, now_ms: int, patience: Patience) -> Cause | None:
-        """What is wrong with the server, if anything. What is left of the body is expected to come as what followed the first byte."""
+        """What is wrong with the server, if anything. What is left of the body is expected to come as the last of it did."""
         silent_ms = 0 if self.since_ms is None else now_ms - self.since_ms
         if silent_ms > patience.silent_ms:
             return "stall" if self.size else "slow_start"
-        waited_ms, came = self.waited_ms + silent_ms, self.size - self.started_with
+        waited_ms = self.waited_ms + silent_ms
         if not self.total or not self.size or waited_ms < SILENT_LEAST_MS:
             return None
-        return "slow" if waited_ms * (self.total - self.size) > patience.rest_ms * came else None
+        return "slow" if waited_ms * (self.total - self.size) > patience.rest_ms * self.came_of_it else None
 
 
 class Budget:

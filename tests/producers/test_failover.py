@@ -71,10 +71,22 @@ def test_what_is_wrong_with_a_server() -> None:
     progress.waits(20_000)
     progress.came(20_400, 50)
     assert progress.judge(20_400, limits) == "slow", "400 ms for a twentieth are 6.8 s for the rest"
-    progress.came(20_400, 300)
+    progress.waits(20_400)
+    progress.came(20_500, 600)
     assert progress.judge(99_000, limits) is None
     progress.waits(99_000)
     assert progress.judge(99_501, limits) == "stall"
+
+
+def test_a_server_that_was_fast_and_becomes_slow_is_judged_as_it_is_now() -> None:
+    progress, limits = Progress(total=1_000_000), Patience(silent_ms=500, rest_ms=2_000)
+    progress.came(0, 1_000)
+    progress.came(0, 500_000)
+    for now_ms in range(0, 300, 100):
+        progress.waits(now_ms)
+        assert progress.judge(now_ms, limits) is None
+        progress.came(now_ms + 100, 1_000)
+    assert progress.judge(300, limits) == "slow", "half a megabyte at 10 kB/s"
 
 
 def test_a_late_first_byte_says_nothing_about_the_next() -> None:
