@@ -35,6 +35,10 @@ class Rejected(Exception):
         return cls("invalid_cmcd", first.key, first.rule, str(error))
 
 
+SWITCHED = ("switched_from", "switched_to")
+"""Where a player that knows no ids names cache servers by host."""
+
+
 class Judge:
     """Decides on one report at a time. Pure but for the settings it was made with."""
 
@@ -63,6 +67,9 @@ class Judge:
             oca_id = self._oca_by_origin.get(cmcd.origin(fields["url"]))
             if oca_id is not None:
                 fields["oca_id"] = oca_id
+        for name in SWITCHED:
+            if name in fields:
+                fields[name] = self._oca_by_origin.get(fields[name], fields[name])
         return _without_member(report)
 
     def request(self, query: str, headers: Mapping[str, str], arrival_ms: int, oca_id: str, asked: str) -> cmcd.Report | None:

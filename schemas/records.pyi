@@ -600,6 +600,9 @@ class PlaybackReport(TypedDict):
     player: NotRequired[str | None]
     region: NotRequired[str | None]
     isp_asn: NotRequired[int | None]
+    switched_from: NotRequired[str | None]
+    switched_to: NotRequired[str | None]
+    switch_cause: NotRequired[str | None]
     custom: NotRequired[dict[str, str]]
 
 class PlaybackSessionState(TypedDict):

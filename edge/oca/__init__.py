@@ -4,6 +4,7 @@
               ?narrow_kbps=100       its body at that rate, for a viewer who wants to feel a narrow network
     GET /healthz                     200 while it serves
     POST /admin/fail?rate=0.5        from loopback only: answer that share of requests with 503
+    POST /admin/fail?mode=…          slow, hang, corrupt: docs/edge.md, A cache server that fails
     POST /admin/heal                 and stop doing so
     POST /admin/drain                answer new requests with 503, end what is in flight, then exit
     POST /admin/fill?asset=bbb/v1&source=http://…     bring an asset from an IX peer or the origin, in the fill window

@@ -77,7 +77,7 @@ def main() -> None:
             folder = (config.state_dir / "nginx" / oca_id).resolve()
             whom = () if arguments.prefixes == EVERYWHERE else tuple(arguments.prefixes)
             plane = Plane(store.root, *free_address(url), folder, getpass.getuser(), whom, parent is not None)
-            oca = Oca(store, teller, emitter.clock.now_ms, parent=parent, fills=fills, egress_bps=arguments.egress_bps)
+            oca = Oca(store, teller, emitter.clock.now_ms, parent=parent, fills=fills, egress_bps=arguments.egress_bps, modes=("refuse",))
             asyncio.run(Agent(plane, oca, emitter.counts).serve(report(emitter, oca.tally, oca.vitals, url)))
 
 

@@ -7,24 +7,26 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import lru_cache
 from importlib.metadata import version
 from urllib.parse import parse_qs
 
 from edge.oca.access import Access, Asked, Teller
+from edge.oca.faults import MODES, BadFault, Fault, read
 from edge.oca.fills import Fills
 from edge.oca.parent import Parent, ParentFailed
 from edge.oca.prefixes import Prefixes
 from edge.oca.vitals import EGRESS_BPS, Tally
 from edge.serve import EXPOSED, METHODS, PREFLIGHT_S, from_here
-from edge.store import Found, Store, Unsatisfiable, byte_range
+from edge.store import CONTENT_TYPES, Found, Store, Unsatisfiable, byte_range
 from schemas.assets import asset_of
 
 SOFTWARE = version("headrace")
 MAX_DIGITS = 7
 RETRY_AFTER_S = 5
+SEGMENT_TYPE = CONTENT_TYPES[".m4s"]
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": ", ".join(EXPOSED)}
 """Browsers on any page may read every answer: no cookie or credential is involved."""
 ALWAYS = {**OPEN, "Accept-Ranges": "bytes", "Timing-Allow-Origin": "*"}
@@ -44,6 +46,8 @@ class Section:
     first: int
     last: int
     bytes_per_s: int = 0
+    flipped: int | None = None
+    """Position in the file of a byte that is to arrive with its bits flipped."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,26 @@ class Oca:
     fills: Fills | None = None
     """Of a server that holds assets; None: it serves a directory as it is."""
     chance: random.Random = field(default_factory=random.Random)
-    fail_rate: float = 0.0
+    fault: Fault | None = None
+    """What an operator asked to be wrong with it."""
+    modes: tuple[str, ...] = MODES
+    """Of faults, those that its data plane can have."""
     requests: int = 0
     in_flight: int = 0
     tally: Tally = field(default_factory=Tally)
     egress_bps: int = EGRESS_BPS
     """Most that it can send."""
     draining: bool = False
+
+    @property
+    def fail_rate(self) -> float:
+        """The share of requests that are refused on purpose."""
+        return self.fault.rate if self.fault is not None and self.fault.mode == "refuse" else 0.0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it is to take requests and answer none, those for its health included."""
+        return self.fault is not None and self.fault.mode == "hang"
 
     def begin(self, asked: Asked) -> Access:
         """A request for content has come; its answer is followed by `end`."""
@@ -131,9 +148,21 @@ class Oca:
                 return _refused(502, str(error))
         if found is None:
             return _refused(404, "no such file here")
-        answer = of_file(found, asked, int(narrow) * 125)
+        answer = self._spoilt(of_file(found, asked, int(narrow) * 125))
         if answer.rc == 206 and answer.section is not None:
             access.range_first = answer.section.first
+        return answer
+
+    def _spoilt(self, answer: Answer) -> Answer:
+        """An answer with what is wrong with this server: a slow body, or a byte of a segment that is another one."""
+        section, fault = answer.section, self.fault
+        if section is None or fault is None:
+            return answer
+        if fault.mode == "slow":
+            most = max(1, fault.bytes_per_s // max(1, self.in_flight))
+            return replace(answer, section=replace(section, bytes_per_s=min(section.bytes_per_s or most, most)))
+        if fault.mode == "corrupt" and section.found.content_type == SEGMENT_TYPE:
+            return replace(answer, section=replace(section, flipped=(section.first + section.last) // 2))
         return answer
 
     def beside(self, asked: Asked) -> Answer:
@@ -158,17 +187,20 @@ class Oca:
             case "/admin/fill" | "/admin/pull":
                 return self._stock(asked)
             case "/admin/heal":
-                rate = 0.0
+                self.fault = None
             case _:
-                said = _parameter(asked.query, "rate", "1")
                 try:
-                    rate = float(said)
-                except ValueError:
-                    rate = -1.0
-                if not 0.0 <= rate <= 1.0:
-                    return _told({"error": f"rate={said!r}: a number from 0 to 1"}, 400)
-        self.fail_rate = rate
-        return _told({"oca_id": self.teller.oca_id, "fail_rate": rate})
+                    fault = read(asked.query, self.egress_bps)
+                except BadFault as error:
+                    return _told({"error": str(error)}, 400)
+                if fault.mode not in self.modes:
+                    return _told({"error": f"mode={fault.mode}: this data plane can only {', '.join(self.modes)}"}, 409)
+                self.fault = fault
+        return _told({"oca_id": self.teller.oca_id, "fault": self._fault_told})
+
+    @property
+    def _fault_told(self) -> dict[str, object] | None:
+        return None if self.fault is None else self.fault.told
 
     def _stock(self, asked: Asked) -> Answer:
         """An asset is to come, or to go."""
@@ -192,7 +224,7 @@ class Oca:
         return {
             "oca_id": self.teller.oca_id,
             "state": "draining" if self.draining else "serving",
-            "fail_rate": self.fail_rate,
+            "fault": self._fault_told,
             "requests": self.requests,
             "in_flight": self.in_flight,
             "events_held": held,

@@ -121,9 +121,12 @@ def _handler(oca: Oca) -> Handler:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         asked = asked_of(request, request.remote or "")
         if asked.method not in ("GET", "HEAD") or asked.path == "/healthz" or asked.path.startswith("/admin/"):
+            if not asked.path.startswith("/admin/"):
+                await _hang(oca, request)
             return await send(request, oca.beside(asked))
         access = oca.begin(asked)
         try:
+            await _hang(oca, request)
             answer = await oca.content(asked, access)
             if answer.section is None:
                 return await send(request, answer)
@@ -132,6 +135,14 @@ def _handler(oca: Oca) -> Handler:
             oca.end(access)
 
     return handle
+
+
+async def _hang(oca: Oca, request: web.BaseRequest) -> None:
+    """Where the server is to hang, wait until it is healed. Raises ConnectionError where the client leaves before."""
+    while oca.hangs:
+        await asyncio.sleep(LOOK_EVERY_S)
+        if request.transport is None:
+            raise ConnectionError("the client has left")
 
 
 def asked_of(request: web.BaseRequest, client: str) -> Asked:
@@ -196,7 +207,7 @@ async def _hand_over(out: int, section: Section, counts: Sent) -> None:
         if not _in_memory(fd, position, count):
             await asyncio.to_thread(os.pread, fd, count, position)
         try:
-            sent = os.sendfile(out, fd, position, count)
+            sent = _pass(out, section, position, count)
         except BlockingIOError:
             await _writable(out)
             continue
@@ -208,6 +219,16 @@ async def _hand_over(out: int, section: Section, counts: Sent) -> None:
         position += sent
         if sent == count and position <= section.last:
             await asyncio.sleep(0)  # who takes all at once gives way to the others
+
+
+def _pass(out: int, section: Section, position: int, count: int) -> int:
+    """Hand over some bytes from a position on; returns how many were taken. Raises BlockingIOError where none are."""
+    if section.flipped is None:
+        return os.sendfile(out, section.found.fd, position, count)
+    piece = bytearray(os.pread(section.found.fd, count, position))
+    if 0 <= section.flipped - position < len(piece):
+        piece[section.flipped - position] ^= 0xFF
+    return os.write(out, piece)
 
 
 async def _writable(fd: int) -> None:

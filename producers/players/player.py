@@ -7,32 +7,34 @@ against real servers in real time and in a test in none (`clock.run_virtual`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urljoin
 
 from producers.players.bola import choose
 from producers.players.clock import LoopClock
+from producers.players.failover import Cause
+from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
 from producers.players.mpd import BadManifest, Manifest, Segment, parse
 from producers.players.network import Link
 from producers.players.playback import Change, Playback
 from producers.players.reports import CUSTOM, Outbox, Reporter
-from producers.players.transport import NoAnswer, Transport
+from producers.players.sums import NAME, read_sums
+from producers.players.transport import Transport
 
 BUFFER_MIN_MS, BUFFER_MAX_MS = 12_000, 24_000
 HEARTBEAT_MS = 10_000
-ROUNDS = 2
-"""How often every server is asked for the same thing before the player gives up."""
-ROUND_PAUSE_MS = 500
+SUMS_AFTER = 2
+"""So many segments ahead the link has time for checksums."""
+SWITCH = f"{CUSTOM}switch"
+"""Name of the event that tells of another server in use."""
 
 
 class PlayRefused(Exception):
     """The gateway did not let us play; the message holds its answer."""
-
-
-class Unplayable(Exception):
-    """No server gave what was needed; the message is the CMCD error code."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,6 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    """One request that was made. `rc` is 0 where no answer came or it broke off; then the collector knows the server by its URL."""
-
-    url: str
-    oca_id: str | None
-    asked_ms: int
-    rc: int
-    ttfb_ms: int
-    ttlb_ms: int
-    size: int
-    content: bytes
-
-
 async def press_play(transport: Transport, gateway_url: str, title: str, member: str) -> Ticket:
     """Ask the gateway for `title`. Raises PlayRefused, NoAnswer."""
     answer = await transport.post(f"{gateway_url}/play", json.dumps({"title": title, "member": member}).encode(), "application/json")
@@ -120,15 +108,14 @@ class Player:
     ) -> None:  # fmt: skip
         self.ticket = ticket
         self.outcome = Outcome(ticket.sid, ticket.cid)
-        self._transport = transport
-        self._link = link
-        self._rtt_ms = rtt_ms
         self._clock = clock
         self._pressed_ms = clock.now_ms() if pressed_ms is None else pressed_ms
         self._actions = sorted(actions, key=lambda action: action.at_ms)
         self._max_height = device.max_height
         self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device))
-        self._server = 0  # index into the ticket's URLs of the server in use
+        self._fetcher = Fetcher(ticket.manifest_urls, transport, link, rtt_ms, clock, self)
+        self._sums: Mapping[str, str] = {}
+        self._learning: asyncio.Task[None] | None = None  # of the sums
         self._playback: Playback | None = None
         self._news = asyncio.Event()  # the playback changed: what is due may be due earlier
         self._throughput_kbps: float | None = None
@@ -148,9 +135,10 @@ class Player:
             self._close("q")
             raise
         finally:
-            for task in (fetching, watching):
+            tasks = [fetching, watching, *([self._learning] if self._learning else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(fetching, watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._sum_up()
         return self.outcome
 
@@ -307,65 +295,69 @@ class Player:
                 fetched = await self._get(segment_urls, ot=kind, br=kbps, d=length_ms)
                 if kind == "v":
                     self.outcome.segments += 1
-                    self._throughput_kbps = fetched.size * 8 / max(1, fetched.ttlb_ms)
+                    self._throughput_kbps = fetched.progress.size * 8 / max(1, fetched.ttlb_ms)
             segment = first.video[choice.index].segments[number]
             self._tell(
                 playback.append(self._clock.now_ms(), segment.start_ms, segment.start_ms + segment.duration_ms, bitrates[choice.index])
             )
             self._news.set()  # more media: what is due on the screen has changed, even if nothing on it has
             previous = choice.index
+            if self._learning is None and playback.buffer_ms >= SUMS_AFTER * length_ms:
+                self._learning = asyncio.create_task(self._learn_sums())
 
     async def _manifests(self) -> list[Manifest]:
         """The manifest as each server would give it: fetched once, its addresses resolved against each server's."""
         fetched = await self._get(list(self.ticket.manifest_urls), ot="m")
         try:
-            return [parse(fetched.content.decode(), url) for url in self.ticket.manifest_urls]
+            return [parse(bytes(fetched.content).decode(), url) for url in self.ticket.manifest_urls]
         except (BadManifest, UnicodeDecodeError) as error:
             raise Unplayable(f"manifest: {error}"[:200]) from None
 
-    async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> _Fetched:
-        """Fetch one object, from the server in use or else the next ones. Each attempt is reported. Raises Unplayable."""
-        for attempt in range(ROUNDS * len(urls)):
-            if attempt:
-                self._server = (self._server + 1) % len(urls)
-                self.outcome.failovers += len(urls) > 1
-                if attempt % len(urls) == 0:
-                    await self._clock.until(self._clock.now_ms() + ROUND_PAUSE_MS)
-            self._catch_up()
-            playback = self._playback
-            keys = {"ot": ot, "br": br, "d": d, "bl": playback.buffer_ms if playback else None, "mtp": self._measured, "tb": self._top_kbps}
-            keys["bs"], self._starved = self._starved or None, False
-            fetched = await self._request(urls[self._server], keys, keep=ot == "m")
-            self._reporter.report(
-                "rr", fetched.asked_ms, **keys, sta=self._state, url=fetched.url, rc=fetched.rc, ttfb=fetched.ttfb_ms, ttlb=fetched.ttlb_ms,
-                **{f"{CUSTOM}oca": fetched.oca_id, f"{CUSTOM}bytes": fetched.size},
-            )  # fmt: skip
-            if fetched.rc == 200:
-                return fetched
-        raise Unplayable(f"{ot}:{fetched.rc}")
+    async def _learn_sums(self) -> None:
+        """What the title's files have to be, if the server in use can say so."""
+        urls = [urljoin(url, NAME) for url in self.ticket.manifest_urls]
+        learnt = await self._fetcher.once(self._fetcher.servers.in_use, Wanted(urls, keep=True), self._keys(ot="o"))
+        with contextlib.suppress(ValueError):
+            self._sums = read_sums(bytes(learnt.content)) if learnt.cause is None else {}
 
-    async def _request(self, url: str, keys: Mapping[str, Any], keep: bool) -> _Fetched:
-        """One GET through the shaped link, with CMCD in its query. Never raises NoAnswer: it is an answer of status 0."""
-        query = ("&" if "?" in url else "?") + self._reporter.request(**keys)
-        asked_ms = self._clock.now_ms()
-        rc, size, content = 0, 0, bytearray()
-        oca_id: str | None = None
-        first_ms: int | None = None
+    async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> Transfer:
+        """Fetch one object, from whichever server gives it in time. Raises Unplayable."""
+        name = urls[0].removeprefix(urljoin(self.ticket.manifest_urls[0], "."))
+        wanted = Wanted(urls, d, self._sums.get(unquote(name)), keep=ot == "m")
         try:
-            await self._clock.until(asked_ms + self._rtt_ms)
-            async with self._transport.get(url + query) as incoming:
-                oca_id = incoming.headers.get("x-oca-id")
-                async for piece in incoming.body():
-                    await self._clock.until(self._link.pass_bytes(self._clock.now_ms(), len(piece)))
-                    first_ms = first_ms or self._clock.now_ms()
-                    size += len(piece)
-                    if keep:
-                        content += piece
-                rc = incoming.status
-        except NoAnswer:
-            rc = 0
-        last_ms = self._clock.now_ms()
-        return _Fetched(url, oca_id, asked_ms, rc, (first_ms or last_ms) - asked_ms, last_ms - asked_ms, size, bytes(content))
+            return await self._fetcher.get(wanted, lambda: self._keys(ot=ot, br=br, d=d))
+        except Unplayable as error:
+            raise Unplayable(f"{ot}:{error}") from None
+
+    def _keys(self, **about: Any) -> dict[str, Any]:
+        """What CMCD says of a request."""
+        self._catch_up()
+        keys = {**about, "bl": self._playback.buffer_ms if self._playback else None, "mtp": self._measured, "tb": self._top_kbps}
+        keys["bs"], self._starved = self._starved or None, False
+        return keys
+
+    def ask(self, keys: Mapping[str, Any]) -> str:
+        """The CMCD argument of a request that is about to be made."""
+        return self._reporter.request(**keys)
+
+    def drains_ms(self) -> int | None:
+        """The buffer that is left, ms; None while it does not run dry."""
+        self._catch_up()
+        return self._playback.buffer_ms if self._playback and self._state in "prk" else None
+
+    def requested(self, transfer: Transfer) -> None:
+        """Report a request that has ended."""
+        self._reporter.report(
+            "rr", transfer.asked_ms, **transfer.keys, sta=self._state, url=transfer.url, rc=transfer.rc, ttfb=transfer.ttfb_ms,
+            ttlb=transfer.ttlb_ms, **{f"{CUSTOM}oca": transfer.oca_id, f"{CUSTOM}bytes": transfer.progress.size},
+        )  # fmt: skip
+
+    def switched(self, left: str, to: str, cause: Cause) -> None:
+        """Count and report that the server in use is another one."""
+        self.outcome.failovers += 1
+        now_ms = self._catch_up()
+        names = {f"{CUSTOM}from": left, f"{CUSTOM}to": to, f"{CUSTOM}cause": cause}
+        self._reporter.report("ce", now_ms, **self._status(now_ms), cen=SWITCH, **names)
 
 
 def _containing(segments: Sequence[Segment], position_ms: int) -> int:

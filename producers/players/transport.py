@@ -9,8 +9,6 @@ from typing import Protocol
 
 import httpx2 as httpx
 
-CHUNK_BYTES = 32 << 10
-
 
 class NoAnswer(Exception):
     """No answer came, or it broke off: refused, reset, or silent for longer than the time-out. The message says which."""
@@ -55,7 +53,7 @@ class _HttpIncoming:
 
     async def body(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self._response.aiter_raw(CHUNK_BYTES):
+            async for piece in self._response.aiter_raw():  # as they come: to wait for full ones would hide when the first byte did
                 yield piece
         except httpx.HTTPError as error:
             raise NoAnswer(f"{type(error).__name__}: {error}") from None

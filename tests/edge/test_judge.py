@@ -152,3 +152,9 @@ def test_the_cache_server_is_known_by_its_address() -> None:
     fields = judged(raw, oca_urls=["http://127.0.0.1:80", "http://127.0.0.1:81"]).fields
     assert (fields["oca_id"], fields["url"]) == ("oca-2", "http://127.0.0.1:81/bbb/v1/1.m4s")
     assert "oca_id" not in judged(raw, oca_urls=[]).fields
+
+
+def test_cache_servers_of_a_switch_are_known_by_their_hosts() -> None:
+    switch = 'cen="com.headrace-switch",com.headrace-from="127.0.0.1:81",com.headrace-to="ix-7",com.headrace-cause="stall"'
+    fields = judged(around("e", f"ce,{switch}").encode(), oca_urls=["http://127.0.0.1:80", "http://127.0.0.1:81"]).fields
+    assert (fields["switched_from"], fields["switched_to"], fields["switch_cause"]) == ("oca-2", "ix-7", "stall")

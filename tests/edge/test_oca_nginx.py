@@ -136,9 +136,11 @@ def test_both_data_planes_give_the_same_answers_and_tell_the_same(tmp_path: Path
             outside = client.get(client.base_url.copy_with(raw_path=b"/bbb/%2e%2e/%2e%2e/secret"))
             assert outside.status_code in (400, 404)
             assert client.options(PATH, headers={"access-control-request-method": "GET"}).headers["access-control-allow-headers"] == "*"
-            assert client.post("/admin/fail?rate=1").json() == {"oca_id": "oca-1", "fail_rate": 1.0}
+            assert client.post("/admin/fail?rate=1").json() == {"oca_id": "oca-1", "fault": {"mode": "refuse", "rate": 1.0}}
             eventually(lambda client=client: client.get(PATH).status_code == 503)  # type: ignore[misc]
             assert client.post("/admin/heal", headers={"origin": "http://page"}).status_code == 403
+            client.post("/admin/heal")
+            assert client.post("/admin/fail?mode=hang").status_code == (409 if plane == "nginx" else 200)
             client.post("/admin/heal")
             eventually(lambda client=client: client.get(PATH).status_code == 200)  # type: ignore[misc]
     assert heard["nginx"] == heard["own"]

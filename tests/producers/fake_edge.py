@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -34,26 +36,50 @@ def mpd(segments: int) -> str:
     )
 
 
+STALL_S = 4.0
+"""As HttpTransport has it."""
+PIECE = 4096
+
+
 @dataclass
 class _Incoming:
     status: int
     headers: Mapping[str, str]
     content: bytes
+    ill: Callable[[], str | int]
     breaks_off: bool = False
 
     async def body(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self.content), 4096):
-            yield self.content[start : start + 4096]
+        for start in range(0, len(self.content), PIECE):
+            await suffer(self.ill())
+            yield self.content[start : start + PIECE]
         if self.breaks_off:
             raise NoAnswer("the connection was reset")
 
 
+async def suffer(illness: str | int) -> None:
+    """What an illness does to the next piece: the number of a slow server is its bytes per second."""
+    if illness == "silent":
+        await asyncio.sleep(STALL_S)
+        raise NoAnswer("silence")
+    if illness == "dead":
+        raise NoAnswer("connection lost")
+    if isinstance(illness, int):
+        await asyncio.sleep(PIECE / illness)
+
+
 @dataclass
 class FakeEdge:
-    """Implements `Transport`. `status(url)` may answer for a cache server: 0 refuses the connection, -1 breaks off halfway."""
+    """Implements `Transport`. `status(url)` may answer for a cache server: 0 refuses the connection, -1 breaks off halfway.
+
+    `ill(host)` is asked at each request and each piece: "" is well; "silent" and "dead" from now on, also in the middle of a body; a number
+    is how many bytes per second a body gets; "corrupt" segments have one wrong byte. With `sums`, checksums are served.
+    """
 
     segments: int = 10
     status: Callable[[str], int] = lambda url: 200
+    ill: Callable[[str], str | int] = lambda host: ""
+    sums: bool = False
     collector: Callable[[], Answer] = lambda: Answer(202)
     urls: tuple[str, ...] = ("http://oca-1/t/v1/manifest.mpd", "http://oca-2/t/v1/manifest.mpd")
     asked: list[str] = field(default_factory=list)
@@ -69,15 +95,31 @@ class FakeEdge:
         status = self.status(url)
         if status == 0:
             raise NoAnswer("connection refused")
-        headers = {"x-oca-id": parts.netloc}
-        if status > 0 and status != 200:
-            yield _Incoming(status, headers, b"no")
-        elif parts.path.endswith(".mpd"):
-            yield _Incoming(200, headers, mpd(self.segments).encode())
-        else:
-            rung = parts.path.split("/")[-2]
-            size = 1_000 if parts.path.endswith("init.mp4") else {**LADDER, "audio": 96}[rung] * 1000 * SEGMENT_S // 8
-            yield _Incoming(200, headers, bytes(size if status == 200 else size // 2), breaks_off=status == -1)
+
+        def ill() -> str | int:
+            return self.ill(parts.netloc)
+
+        await suffer("" if isinstance(illness := ill(), int) else illness)
+        content = b"no" if status > 0 and status != 200 else self.content(parts.path)
+        if content is None:
+            status, content = 404, b"no"
+        headers = {"x-oca-id": parts.netloc, "content-length": str(len(content))}
+        if illness == "corrupt" and parts.path.endswith(".m4s"):
+            content = b"\xff" + content[1:]
+        yield _Incoming(200 if status == -1 else status, headers, content[: len(content) // 2] if status == -1 else content, ill,
+                        breaks_off=status == -1)  # fmt: skip
+
+    def content(self, path: str) -> bytes | None:
+        """A file of the title `/t/v1`."""
+        if path.endswith(".mpd"):
+            return mpd(self.segments).encode()
+        if path.endswith("checksums.json"):
+            names = [f"{rung}/{number:03}.m4s" for rung in (*LADDER, "audio") for number in range(self.segments)]
+            told = {name: {"sha256": hashlib.sha256(self.content(f"/{name}") or b"").hexdigest()} for name in names}
+            return json.dumps({"files": told}).encode() if self.sums else None
+        if path.endswith("init.mp4"):
+            return bytes(1_000)
+        return bytes({**LADDER, "audio": 96}[path.split("/")[-2]] * 1000 * SEGMENT_S // 8)
 
     async def post(self, url: str, content: bytes, content_type: str) -> Answer:
         if url.endswith("/play"):
