@@ -22,8 +22,8 @@ from producers.players.mpd import BadManifest, Manifest, Segment, parse
 from producers.players.network import Link
 from producers.players.playback import Change, Playback
 from producers.players.reports import CUSTOM, Outbox, Reporter
-from producers.players.sums import NAME, read_sums
 from producers.players.transport import Transport
+from schemas.assets import CHECKSUMS, InvalidChecksums, Sum, read_checksums
 
 BUFFER_MIN_MS, BUFFER_MAX_MS = 12_000, 24_000
 HEARTBEAT_MS = 10_000
@@ -58,6 +58,8 @@ class Device:
     asn: int
     max_height: int
     player: str = "headrace-headless/1.0"
+    address: str = ""
+    """Where its requests come from, as a proxy of its ISP would tell the gateway; empty: from where they do come from."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
-async def press_play(transport: Transport, gateway_url: str, title: str, member: str) -> Ticket:
-    """Ask the gateway for `title`. Raises PlayRefused, NoAnswer."""
-    answer = await transport.post(f"{gateway_url}/play", json.dumps({"title": title, "member": member}).encode(), "application/json")
+async def press_play(transport: Transport, gateway_url: str, title: str, member: str, address: str = "") -> Ticket:
+    """Ask the gateway for `title`, from an address where one is given. Raises PlayRefused, NoAnswer."""
+    asked = json.dumps({"title": title, "member": member}).encode()
+    answer = await transport.post(f"{gateway_url}/play", asked, "application/json", address)
     words = answer.content[:300].decode(errors="replace")
     if answer.status != 200:
         raise PlayRefused(f"{gateway_url} answered {answer.status} to {title!r}: {words}")
@@ -114,7 +117,7 @@ class Player:
         self._max_height = device.max_height
         self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device))
         self._fetcher = Fetcher(ticket.manifest_urls, transport, link, rtt_ms, clock, self)
-        self._sums: Mapping[str, str] = {}
+        self._sums: Mapping[str, Sum] = {}
         self._learning: asyncio.Task[None] | None = None  # of the sums
         self._playback: Playback | None = None
         self._news = asyncio.Event()  # the playback changed: what is due may be due earlier
@@ -315,15 +318,16 @@ class Player:
 
     async def _learn_sums(self) -> None:
         """What the title's files have to be, if the server in use can say so."""
-        urls = [urljoin(url, NAME) for url in self.ticket.manifest_urls]
+        urls = [urljoin(url, CHECKSUMS) for url in self.ticket.manifest_urls]
         learnt = await self._fetcher.once(self._fetcher.servers.in_use, Wanted(urls, keep=True), self._keys(ot="o"))
-        with contextlib.suppress(ValueError):
-            self._sums = read_sums(bytes(learnt.content)) if learnt.cause is None else {}
+        with contextlib.suppress(InvalidChecksums):
+            self._sums = read_checksums(bytes(learnt.content)).files if learnt.cause is None else {}
 
     async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> Transfer:
         """Fetch one object, from whichever server gives it in time. Raises Unplayable."""
         name = urls[0].removeprefix(urljoin(self.ticket.manifest_urls[0], "."))
-        wanted = Wanted(urls, d, self._sums.get(unquote(name)), keep=ot == "m")
+        known = self._sums.get(unquote(name))
+        wanted = Wanted(urls, d, known.sha256 if known else None, keep=ot == "m")
         try:
             return await self._fetcher.get(wanted, lambda: self._keys(ot=ot, br=br, d=d))
         except Unplayable as error:

@@ -42,7 +42,7 @@ class Transport(Protocol):
 
     def get(self, url: str) -> AbstractAsyncContextManager[Incoming]: ...
 
-    async def post(self, url: str, content: bytes, content_type: str) -> Answer: ...
+    async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer: ...
 
 
 class _HttpIncoming:
@@ -75,10 +75,11 @@ class HttpTransport:
         except httpx.HTTPError as error:
             raise NoAnswer(f"{type(error).__name__}: {error}") from None
 
-    async def post(self, url: str, content: bytes, content_type: str) -> Answer:
-        """POST and read the whole answer."""
+    async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
+        """POST and read the whole answer; with an `address`, as a proxy would pass it on for that one."""
+        headers = {"content-type": content_type, **({"x-forwarded-for": address} if address else {})}
         try:
-            response = await self._client.post(url, content=content, headers={"content-type": content_type})
+            response = await self._client.post(url, content=content, headers=headers)
         except httpx.HTTPError as error:
             raise NoAnswer(f"{type(error).__name__}: {error}") from None
         return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)

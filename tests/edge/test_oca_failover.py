@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from edge.oca.content import AssetId, publish
 from infra.base.ports import free_port
 from producers.players.clock import LoopClock
 from producers.players.network import Link
 from producers.players.player import Action, Device, Player, Ticket
 from producers.players.reports import Outbox
 from producers.players.transport import Answer, HttpTransport
+from schemas.assets import AssetId, publish
 from schemas.cmcd import Report, read
 from tests.edge.test_oca_nginx import serving
 from tests.producers.fake_edge import LADDER, SEGMENT_S, mpd
@@ -36,7 +36,7 @@ class Hearing(HttpTransport):
         super().__init__()
         self.reports: list[Report] = []
 
-    async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+    async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
         self.reports += [read(line) for line in content.decode().splitlines()]
         return Answer(202)
 

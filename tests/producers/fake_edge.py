@@ -115,13 +115,14 @@ class FakeEdge:
             return mpd(self.segments).encode()
         if path.endswith("checksums.json"):
             names = [f"{rung}/{number:03}.m4s" for rung in (*LADDER, "audio") for number in range(self.segments)]
-            told = {name: {"sha256": hashlib.sha256(self.content(f"/{name}") or b"").hexdigest()} for name in names}
-            return json.dumps({"files": told}).encode() if self.sums else None
+            bodies = {name: self.content(f"/{name}") or b"" for name in names}
+            told = {name: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in bodies.items()}
+            return json.dumps({"cid": "t", "version": 1, "published_s": 0, "files": told}).encode() if self.sums else None
         if path.endswith("init.mp4"):
             return bytes(1_000)
         return bytes({**LADDER, "audio": 96}[path.split("/")[-2]] * 1000 * SEGMENT_S // 8)
 
-    async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+    async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
         if url.endswith("/play"):
             self.plays += 1
             sid = f"sid-{self.plays}"

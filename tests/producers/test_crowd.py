@@ -28,7 +28,7 @@ class Faulty(FakeEdge):
             return 404
         return 503 if "oca-1" in url and self.told and self.told[-1].endswith("fail") else 200
 
-    async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+    async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
         if "/admin/" in url:
             self.told.append(url)
             return Answer(200)
@@ -72,7 +72,7 @@ def test_a_gateway_that_does_not_answer_is_asked_again() -> None:
     class Late(FakeEdge):
         refusals = 0
 
-        async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+        async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
             if url.endswith("/play") and self.refusals < 8:
                 self.refusals += 1
                 raise NoAnswer("connection refused")

@@ -20,7 +20,6 @@ from producers.players.failover import (
     Servers,
     patience,
 )
-from producers.players.sums import read_sums
 from tests.producers.fake_edge import SEGMENT_S, FakeEdge
 from tests.producers.test_player import play, states
 
@@ -162,12 +161,6 @@ def test_each_server_is_asked_once_before_any_is_asked_again(history: list[tuple
     for _ in range(10):
         asked.append(servers.next(now_ms, asked))
     assert sorted(asked[:5]) == sorted(asked[5:]) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("raw", [b"", b"[]", b'{"files": 3}', b'{"files": {"a": {}}}', b"\xff"])
-def test_what_is_no_checksums_is_refused(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="not the checksums of an asset"):
-        read_sums(raw)
 
 
 # ── a whole player ────────────────────────────────────────────────────────────────────────────────────────────────────

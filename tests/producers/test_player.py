@@ -186,7 +186,7 @@ def test_a_dead_collector_costs_reports_but_never_the_playback() -> None:
 
 def test_what_the_gateway_refuses_is_said_in_its_words() -> None:
     class Refusing(FakeEdge):
-        async def post(self, url: str, content: bytes, content_type: str) -> Answer:
+        async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
             return Answer(404, {}, b"no such title")
 
     async def press() -> None:

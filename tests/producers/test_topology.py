@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.emit import Emitter
-from producers.players.population import NETWORKS, REGIONS
+from producers.players.population import NETWORKS, REGIONS, viewer
 from producers.topology.publish import publish
 from producers.topology.standing import standing
 from producers.topology.topology import BadTopology, Topology, changes, read
@@ -46,6 +47,11 @@ def test_the_laptops_own_file_serves_every_viewer_of_the_demo() -> None:
     told = yaml.safe_load(LAPTOP)
     assert {isp["asn"] for isp in told["isps"]} == {*NETWORKS, 64500}
     assert {region["region"] for region in told["regions"]} == set(REGIONS)
+    prefixes = [ipaddress.ip_network(prefix) for isp in told["isps"] for prefix in isp["prefixes"]]
+    for who in (viewer(number, seed=1).device for number in range(200)):
+        (home,) = [prefix for prefix in prefixes if ipaddress.ip_address(who.address) in prefix]
+        isp = next(isp for isp in told["isps"] if str(home) in isp["prefixes"])
+        assert (isp["asn"], isp["prefixes"].index(str(home))) == (who.asn, REGIONS.index(who.region))
     by_prefix: dict[str, set[str]] = {}
     for route in laptop.routes.values():
         by_prefix.setdefault(route["prefix"], set()).add(route["oca_id"])
