@@ -71,11 +71,11 @@ def status() -> None:
     from infra.cli.words import out
 
     table = Table(box=None, header_style="bold")
-    for name in ("server", "titles", "held", "disk", "to fetch", "fetched", "failed", "to let go", "bytes to fetch", "window (UTC)"):
-        table.add_column(name, justify="left" if name in ("server", "window (UTC)") else "right")
+    for name in ("server", "titles", "held MB", "of MB", "to fetch", "MB", "fetched", "failed", "to go", "window, UTC"):
+        table.add_column(name, justify="left" if name in ("server", "window, UTC") else "right", no_wrap=True)
     for oca, assets, held, disk, fills, completed, failed, evictions, size, start, end in _ask(STATUS, {}):
-        counts = (assets, _mb(held), _mb(disk), fills, completed, failed, evictions, _mb(size))
-        table.add_row(oca, *(str(count) for count in counts), f"{start:%d %b %H:%M} to {end:%d %b %H:%M}")
+        counts = (assets, _mb(held), _mb(disk), fills, _mb(size), completed, failed, evictions)
+        table.add_row(oca, *(str(count) for count in counts), f"{start:%H:%M} to {end:%H:%M}")
     if not table.row_count:
         out.print("no fill plan has been told yet: plans are made when cache servers and titles are known")
         return

@@ -36,6 +36,7 @@ def run(
     from clickhouse_connect.driver.exceptions import ClickHouseError
     from httpx2 import HTTPError
 
+    from infra.base.settings import settings
     from infra.chaos.fleet import CannotDo, Fleet
     from infra.chaos.scenarios import SCENARIOS
     from infra.chaos.scenarios import run as play
@@ -44,6 +45,8 @@ def run(
 
     if name not in SCENARIOS:
         raise Refusal(f"there is no scenario {name}; there are {', '.join(SCENARIOS)}")
+    if not settings().edge.supervisor_url:
+        raise Refusal(f"no stack runs in {settings().state_dir}: start one on which somebody watches, `headrace up --players 24`")
     scenario = SCENARIOS[name]
     if seconds:
         scenario = replace(scenario, for_s=seconds)
@@ -66,7 +69,7 @@ def _table(result: Result) -> object:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in ("before", "meanwhile"):
         table.add_column(name, justify="right")
     for (words, before), (_, meanwhile) in zip(_rows(result.calm), _rows(result.during), strict=True):
