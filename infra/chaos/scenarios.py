@@ -291,7 +291,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("oca-freeze", "{victims} is stopped: its connections stay open and nothing comes", _freeze, 3.0),
         Scenario("oca-mute", "{victims} accepts every connection and answers none", _mute, 3.0),
         Scenario("oca-slow", f"{{victims}} sends {SLOW_SHARE:.0%} of what it was sending", _slow(SLOW_SHARE), 10.0),
-        Scenario("silent-corruption", "{victims} has rotten segments, and does not know", _corrupt, 3.0, for_s=40.0),
+        Scenario("silent-corruption", "{victims} has rotten segments, and does not know", _corrupt, 3.0),
         Scenario("withdrawn-prefix", "the ISP withdraws every prefix from {victims}", _withdraw, 3.0),
         Scenario(
             "congested-peering", f"the paths to {{victims}} carry {CONGESTED_SHARE:.0%} of what they did", _slow(CONGESTED_SHARE), None,

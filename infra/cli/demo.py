@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from infra.stack.local import LocalStack
 
 SUMMARY = Path("build/demo/summary.json")
+VICTIM, KILLED_AFTER_S = "oca-1", 60.0
+"""The cache server that is killed, once it has been filled and players watch from it; the supervisor starts it again."""
 SETTLE_S = 60.0
 """How long what is in flight when the players stop may take to reach the tables."""
 
@@ -52,12 +57,13 @@ def demo(
         out.print(f"  the page      [bold]{settings().edge.board_url}[/bold]")
         out.print(f"  in a terminal HEADRACE_STATE_DIR={os.path.relpath(stack.state_dir)} {_command()} status")
         send_a_report_to_refuse(settings().edge.collector_url)
-        if not seconds:
-            out.print("Ctrl-C ends it.")
-            stack.wait_end()
-            raise Refusal(f"the stack ended by itself: see {stack.state_dir / 'logs' / 'supervisor.log'}")
-        err.print(f"ends by itself in {seconds} s")
-        sleep_with_progress(seconds)
+        with killing(stack):
+            if not seconds:
+                out.print("Ctrl-C ends it.")
+                stack.wait_end()
+                raise Refusal(f"the stack ended by itself: see {stack.state_dir / 'logs' / 'supervisor.log'}")
+            err.print(f"ends by itself in {seconds} s")
+            sleep_with_progress(seconds)
         found = summary(stack, startup_s)
     except (StartFailed, jars.JarError, health.Unreachable, CannotAudit) as error:
         raise Refusal(str(error)) from None
@@ -89,6 +95,26 @@ def encode() -> None:
 
     if subprocess.run([sys.executable, "-m", "producers.encoders"], stdout=subprocess.DEVNULL, check=False).returncode:
         raise Refusal("the demo's titles could not be encoded (above)")
+
+
+@contextmanager
+def killing(stack: LocalStack) -> Iterator[None]:
+    """Kill a cache server after a while, so that the board shows how it is left alone and comes back."""
+    from infra.cli.words import out
+    from infra.stack.local import NotRunning
+
+    def kill() -> None:
+        with suppress(NotRunning):
+            stack.act(VICTIM, "kill")
+            out.print(f"{VICTIM} was killed: the board *Delivery* shows who notices, where plays go, and that it is back")
+
+    timer = threading.Timer(KILLED_AFTER_S, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def send_a_report_to_refuse(collector_url: str) -> None:
