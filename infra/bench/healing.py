@@ -1,7 +1,7 @@
 """When a cache server dies, stalls, slows down, falls silent, loses its prefixes or rots: how soon is it left alone, and who notices?
 
 The whole local stack with real players, on a network of 12 Mbit/s each so that nobody waits for his own access line. Each fault is done to
-the real process or its data plane (`infra.chaos.scenarios`) while players watch from it and plays are pressed four times a second beside
+the real process or its data plane (`infra.chaos.scenarios`) while players watch from it and plays are pressed ten times a second beside
 them. All figures are read from ClickHouse: `steered_s` is how long after the fault the last new session was sent to the server,
 `rebuffer_s` the longest wait of any session that was playing, in the time that the fault lasts. A segment is two seconds long.
 """

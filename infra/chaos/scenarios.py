@@ -6,6 +6,7 @@ time until all is as before; each span's outcome is read from the warehouse (`in
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ SLOW_SHARE = 0.05
 CONGESTED_SHARE = 0.3
 LEAST_BYTES_PER_S = 20_000.0
 HEALED_WITHIN_S = 120.0
-PRESS_EVERY_S = 0.25
+PRESS_EVERY_S = 0.1
 """Presses of play beside those of the players, so that where new sessions go is seen at every moment."""
 CALM_S = 15.0
 PREMIERE_PLAYERS = 8
@@ -148,7 +149,8 @@ def pressing() -> Iterator[None]:
     """Press play again and again, from each network of the local stack in turn, without watching."""
     ended = threading.Event()
     prefixes = sorted({str(route["prefix"]) for route in local_network([f"http://oca-{n}" for n in range(1, 100)]).routes.values()})
-    addresses = [prefix.partition("/")[0].rpartition(".")[0] + ".9" for prefix in prefixes if prefix.endswith("/26")]
+    homes = [ipaddress.ip_network(prefix).network_address + 9 for prefix in prefixes if prefix.endswith("/26")]
+    addresses = [str(home) for home in sorted(homes, key=lambda home: int(home) % 256)]  # another ISP each time
 
     def press() -> None:
         with httpx.Client(timeout=2.0) as client:

@@ -64,10 +64,9 @@ def test_rot_is_silent_size_and_time_stay(tmp_path: Path) -> None:
         assert fleet.corrupt("oca-1") == 1
         with pytest.raises(CannotDo, match="not the store of oca-9"):
             fleet.corrupt("oca-9")
-    after = {name: (folder / name).stat() for name in published.files}
-    assert {name: (s.st_size, s.st_mtime_ns) for name, s in after.items()} == {
-        name: (s.st_size, s.st_mtime_ns) for name, s in before.items()
-    }
+    for name, status in before.items():
+        after = (folder / name).stat()
+        assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     with pytest.raises(Altered, match=r"1\.m4s has the SHA-256"):
         verify(folder, published)
 
