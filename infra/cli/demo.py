@@ -45,6 +45,7 @@ def demo(
     for finding in doctor.refusals():
         raise Refusal(f"{finding.what}: {finding.says}\nDo: {finding.mend}")
     stack = LocalStack(free_state_dir(settings().state_dir))
+    has_past = (stack.state_dir / "kafka").exists()
     os.environ["HEADRACE_STATE_DIR"] = str(stack.state_dir)
     try:
         jars.ensure()
@@ -66,7 +67,12 @@ def demo(
             sleep_with_progress(seconds)
         found = summary(stack, startup_s)
     except (StartFailed, jars.JarError, health.Unreachable, CannotAudit) as error:
-        raise Refusal(str(error)) from None
+        anew = (
+            f"\nOr let the demo begin anew: delete {os.path.relpath(stack.state_dir)}"
+            if has_past and isinstance(error, StartFailed)
+            else ""
+        )
+        raise Refusal(f"{error}{anew}") from None
     except KeyboardInterrupt:
         err.print("\nending; nothing stays but the state in " + os.path.relpath(stack.state_dir))
         return
