@@ -3,7 +3,7 @@
 -- show: number
 -- unit: servers
 -- empty: no cache server has been judged yet
--- width: 6
+-- width: 2
 SELECT
   countIf(state = 'UP') AS value,
   count() AS judged
