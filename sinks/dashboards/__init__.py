@@ -22,8 +22,8 @@ expect, and how many times the usual spread it is off. They are not drawn; where
 Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), `{title:String}` and the other filters with ''
 for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text. `{chosen}` stands for "as the
 filters say", over columns that are named as they are; `{told}`, of reports by session, for these columns. In a WITH, `{robust_z}` defines
-the function robust_z(value, before, least) below; `{servers}`, `{held}` and `{plans}` the tables of what was known at the end of the range: the
-cache servers as they are installed, what each of them holds, and its newest fill plan.
+the function robust_z(value, before, least) below, and `{servers}`, `{held}` and `{plans}` the tables of what was known at the end of the
+range: the cache servers as they are installed, what each of them holds, and its newest fill plan.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ PLACES = {
 CAUSES = ("CONTENT", "HEALTH", "ROUTE", "LOAD", "OTHER")
 TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
 TITLE_BYTES = 400_000_000
+FILL_MIN = 12
+"""So many minutes after the beginning the first server's fills begin, a minute later the next one's."""
 DEVICES = ("tv", "phone", "tablet", "web", "headless")
 ISPS = (3320, 7922, 2856)
 REGIONS = ("north", "south", "coast")
@@ -103,7 +105,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         )  # fmt: skip
     for at_ms in range(from_ms, to_ms, 10_000):
         _samples(found, rng, at_ms)
-        _servers(found, rng, at_ms)
+        _servers(found, rng, at_ms, at_ms - from_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
@@ -149,14 +151,15 @@ def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
         found.add("observability.sample", at_ms, component=component, metric=metric, about=about, measured=measured)
 
 
-def _servers(found: Evening, rng: random.Random, at_ms: int) -> None:
+def _servers(found: Evening, rng: random.Random, at_ms: int, since_ms: int) -> None:
     """What the cache servers would have said of themselves at one moment, and what would have been thought of them."""
-    for oca in OCAS:
+    for number, oca in enumerate(OCAS):
+        came = min(2.0, max(0.0, (since_ms / 60_000 - FILL_MIN - number) / 3)) if PLACES[oca]["disk_bytes"] else 0.0
         sent, ill = rng.randint(1_000_000, 4_000_000), oca == OCAS[1] and at_ms // 60_000 % 3 == 0
         found.add(
             "delivery.oca_report", at_ms, oca_id=oca, site_id=PLACES[oca]["site_id"], state="SERVING", software="0.1.0", interval_ms=500,
             requests=rng.randint(3, 9), errors=0, bytes=sent, connections=rng.randint(0, 4), ttfb_p99_us=2_400_000 if ill else 4_000,
-            probe_us=900, egress_bps=10**9, disk_bytes=PLACES[oca]["disk_bytes"], held_bytes=PLACES[oca]["disk_bytes"] // 5, throttle=0.0,
+            probe_us=900, egress_bps=10**9, disk_bytes=PLACES[oca]["disk_bytes"], held_bytes=round(came * TITLE_BYTES), throttle=0.0,
         )  # fmt: skip
         found.add(
             "delivery.oca_health", at_ms, oca_id=oca, state="DEGRADED" if ill else "UP",
@@ -182,7 +185,7 @@ def _network(found: Evening, from_ms: int, to_ms: int) -> None:
             expected_plays=12_000.0 if premiere else None, premiere=premiere, withdrawn=withdrawn,
         )  # fmt: skip
     for number, (oca, source) in enumerate((("oca-0", "oca-1"), ("oca-1", "oca-2"))):
-        began_ms = from_ms + (12 + number) * 60_000
+        began_ms = from_ms + (FILL_MIN + number) * 60_000
         orders = [_order(cid, source, began_ms + n * 180_000, n + 1) for n, cid in enumerate((*TITLES, "sequel"))]
         gone = {"cid": "credits", "version": 1, "bytes": 5_000_000, "at_ms": began_ms, "why": "REPLACED"}
         _content(found, oca, "credits", from_ms, 5_000_000, held=True, reason="FOUND")

@@ -1,4 +1,4 @@
--- title: Cache servers up
+-- title: Servers up
 -- question: How many cache servers were an equal choice for new sessions at the end of the chosen range, of all that ever reported?
 -- show: number
 -- unit: servers

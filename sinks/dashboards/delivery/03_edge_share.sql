@@ -6,7 +6,7 @@
 -- width: 2
 SELECT
   sumIf(bytes, hit AND tier IN ('EMBEDDED_FLASH', 'IX_STORAGE')) / sum(bytes) AS value,
-  sum(bytes) AS client_bytes
+  sum(bytes) AS to_players_bytes
 FROM delivery_access
 WHERE NOT marker AND sid IS NOT NULL AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
   AND ({oca:String} = '' OR oca_id = {oca:String}) AND ({title:String} = '' OR cid = {title:String})

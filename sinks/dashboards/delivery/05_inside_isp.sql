@@ -7,7 +7,7 @@
 WITH {servers}
 SELECT
   sumIf(bytes, server_asn = viewer_asn) / sum(bytes) AS value,
-  sumIf(bytes, server_asn IS NULL AND tier = 'IX_STORAGE') / sum(bytes) AS from_exchanges_ratio
+  sumIf(bytes, server_asn IS NULL AND tier = 'IX_STORAGE') AS from_exchanges_bytes
 FROM (
   SELECT sid, oca_id, any(tier) AS tier, sum(bytes) AS bytes
   FROM delivery_access
@@ -16,9 +16,9 @@ FROM (
   GROUP BY sid, oca_id
 ) AS served
 JOIN (
-  SELECT sid, argMax(isp_asn, event_time) AS viewer_asn
+  SELECT sid, argMax(tuple(isp_asn), event_time).1 AS viewer_asn
   FROM delivery_steering
-  WHERE NOT marker AND sid IS NOT NULL AND isp_asn IS NOT NULL
+  WHERE NOT marker AND sid IS NOT NULL
     AND event_time >= {from:DateTime64(3, 'UTC')} - INTERVAL 6 HOUR AND event_time < {to:DateTime64(3, 'UTC')}
     AND ({isp:String} = '' OR toString(isp_asn) = {isp:String}) AND ({region:String} = '' OR region = {region:String})
   GROUP BY sid

@@ -3,9 +3,14 @@
 -- show: table
 -- empty: no cache server is installed
 -- width: 12
-WITH {servers}, {held}
+WITH {servers}, {held},
+(
+  SELECT max(event_time)
+  FROM delivery_oca_report
+  WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
+) AS newest
 SELECT
-  region, site, oca_id AS oca, tier, nullIf(state, '') AS health, load_ratio, plays, hit_ratio, egress_kbps, titles, disk_ratio, software
+  region, site, oca_id AS oca, tier, software, nullIf(state, '') AS health, load_ratio, plays, hit_ratio, egress_kbps, titles, disk_used_ratio
 FROM servers
 LEFT JOIN (
   SELECT oca_id, argMax(state, (event_time, topic_offset)) AS state
@@ -16,12 +21,12 @@ LEFT JOIN (
 LEFT JOIN (
   SELECT
     oca_id,
-    sumIf(bytes, newest) * 8000 / nullIf(sumIf(interval_ms, newest), 0) / any(egress_bps) AS load_ratio,
+    sumIf(bytes, lately) * 8000 / nullIf(sumIf(interval_ms, lately), 0) / any(egress_bps) AS load_ratio,
     sum(bytes) * 8 / nullIf(sum(interval_ms), 0) AS egress_kbps,
-    argMax(held_bytes, event_time) / nullIf(argMax(disk_bytes, event_time), 0) AS disk_ratio,
+    argMax(held_bytes, event_time) / nullIf(argMax(disk_bytes, event_time), 0) AS disk_used_ratio,
     toNullable(argMax(toString(software), event_time)) AS software
   FROM (
-    SELECT *, event_time >= {to:DateTime64(3, 'UTC')} - INTERVAL 10 SECOND AS newest
+    SELECT *, event_time > newest - INTERVAL 10 SECOND AS lately
     FROM delivery_oca_report
     WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
   )

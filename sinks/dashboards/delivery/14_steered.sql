@@ -3,15 +3,15 @@
 -- show: table
 -- empty: no play has been sent anywhere in this range
 -- width: 6
-SELECT isp, oca, decisions, share_ratio, second_best, causes
+SELECT isp, oca, decisions, share_ratio, not_the_best, causes
 FROM (
   SELECT
-    ifNull(toString(isp_asn), 'not told') AS isp,
-    if(best_oca_id = '', 'nobody', best_oca_id) AS oca,
+    toString(isp_asn) AS isp,
+    nullIf(toString(best_oca_id), '') AS oca,
     count() AS decisions,
     count() / sum(count()) OVER (PARTITION BY isp) AS share_ratio,
-    countIf(cause != 'NONE') AS second_best,
-    lower(arrayStringConcat(arraySort(groupUniqArrayIf(toString(cause), cause != 'NONE')), ', ')) AS causes
+    countIf(cause != 'NONE') AS not_the_best,
+    nullIf(lower(arrayStringConcat(arraySort(groupUniqArrayIf(toString(cause), cause != 'NONE')), ', ')), '') AS causes
   FROM delivery_steering
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
     AND ({title:String} = '' OR cid = {title:String}) AND ({isp:String} = '' OR toString(isp_asn) = {isp:String})

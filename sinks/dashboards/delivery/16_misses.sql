@@ -3,31 +3,36 @@
 -- show: table
 -- empty: no player has been answered in this range
 -- width: 6
-SELECT title, oca, requests, misses, instead_of, causes, missed_bytes
+SELECT
+  nullIf(asked, '') AS title,
+  oca,
+  requests,
+  misses,
+  missed_bytes,
+  nullIf(arrayStringConcat(arraySort(best), ', '), '') AS instead_of,
+  nullIf(arrayStringConcat(arrayMap(told -> told.2 || ' ' || toString(told.1), arrayReverseSort(by_cause)), ', '), '') AS causes
 FROM (
-  SELECT ifNull(cid, 'not told') AS title, oca_id AS oca, count() AS requests
+  SELECT ifNull(cid, '') AS asked, oca_id AS oca, count() AS requests
   FROM delivery_access
   WHERE NOT marker AND sid IS NOT NULL AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
     AND ({title:String} = '' OR cid = {title:String})
-  GROUP BY title, oca
+  GROUP BY asked, oca
 ) AS answered
 LEFT JOIN (
   SELECT
-    title, oca, sum(answers) AS misses, sum(answer_bytes) AS missed_bytes,
-    arrayStringConcat(groupUniqArrayArray(3)(best), ', ') AS instead_of,
-    arrayStringConcat(groupArray(lower(cause) || ' ' || toString(answers)), ', ') AS causes
+    asked, oca, sum(answers) AS misses, sum(answer_bytes) AS missed_bytes, groupUniqArrayArray(best_of_cause) AS best,
+    groupArray((answers, lower(cause))) AS by_cause
   FROM (
     SELECT
-      ifNull(cid, 'not told') AS title, oca_id AS oca, toString(cause) AS cause, count() AS answers, sum(bytes) AS answer_bytes,
-      groupUniqArrayIf(3)(toString(best_oca_id), best_oca_id != oca_id) AS best
+      ifNull(cid, '') AS asked, oca_id AS oca, toString(cause) AS cause, count() AS answers, sum(bytes) AS answer_bytes,
+      groupUniqArrayIf(toString(best_oca_id), best_oca_id != oca_id) AS best_of_cause
     FROM delivery_miss
     WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
       AND ({title:String} = '' OR cid = {title:String})
-    GROUP BY title, oca, cause
-    ORDER BY answers DESC
+    GROUP BY asked, oca, cause
   )
-  GROUP BY title, oca
-) AS missed USING (title, oca)
-WHERE {oca:String} = '' OR oca = {oca:String} OR has(splitByString(', ', instead_of), {oca:String})
+  GROUP BY asked, oca
+) AS missed USING (asked, oca)
+WHERE {oca:String} = '' OR oca = {oca:String} OR has(best, {oca:String})
 ORDER BY misses DESC, requests DESC, title, oca
 LIMIT 50

@@ -24,8 +24,8 @@ SELECT
   if(cid = '', NULL, formatDateTime(from_time, '%d %b %H:%i')) AS first_play_utc,
   if(premiere, 'yes', NULL) AS premiere,
   expected_plays,
-  held_on,
-  to_come_on,
+  held_on AS held,
+  to_come_on AS to_come,
   servers
 FROM regions
 LEFT JOIN announced USING (region)

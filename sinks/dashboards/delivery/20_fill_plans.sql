@@ -4,7 +4,7 @@
 -- empty: no fill plan has been told yet
 -- width: 12
 WITH {held}, {plans}
-SELECT region, oca, planned_at, to_fetch, to_come_bytes, to_let_go, fetched, fetched_bytes, failed, opens_at, closes_at
+SELECT region, oca, planned_at, to_fetch, to_come_bytes, fetched, received_bytes, failed, to_let_go, opens_at, closes_at
 FROM (
   SELECT
     region, oca_id AS oca, planned_at, window_start AS opens_at, window_end AS closes_at,
@@ -18,7 +18,7 @@ FROM (
   LEFT JOIN (SELECT oca_id, groupArray((cid, version)) AS there FROM held GROUP BY oca_id) AS has_already USING (oca_id)
 ) AS planned
 LEFT JOIN (
-  SELECT oca_id AS oca, countIf(kind = 'COMPLETED') AS fetched, countIf(kind = 'FAILED') AS failed, sum(steps.fetched_bytes) AS fetched_bytes
+  SELECT oca_id AS oca, countIf(kind = 'COMPLETED') AS fetched, countIf(kind = 'FAILED') AS failed, sum(steps.fetched_bytes) AS received_bytes
   FROM delivery_fill AS steps
   WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
     AND ({title:String} = '' OR cid = {title:String})

@@ -13,7 +13,7 @@ SELECT
   reasons.value AS value_per_byte,
   cut AS cut_per_byte,
   reasons.expected_plays AS expected_plays,
-  reasons.expected_bytes AS expected_bytes,
+  reasons.expected_bytes AS expected_served_bytes,
   reasons.bytes AS size_bytes,
   source,
   event_time AS told_at
