@@ -18,7 +18,17 @@ from schemas.examples import example
 from streams.playback.minute import bucket
 
 OCAS = ("oca-0", "oca-1", "oca-2")
+PLACES = {
+    "oca-0": {"site_id": "north-isp", "region": "north", "tier": "EMBEDDED_FLASH", "isp_asn": 3320, "disk_bytes": 2 * 10**9},
+    "oca-1": {"site_id": "coast-ix", "region": "coast", "tier": "IX_STORAGE", "isp_asn": None, "disk_bytes": 10**10},
+    "oca-2": {"site_id": "origin", "region": "south", "tier": "ORIGIN", "isp_asn": None, "disk_bytes": 0},
+}
+"""Where each server stands. The last is the origin, which the others fetch from."""
+CAUSES = ("CONTENT", "HEALTH", "ROUTE", "LOAD", "OTHER")
 TITLES = ("big-buck-bunny", "mandelbrot", "gradients")
+TITLE_BYTES = 400_000_000
+FILL_MIN = 12
+"""So many minutes after the beginning the first server's fills begin, a minute later the next one's."""
 DEVICES = ("tv", "phone", "tablet", "web", "headless")
 ISPS = (3320, 7922, 2856)
 REGIONS = ("north", "south", "coast")
@@ -78,6 +88,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         number += 1
         _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, round(at) - from_ms)
     _minutes(found)
+    _network(found, from_ms, to_ms)
     for at_ms in range(from_ms, to_ms, 97_000):
         found.add(
             "observability.dead_letter", at_ms, component=rng.choice(("collector", "guard")), topic="playback.report",
@@ -94,7 +105,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         )  # fmt: skip
     for at_ms in range(from_ms, to_ms, 10_000):
         _samples(found, rng, at_ms)
-        _servers(found, rng, at_ms)
+        _servers(found, rng, at_ms, at_ms - from_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
@@ -140,18 +151,117 @@ def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:
         found.add("observability.sample", at_ms, component=component, metric=metric, about=about, measured=measured)
 
 
-def _servers(found: Evening, rng: random.Random, at_ms: int) -> None:
+def _servers(found: Evening, rng: random.Random, at_ms: int, since_ms: int) -> None:
     """What the cache servers would have said of themselves at one moment, and what would have been thought of them."""
-    for oca in OCAS:
+    for number, oca in enumerate(OCAS):
+        came = min(2.0, max(0.0, (since_ms / 60_000 - FILL_MIN - number) / 3)) if PLACES[oca]["disk_bytes"] else 0.0
         sent, ill = rng.randint(1_000_000, 4_000_000), oca == OCAS[1] and at_ms // 60_000 % 3 == 0
         found.add(
-            "delivery.oca_report", at_ms, oca_id=oca, site_id="ix-1", state="SERVING", software="0.1.0", interval_ms=500,
+            "delivery.oca_report", at_ms, oca_id=oca, site_id=PLACES[oca]["site_id"], state="SERVING", software="0.1.0", interval_ms=500,
             requests=rng.randint(3, 9), errors=0, bytes=sent, connections=rng.randint(0, 4), ttfb_p99_us=2_400_000 if ill else 4_000,
-            probe_us=900, egress_bps=10**9, disk_bytes=10**10, held_bytes=10**9, throttle=0.0,
+            probe_us=900, egress_bps=10**9, disk_bytes=PLACES[oca]["disk_bytes"], held_bytes=round(came * TITLE_BYTES), throttle=0.0,
         )  # fmt: skip
         found.add(
             "delivery.oca_health", at_ms, oca_id=oca, state="DEGRADED" if ill else "UP",
             reason="its first bytes take 2.4 s" if ill else "well", load=sent * 16 / 10**9, failed_sessions=0, requests=60,
+        )  # fmt: skip
+
+
+def _network(found: Evening, from_ms: int, to_ms: int) -> None:
+    """The cache servers as they are installed, what is announced, planned and filled, and why.
+
+    The embedded server and the exchange's get one title after the other; a fill of the last one fails first. Plans are told again when
+    the first title has come, as a planner would.
+    """
+    installed = [(oca, place, False) for oca, place in PLACES.items()]
+    for oca, place, retired in (*installed, ("oca-9", PLACES["oca-1"], True)):  # what was taken away is nowhere on the board
+        found.add(
+            "delivery.oca", from_ms, oca_id=oca, **place, url=f"http://{oca}", egress_bps=10**9, fill_bps=10**8, window_start_min=0,
+            window_end_min=1440, utc_offset_min=0, latitude_deg=50.0, longitude_deg=8.0, retired=retired,
+        )  # fmt: skip
+    for cid, premiere, withdrawn in (("sequel", True, False), ("gradients", False, False), ("never", True, True)):
+        found.add(
+            "delivery.release", from_ms, cid=cid, unit=cid, regions=["coast"] if premiere else [], from_time=_time(to_ms + 86_400_000),
+            expected_plays=12_000.0 if premiere else None, premiere=premiere, withdrawn=withdrawn,
+        )  # fmt: skip
+    for number, (oca, source) in enumerate((("oca-0", "oca-1"), ("oca-1", "oca-2"))):
+        began_ms = from_ms + (FILL_MIN + number) * 60_000
+        orders = [_order(cid, source, began_ms + n * 180_000, n + 1) for n, cid in enumerate((*TITLES, "sequel"))]
+        gone = {"cid": "credits", "version": 1, "bytes": 5_000_000, "at_ms": began_ms, "why": "REPLACED"}
+        _content(found, oca, "credits", from_ms, 5_000_000, held=True, reason="FOUND")
+        for at_ms, orders_left in ((began_ms, orders), (began_ms + 180_000, orders[1:])):
+            found.add(
+                "delivery.fill_plan", at_ms, oca_id=oca, plan_id=str(at_ms), site_id=PLACES[oca]["site_id"], region=PLACES[oca]["region"],
+                window_start=_time(from_ms), window_end=_time(to_ms), held_bytes=5_000_000, disk_bytes=PLACES[oca]["disk_bytes"],
+                fill_bytes=len(orders_left) * TITLE_BYTES, cut=0.4, fills=orders_left, evictions=[gone],
+            )  # fmt: skip
+            for rank, order in enumerate(orders, 1):
+                found.add(
+                    "delivery.fill_reason", at_ms, item=f"{oca} {order['cid']}", oca_id=oca, unit=order["cid"], plan_id=str(at_ms),
+                    why="PREMIERE" if order["cid"] == "sequel" else "WORTH", here=True, rank=rank, of=4, value=9.0 / rank, cut=0.4,
+                    expected_plays=300.0 / rank, expected_bytes=9.0 * TITLE_BYTES / rank, bytes=TITLE_BYTES, source=source, ocas=[oca],
+                )  # fmt: skip
+        for order in orders[:2]:  # the others wait
+            _fill(found, oca, str(began_ms), order)
+        failed = _step(oca, str(began_ms), orders[2], "FAILED", 0, 0)
+        found.add("delivery.fill", orders[2]["start_ms"], **failed, reason="slow", detail="8 kB/s")
+
+
+def _order(cid: str, source: str, start_ms: int, rank: int) -> Row:
+    return {
+        "cid": cid, "version": 1, "unit": cid, "bytes": TITLE_BYTES, "source": source, "source_url": f"http://{source}",
+        "start_ms": start_ms, "end_ms": start_ms + 120_000, "rank": rank,
+    }  # fmt: skip
+
+
+def _step(oca: str, plan_id: str, order: Row, kind: str, here_bytes: int, fetched_bytes: int) -> Row:
+    return {
+        "oca_id": oca, "plan_id": plan_id, "cid": order["cid"], "version": 1, "kind": kind, "source": order["source"], "bytes": here_bytes,
+        "total_bytes": TITLE_BYTES, "fetched_bytes": fetched_bytes,
+    }  # fmt: skip
+
+
+def _fill(found: Evening, oca: str, plan_id: str, order: Row) -> None:
+    """A fill from its first byte to its last, and what is held then."""
+    for number, kind in enumerate(("STARTED", "PROGRESS", "PROGRESS", "COMPLETED")):
+        here = TITLE_BYTES * number // 3
+        step = _step(oca, plan_id, order, kind, here, TITLE_BYTES // 3 if number else 0)
+        found.add("delivery.fill", order["start_ms"] + number * 40_000, **step, reason="", detail="")
+    _content(found, oca, order["cid"], order["start_ms"] + 120_000, TITLE_BYTES, held=True, reason="FILLED")
+
+
+def _content(found: Evening, oca: str, cid: str, at_ms: int, size: int, *, held: bool, reason: str) -> None:
+    found.add("delivery.content", at_ms, item=f"{oca} {cid} 1", oca_id=oca, cid=cid, version=1, bytes=size, held=held, reason=reason)
+
+
+def _steer(found: Evening, at_ms: int, who: Row, oca: str, number: int) -> Row:
+    """Where a play is sent: best by routing is the embedded server inside its ISP, and the exchange's elsewhere."""
+    best = [OCAS[0], OCAS[1]] if who["isp_asn"] == PLACES[OCAS[0]]["isp_asn"] else [OCAS[1]]
+    decided: Row = {"best_ocas": best, "cause": "NONE" if oca in best else CAUSES[number % 5]}
+    found.add(
+        "delivery.steering", at_ms, sid=who["sid"], cid=who["cid"], version=1, client_prefix="192.0.2.0/24", isp_asn=who["isp_asn"],
+        region=PLACES[oca]["region"], protocol="PLAY", best_oca_id=oca, best_tier=PLACES[oca]["tier"], **decided, candidates=[], rejected=0,
+        stale_ms=0, took_us=90,
+    )  # fmt: skip
+    return decided
+
+
+def _answer(found: Evening, moment: int, correlation: str, who: Row, oca: str, report: Row, sn: int, hit: bool, decided: Row) -> None:
+    """What the server tells of a request: its access; the parent's where it had to fetch; and the miss that is found in it."""
+    answered = {
+        "cid": who["cid"], "path": f"/{who['cid']}/{report['br_kbps']}/{sn}.m4s", "rc": report["rc"], "bytes": report["bytes"],
+        "ttfb_us": report["ttfb_ms"] * 900, "ttlb_us": report["ttlb_ms"] * 980,
+    }  # fmt: skip
+    told = {"correlation_id": correlation, "oca_id": oca, "site_id": PLACES[oca]["site_id"], "tier": PLACES[oca]["tier"]}
+    found.add("delivery.access", moment, **told, sid=who["sid"], **answered, hit=hit)
+    if not hit and oca != OCAS[-1]:
+        parent = {"oca_id": OCAS[-1], "site_id": PLACES[OCAS[-1]]["site_id"], "tier": PLACES[OCAS[-1]]["tier"]}
+        found.add("delivery.access", moment, correlation_id="", **parent, sid=None, **answered, hit=True)
+    if not hit or oca not in decided["best_ocas"]:
+        cause = "CONTENT" if oca in decided["best_ocas"] else decided["cause"]
+        found.add(
+            "delivery.miss", moment, correlation_id=correlation, sid=who["sid"], cid=who["cid"], oca_id=oca, tier=PLACES[oca]["tier"],
+            best_oca_id=decided["best_ocas"][0], cause=cause, bytes=report["bytes"],
         )  # fmt: skip
 
 
@@ -175,17 +285,17 @@ def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: in
         "control.request", at_ms, correlation_id=correlation, route="play", method="POST", path="/play", rc=200,
         latency_us=rng.randint(900, 4000), sid=sid, cid=who["cid"],
     )  # fmt: skip
+    decided = _steer(found, at_ms, who, oca, number)
     for sn, report in enumerate(reports):
         moment = at_ms + report.pop("after_ms")
         if moment >= until_ms:
             return
         found.add("playback.report", moment, correlation_id=correlation, sn=sn, target="event:1", oca_id=oca, **who, **report)
         if report["e"] == "rr":
-            found.add(
-                "delivery.access", moment, correlation_id=correlation, oca_id=oca, site_id="ix-1", tier="EMBEDDED_FLASH", sid=sid,
-                cid=who["cid"], path=f"/{who['cid']}/{report['br_kbps']}/{sn}.m4s", rc=report["rc"], bytes=report["bytes"],
-                ttfb_us=report["ttfb_ms"] * 900, ttlb_us=report["ttlb_ms"] * 980, hit=rng.random() < 0.97,
-            )  # fmt: skip
+            _answer(found, moment, correlation, who, oca, report, sn, rng.random() < 0.97, decided)
+            if sn % 50 == 7:  # it broke off, and is asked for again
+                of = {"target": "event:1", "oca_id": oca, **who, **report, "rc": 0, "bytes": 0}
+                found.add("playback.failed_request", moment, correlation_id=correlation, sn=sn, **of)
     states = [r["sta"] for r in reports if r.get("sta")]
     bitrates = [r["br_kbps"] for r in reports if r["e"] == "rr"]
     started = "p" in states

@@ -56,6 +56,20 @@ def test_a_filter_narrows_and_stays_in_the_address(opened: Any) -> None:
     until(opened, "document.querySelector('[data-filter=title]').value === 'mandelbrot'")
 
 
+def test_what_a_table_names_narrows_the_page_and_lets_go(opened: Any) -> None:
+    def rows() -> int:
+        return int(opened.locator("#delivery-fills tbody tr").count())
+
+    everything = rows()
+    opened.locator("#delivery-sites tr", has_text="north-isp").locator("td button", has_text="oca-0").click()
+    until(opened, f"document.querySelectorAll('#delivery-fills tbody tr').length < {everything}")
+    assert "oca=oca-0" in opened.url
+    until(opened, "document.querySelector('[data-filter=oca]').value === 'oca-0'")
+    opened.locator("#delivery-sites td button", has_text="oca-0").click()
+    until(opened, f"document.querySelectorAll('#delivery-fills tbody tr').length === {everything}")
+    assert "oca=" not in opened.url
+
+
 def test_a_zoom_holds_on_every_chart_while_updates_come(opened: Any) -> None:
     box = opened.locator("#quality_of_experience-startup_time .u-over").bounding_box()
     opened.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 50)

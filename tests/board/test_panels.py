@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
@@ -14,7 +16,7 @@ from schemas.catalogue import catalogue
 from sinks import dashboards, migrate
 from sinks.dashboards import ANOMALOUS, ROBUST_Z, Panel, PanelError, panels, parse
 from streams.playback.minute import RELATIVE_ERROR
-from tests.board.rows import OCAS, PLAYERS, Evening
+from tests.board.rows import CAUSES, OCAS, PLACES, PLAYERS, TITLE_BYTES, TITLES, Evening, Row
 
 HEADER = "-- title: T\n-- question: Q?\n-- show: number\n-- empty: nothing\n"
 
@@ -119,6 +121,110 @@ def test_what_minutes_tell_is_what_reports_tell(warehouse: Evening) -> None:
     starts = dashboards.run(dashboards.panel("quality_of_experience", "starts"), clients.reader(), asked).records()
     known = [row for row in warehouse.rows["playback.playback_starts"] if asked["from"] <= row["minute"] < asked["to"]]
     assert sum(row["value"] for row in starts) == sum(row["starts"] for row in known) > 100
+
+
+def records(name: str, **more: object) -> list[dict[str, Any]]:
+    """A panel's rows of the board Delivery, over the range `more` gives, or the last half an hour."""
+    return dashboards.run(dashboards.panel("delivery", name), clients.reader(), {**window(), **more}).records()
+
+
+def in_range(rows: Evening, topic: str, asked: dict[str, datetime]) -> list[Row]:
+    return [row for row in rows.rows[topic] if asked["from"] <= row["event_time"] < asked["to"]]
+
+
+def test_edge_share_counts_what_players_got(warehouse: Evening) -> None:
+    """What a parent sends another server has no session: with it the share would be lower."""
+    asked = window()
+    told = in_range(warehouse, "delivery.access", asked)
+    of_players = [row for row in told if row["sid"] is not None]
+    near = sum(row["bytes"] for row in of_players if row["hit"] and row["tier"] != "ORIGIN")
+    (edge,) = records("edge_share", **asked)
+    assert edge == {
+        "value": pytest.approx(near / sum(row["bytes"] for row in of_players)),
+        "to_players_bytes": sum(row["bytes"] for row in of_players),
+    }
+    assert len(of_players) < len(told)
+
+    ratios = {oca: [row["hit"] for row in of_players if row["oca_id"] == oca] for oca in OCAS}
+    sites = records("sites", **asked)
+    assert {row["oca"]: row["hit_ratio"] for row in sites} == pytest.approx({oca: sum(hits) / len(hits) for oca, hits in ratios.items()})
+    assert [(row["region"], row["site"], row["oca"]) for row in sites] == sorted((p["region"], p["site_id"], o) for o, p in PLACES.items())
+    by_tier: Counter[str] = Counter()
+    for point in records("bytes_by_tier", **asked):
+        by_tier[point["series"]] += point["value"]
+    assert by_tier.keys() == {"inside ISPs", "at exchanges", "origin"}
+
+
+def test_first_plays_and_bytes_are_held_against_what_was_decided(warehouse: Evening) -> None:
+    asked = window()
+    decided = {row["sid"]: row for row in in_range(warehouse, "delivery.steering", asked)}
+    first: dict[str, Row] = {}
+    within: Counter[bool] = Counter()
+    for row in sorted(in_range(warehouse, "delivery.access", asked), key=lambda row: row["event_time"]):
+        if row["sid"] in decided:
+            first.setdefault(row["sid"], row)
+    everyone = {row["sid"]: row for row in warehouse.rows["delivery.steering"]}
+    for row in in_range(warehouse, "delivery.access", asked):
+        if row["sid"] is not None:
+            within[PLACES[row["oca_id"]]["isp_asn"] == everyone[row["sid"]]["isp_asn"]] += row["bytes"]
+    good = [sid for sid, row in first.items() if row["hit"] and row["oca_id"] in decided[sid]["best_ocas"]]
+    assert records("first_play_hit", **asked) == [{"value": pytest.approx(len(good) / len(first)), "plays": len(first)}]
+    assert records("inside_isp", **asked)[0]["value"] == pytest.approx(within[True] / within.total())
+
+
+def test_misses_add_up_by_cause(warehouse: Evening) -> None:
+    asked = window()
+    told = in_range(warehouse, "delivery.miss", asked)
+    found = records("misses_by_cause", **asked)
+    expected = Counter(row["cause"] for row in told)
+    assert {cause: sum(point[cause.lower()] for point in found) for cause in CAUSES} == expected
+    assert min(expected.values()) > 0
+    rows = records("misses", **asked)
+    of = Counter((row["cid"], row["oca_id"]) for row in told)
+    assert {(row["title"], row["oca"]): row["misses"] for row in rows if row["misses"]} == of
+    worst = rows[0]
+    causes = Counter(row["cause"].lower() for row in told if (row["cid"], row["oca_id"]) == (worst["title"], worst["oca"]))
+    assert dict(cause.split() for cause in worst["causes"].split(", ")) == {cause: str(count) for cause, count in causes.items()}
+
+
+def test_plays_of_an_isp_are_shared_out(warehouse: Evening) -> None:
+    asked = window()
+    told = in_range(warehouse, "delivery.steering", asked)
+    found = records("steered", **asked)
+    of = Counter((str(row["isp_asn"]), row["best_oca_id"]) for row in told)
+    worse = Counter((str(row["isp_asn"]), row["best_oca_id"]) for row in told if row["cause"] != "NONE")
+    shares = {(row["isp"], row["oca"]): (row["decisions"], row["not_the_best"]) for row in found}
+    assert shares == {key: (of[key], worse[key]) for key in of}
+    for isp in {row["isp"] for row in found}:
+        assert sum(row["share_ratio"] for row in found if row["isp"] == isp) == pytest.approx(1)
+    (one,) = records("steered", **asked, isp="3320", oca=OCAS[0])
+    assert one == next(row for row in found if (row["isp"], row["oca"]) == ("3320", OCAS[0]))  # of all the ISP's plays still
+
+
+def test_fill_plans_say_what_is_still_to_come(warehouse: Evening) -> None:
+    """Two of four titles have come, the third has failed; one of the two had left the newest plan already."""
+    plans = {row["oca"]: row for row in records("fill_plans", **window(60))}
+    assert plans.keys() == {OCAS[0], OCAS[1]}
+    for plan in plans.values():
+        assert {name: plan[name] for name in ("to_fetch", "to_come_bytes", "to_let_go", "fetched", "failed")} == {
+            "to_fetch": 2, "to_come_bytes": 2 * TITLE_BYTES, "to_let_go": 1, "fetched": 2, "failed": 1,
+        }  # fmt: skip
+    held = 2 * (2 * TITLE_BYTES + 5_000_000)
+    assert records("filled") == [{"value": pytest.approx(held / (held + 4 * TITLE_BYTES)), "to_come_bytes": 4 * TITLE_BYTES}]
+    fills = {(row["oca"], row["title"]): (row["step"], row["fetched_ratio"]) for row in records("fills")}
+    steps = dict(zip(TITLES, (("completed", 1.0), ("completed", 1.0), ("failed", 0.0)), strict=True))
+    assert fills == {(oca, title): steps[title] for oca in OCAS[:2] for title in TITLES}
+    assert {row["title"]: row["why"] for row in records("fill_reasons", oca=OCAS[0])} == dict.fromkeys(TITLES, "worth") | {
+        "sequel": "premiere"
+    }
+
+
+def test_a_premiere_is_held_planned_or_not_announced(warehouse: Evening) -> None:
+    found = {(row["region"], row["title"]): row["status"] for row in records("premieres")}
+    assert found == {("coast", "sequel"): "to come", ("coast", "gradients"): "to come", ("north", "gradients"): "to come"}
+    assert [row["status"] for row in records("premieres", title="mandelbrot")] == ["nothing is announced"] * 2
+    moment = window() | {"to": warehouse.rows["delivery.release"][0]["event_time"] - timedelta(minutes=1)}
+    assert records("premieres", **moment) == []
 
 
 def test_a_failed_play_can_be_opened_however_many_came_after(warehouse: Evening) -> None:

@@ -17,6 +17,7 @@ const state = new URLSearchParams(location.search);
 const span = () => Number(state.get("span_s") ?? 900);
 const views = new Map();
 let streams = [];
+let shown = [];
 
 async function json(url) {
   const answer = await fetch(url);
@@ -59,7 +60,7 @@ function build({ boards, namespace }) {
   for (const board of boards) {
     const grid = el("div.grid");
     for (const panel of board.panels) {
-      const view = new PanelView(panel, { opens: openSession, explain });
+      const view = new PanelView(panel, { opens: openSession, narrows, explain });
       views.set(`${board.name}/${panel.name}`, view);
       (board.name === "pipeline" && panel.show === "number" ? tiles : grid).append(view.root);
     }
@@ -88,24 +89,29 @@ function follow(boards) {
   });
 }
 
-function controls(boards) {
-  const change = () => {
-    history.replaceState(null, "", `?${state}`);
-    zoomTo(null);
-    follow(boards);
-    choices();
-  };
+/** Ask again: range or filters are other ones. */
+function change() {
+  history.replaceState(null, "", `?${state}`);
+  zoomTo(null);
+  follow(shown);
+  choices();
+}
+
+/** One filter set to a value, or let go: what "" or the value that it already has stands for. */
+function narrows(filter, value) {
+  if (value && state.get(filter) !== value) state.set(filter, value);
+  else state.delete(filter);
+  change();
+}
+
+function controls() {
   $("spans").append(
     ...SPANS.map(([seconds, label]) =>
       el("label", {}, el("input", { type: "radio", name: "span", value: seconds, checked: seconds === span(), onchange: () => (state.set("span_s", seconds), change()) }), el("span", {}, label)),
     ),
   );
   document.querySelectorAll("[data-filter]").forEach((select) =>
-    select.addEventListener("change", () => {
-      if (select.value) state.set(select.dataset.filter, select.value);
-      else state.delete(select.dataset.filter);
-      change();
-    }),
+    select.addEventListener("change", () => narrows(select.dataset.filter, select.value)),
   );
   $("unzoom").addEventListener("click", () => zoomTo(null));
   document.addEventListener("zoom", ({ detail }) => ($("unzoom").hidden = !detail));
@@ -128,9 +134,10 @@ async function choices() {
 
 try {
   const found = await json("/api/boards");
+  shown = found.boards;
   build(found);
-  controls(found.boards);
-  follow(found.boards);
+  controls();
+  follow(shown);
   choices();
   setInterval(choices, 15_000);
   if (state.has("sid")) openSession(state.get("sid"));

@@ -6,7 +6,7 @@ import { el, token } from "./dom.js";
 import { parts, show } from "./format.js";
 
 const TIP_PX = 215;
-const COUNTS = new Set(["plays", "offsets", "letters"]);
+const COUNTS = new Set(["plays", "offsets", "letters", "answers", "requests"]);
 const charts = new Set();
 const sync = uPlot.sync("board");
 let zoom = null;

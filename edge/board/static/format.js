@@ -1,6 +1,6 @@
 /* Values as people read them, by unit. A column's unit stands in its name: startup_ms, rebuffer_ratio, served_bytes. */
 
-const CAPITALS = new Set(["oca", "isp", "sid", "url", "ttfb", "ttlb"]);
+const CAPITALS = new Set(["oca", "isp", "sid", "url", "ttfb", "ttlb", "utc"]);
 const SUFFIXES = [
   ["_ms", "ms"], ["_s", "s"], ["_ratio", "ratio"], ["_kbps", "kbit/s"], ["_bytes", "bytes"], ["_at", "time"],
 ];

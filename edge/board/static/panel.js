@@ -14,14 +14,17 @@ document.addEventListener("mine", ({ detail }) => {
 /** The viewer's own session stands out. */
 const mark = (row) => row.classList.toggle("mine", Boolean(mine) && row.querySelector("[data-opens]").dataset.opens === mine);
 
-const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "health", "reason", "component", "topic", "job", "source", "destination"]);
+const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "health", "reason", "component", "topic", "job", "source", "destination", "site", "software", "first_play_utc", "premiere", "instead_of", "causes", "step", "verdict", "why"]);
+const FILTERS = new Set(["title", "device", "oca", "isp", "region", "player"]);
 const BARS = ["plays", "requests", "letters", "events", "checkpoints"];
 
 export class PanelView {
-  /** `opens(value)` is called with a row's key where rows can be opened; `explain(panel)` shows the SQL. */
-  constructor(panel, { opens, explain }) {
+  /** `opens(value)` is called with a row's key where rows can be opened; `narrows(filter, value)` when a filter's value in a table is pressed;
+   * `explain(panel)` shows the SQL. */
+  constructor(panel, { opens, narrows, explain }) {
     this.panel = panel;
     this.opens = opens;
+    this.narrows = narrows;
     this.body = el("div.body");
     this.note = el("p.note", { hidden: true });
     this.root = el(
@@ -97,7 +100,8 @@ export class PanelView {
         put(target, TEXT.has(column) ? (value ?? "–") : show(value, unitOf(column)));
         if (c === 0) cells[c].title = target.textContent;
         if (column === this.panel.opens) target.dataset.opens = value;
-        if (column === "status") cells[c].dataset.status = value;
+        if (FILTERS.has(column)) Object.assign(target, { value: value ?? "", disabled: value === null, title: value === null ? "" : `Only ${value}, or all again` });
+        if (column === "status" || column === "health") cells[c].dataset[column] = value ?? "";
         const unusual = anomaly(answer, places[c], r, unitOf(column));
         cells[c].dataset.anomaly = unusual?.side ?? "";
         if (c > 0) cells[c].title = unusual?.words ?? "";
@@ -115,6 +119,7 @@ export class PanelView {
         if (column === this.panel.opens) {
           return el("td", label, el("button.link", { type: "button", title: "Open the timeline", onclick: (e) => this.opens(e.currentTarget.dataset.opens) }));
         }
+        if (FILTERS.has(column)) return el("td", label, el("button.narrow", { type: "button", onclick: (e) => this.narrows(column, e.currentTarget.value) }));
         if (TEXT.has(column) || unitOf(column) === "time") return el("td", label);
         return el(BARS.includes(column) ? "td.figure.bar" : "td.figure", label);
       }),

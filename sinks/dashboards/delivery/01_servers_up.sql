@@ -1,9 +1,9 @@
--- title: Cache servers up
+-- title: Servers up
 -- question: How many cache servers were an equal choice for new sessions at the end of the chosen range, of all that ever reported?
 -- show: number
 -- unit: servers
 -- empty: no cache server has been judged yet
--- width: 6
+-- width: 2
 SELECT
   countIf(state = 'UP') AS value,
   count() AS judged

@@ -4,7 +4,7 @@
 -- unit: %
 -- thresholds: warn 80, bad 95
 -- empty: no cache server has reported in this range
--- width: 6
+-- width: 2
 WITH (
   SELECT max(event_time)
   FROM delivery_oca_report
