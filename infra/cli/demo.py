@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infra.stack.local import LocalStack
 
 SUMMARY = Path("build/demo/summary.json")
-VICTIM, KILLED_AFTER_S = "oca-1", 60.0
+VICTIM, KILLED_AFTER_S = "oca-1", 110.0
 """The cache server that is killed, once it has been filled and players watch from it; the supervisor starts it again."""
 SETTLE_S = 60.0
 """How long what is in flight when the players stop may take to reach the tables."""

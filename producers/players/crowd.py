@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from infra.base import log
 from producers.players.clock import LoopClock
@@ -51,7 +53,7 @@ class Crowd:
     """`count` members who press play, watch, and press play again.
 
     Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
-    and the best of `oca_urls` refuses for a while, both soon after the begin. Raises BadTrace.
+    and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. Raises BadTrace.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Crowd:
         self._oca_urls = oca_urls
         self._inject = inject
         self._traces = [tuple(recorded(path)) for path in traces]
+        self._sent_to: Counter[str] = Counter()
+        """Sessions by the address of their best server."""
         self._log = log.get(__name__)
 
     async def run(self, seconds: float | None = None) -> Summary:
@@ -124,6 +128,7 @@ class Crowd:
             self._log.warning("play is not granted", member=who.device.member, title=title, reason=str(error))
             await self._clock.until(self._clock.now_ms() + 2_000)
             return
+        self._sent_to[urlsplit(ticket.manifest_urls[0]).netloc] += 1
         if broken:
             ticket = replace(ticket, manifest_urls=tuple(url.replace("/manifest.mpd", "/withdrawn.mpd") for url in ticket.manifest_urls))
             self._log.info("injecting a failed start", sid=ticket.sid)
@@ -136,9 +141,9 @@ class Crowd:
             self.summary.outcomes.append(player.outcome)
 
     async def _fail_over(self) -> None:
-        """Ask the best cache server to fail for a while, so that those who play from it move on."""
+        """Ask the cache server that most were sent to to fail for a while, so that those who play from it move on."""
         await self._clock.until(self._clock.now_ms() + FAILOVER_AFTER_MS)
-        url = self._oca_urls[0]
+        url = max(self._oca_urls, key=lambda known: self._sent_to[urlsplit(known).netloc])
         try:
             answer = await self._transport.post(f"{url}/admin/fail", b"", "application/json")
             if answer.status >= 300:

@@ -296,6 +296,8 @@ def _play(found: Evening, rng: random.Random, sid: str, at_ms: int, until_ms: in
             if sn % 50 == 7:  # it broke off, and is asked for again
                 of = {"target": "event:1", "oca_id": oca, **who, **report, "rc": 0, "bytes": 0}
                 found.add("playback.failed_request", moment, correlation_id=correlation, sn=sn, **of)
+                left = {"e": "ce", "rc": None, "switched_from": oca, "switched_to": OCAS[0], "switch_cause": "broken"}
+                found.add("playback.oca_switch", moment, correlation_id=correlation, sn=sn, **{**of, **left})
     states = [r["sta"] for r in reports if r.get("sta")]
     bitrates = [r["br_kbps"] for r in reports if r["e"] == "rr"]
     started = "p" in states
