@@ -28,7 +28,7 @@ CREATED = re.compile(
 WRITTEN = re.compile(r"\bINSERT\s+INTO\s+`?([\w.]+)`?", re.IGNORECASE)
 MODULE = re.compile(r"\bstreams(?:\.\w+)+")
 DOTTED = re.compile(r"(?<![\w.])\w+(?:\.\w+)+(?![\w.])")
-READ = re.compile(r"\b(?:FROM|JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
+READ = re.compile(r"\b(?:FROM|(?<!ARRAY )JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
 SHARED = re.compile(r"\{(\w+)\}")
 """A piece of SQL that panels share, by the name that it defines."""
