@@ -21,9 +21,8 @@ expect, and how many times the usual spread it is off. They are not drawn; where
 
 Parameters: `{from:DateTime64(3, 'UTC')}`, `{to:…}`, `{step_s:UInt32}` (bucket of a line), `{title:String}` and the other filters with ''
 for all, `{sid:String}` in the session board. Values are bound by ClickHouse, never pasted into the text. `{chosen}` stands for "as the
-filters say", over columns that are named as they are; `{told}`, of reports by session, for these columns. In a WITH, `{robust_z}` defines
-the function robust_z(value, before, least) below, and `{servers}`, `{held}` and `{plans}` the tables of what was known at the end of the
-range: the cache servers as they are installed, what each of them holds, and its newest fill plan.
+filters say", over columns that are named as they are; `{told}`, of reports by session, for these columns; `{robust_z}`, in a WITH, defines
+the function robust_z(value, before, least) below.
 """
 
 from __future__ import annotations
@@ -76,28 +75,6 @@ ROBUST_Z = """(x, before, least) -> if(length(before) < 5, NULL,
 """How far a value lies from the median of those `before` it, in units of their usual spread, or of `least` where they spread less; NULL
 where fewer than five are known. The spread is 1.4826 times the median of absolute deviations, which for a normal distribution is its
 standard deviation (Iglewicz & Hoaglin 1993): a bad minute among those before does not move it."""
-SERVERS = """servers AS (
-  SELECT oca_id, argMax(site_id, at) AS site, argMax(region, at) AS region, argMax(tier, at) AS tier,
-    argMax(tuple(isp_asn), at).1 AS isp_asn, argMax(disk_bytes, at) AS disk_bytes
-  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_oca WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
-  GROUP BY oca_id
-  HAVING NOT argMax(retired, at)
-)"""
-"""The cache servers by their newest installation; isp_asn is NULL outside of ISPs."""
-HELD = """held AS (
-  SELECT oca_id, argMax(cid, at) AS cid, argMax(version, at) AS version, argMax(bytes, at) AS bytes
-  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_content WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
-  GROUP BY oca_id, item
-  HAVING argMax(held, at)
-)"""
-"""A row for each title version that a cache server holds, by the newest that was told of it."""
-PLANS = """plans AS (
-  SELECT oca_id, argMax(region, at) AS region, argMax(event_time, at) AS planned_at, argMax(window_start, at) AS window_start,
-    argMax(window_end, at) AS window_end, argMax(fills, at) AS fills, argMax(evictions, at) AS evictions
-  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_fill_plan WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
-  GROUP BY oca_id
-)"""
-"""The newest fill plan of each cache server."""
 ANOMALOUS = 3.5
 """From which robust z on a value is out of its baseline, after the same authors."""
 
@@ -219,7 +196,6 @@ def parse(board: str, file_name: str, text: str, suffix: str = "") -> Panel:
         header[entry[1]] = entry[2]
     sql = "\n".join(lines[len(header) :]).strip().removesuffix(";")
     sql = sql.replace("{chosen}", CHOSEN).replace("{told}", TOLD).replace("{robust_z}", ROBUST_Z)
-    sql = sql.replace("{servers}", SERVERS).replace("{held}", HELD).replace("{plans}", PLANS)
     for key in ("title", "question", "show", "empty"):
         if not header.get(key):
             raise PanelError(f"{where}: say `-- {key}: …` in the header")

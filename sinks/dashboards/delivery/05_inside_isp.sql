@@ -4,7 +4,12 @@
 -- unit: ratio
 -- empty: no play that was sent somewhere has been served in this range
 -- width: 2
-WITH {servers}
+WITH servers AS (
+  SELECT oca_id, argMax(tuple(isp_asn), at).1 AS isp_asn
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_oca WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id
+  HAVING NOT argMax(retired, at)
+)
 SELECT
   sumIf(bytes, server_asn = viewer_asn) / sum(bytes) AS value,
   sumIf(bytes, server_asn IS NULL AND tier = 'IX_STORAGE') AS from_exchanges_bytes

@@ -3,7 +3,18 @@
 -- show: table
 -- empty: no cache server is installed
 -- width: 12
-WITH {servers}, {held},
+WITH servers AS (
+  SELECT oca_id, argMax(site_id, at) AS site, argMax(region, at) AS region, argMax(tier, at) AS tier
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_oca WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id
+  HAVING NOT argMax(retired, at)
+),
+held AS (
+  SELECT oca_id, argMax(cid, at) AS cid
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_content WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id, item
+  HAVING argMax(held, at)
+),
 (
   SELECT max(event_time)
   FROM delivery_oca_report

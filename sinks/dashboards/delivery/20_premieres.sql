@@ -3,7 +3,23 @@
 -- show: table
 -- empty: no cache server that can hold titles is installed
 -- width: 6
-WITH {servers}, {held}, {plans},
+WITH servers AS (
+  SELECT oca_id, argMax(region, at) AS region, argMax(disk_bytes, at) AS disk_bytes
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_oca WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id
+  HAVING NOT argMax(retired, at)
+),
+held AS (
+  SELECT oca_id, argMax(cid, at) AS cid
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_content WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id, item
+  HAVING argMax(held, at)
+),
+plans AS (
+  SELECT oca_id, argMax(region, at) AS region, argMax(fills, at) AS fills
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_fill_plan WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id
+),
 regions AS (SELECT region, count() AS servers FROM servers WHERE disk_bytes > 0 GROUP BY region),
 announced AS (
   SELECT
@@ -34,8 +50,7 @@ LEFT JOIN (
 ) AS there USING (region, cid)
 LEFT JOIN (
   SELECT region, fill.cid AS cid, uniqExact(oca_id) AS to_come_on
-  FROM plans
-  ARRAY JOIN fills AS fill
+  FROM (SELECT oca_id, region, arrayJoin(fills) AS fill FROM plans)
   WHERE (oca_id, fill.cid) NOT IN (SELECT oca_id, cid FROM held)
   GROUP BY region, cid
 ) AS planned USING (region, cid)

@@ -3,7 +3,17 @@
 -- show: table
 -- empty: no fill plan has been told yet
 -- width: 12
-WITH {held}, {plans}
+WITH held AS (
+  SELECT oca_id, argMax(cid, at) AS cid, argMax(version, at) AS version
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_content WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id, item
+  HAVING argMax(held, at)
+),
+plans AS (
+  SELECT oca_id, argMax(region, at) AS region, argMax(event_time, at) AS planned_at, argMax(window_start, at) AS window_start, argMax(window_end, at) AS window_end, argMax(fills, at) AS fills, argMax(evictions, at) AS evictions
+  FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_fill_plan WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
+  GROUP BY oca_id
+)
 SELECT region, oca, planned_at, to_fetch, to_come_bytes, fetched, received_bytes, failed, to_let_go, opens_at, closes_at
 FROM (
   SELECT
