@@ -30,8 +30,6 @@ MODULE = re.compile(r"\bstreams(?:\.\w+)+")
 DOTTED = re.compile(r"(?<![\w.])\w+(?:\.\w+)+(?![\w.])")
 READ = re.compile(r"\b(?:FROM|(?<!ARRAY )JOIN)\s+`?([A-Za-z_][\w.]*)(?![\w.]|`?\s*\()", re.IGNORECASE)
 COMMON = re.compile(r"(?:\bWITH|,)\s+(\w+)\s+AS\s*\(", re.IGNORECASE)
-SHARED = re.compile(r"\{(\w+)\}")
-"""A piece of SQL that panels share, by the name that it defines."""
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 ALL = re.compile(r"\bSELECT\s+\*[^;]*?\bFROM\s+`?([\w.]+)", re.IGNORECASE)
 """`SELECT *`, and what it is selected from."""
@@ -222,7 +220,7 @@ class Lineage:
         for asset in (*self.tables, *self.panels):
             code = STRING.sub("''", asset.code)
             for name in dict.fromkeys(READ.findall(code)):
-                if name not in known and name not in (*COMMON.findall(code), *SHARED.findall(code)) and not name.startswith("system."):
+                if name not in known and name not in COMMON.findall(code) and not name.startswith("system."):
                     yield f"{asset.path}: reads {name}, which is neither a landing table nor declared below sinks/"
 
     def _private_reads(self) -> Iterator[str]:
