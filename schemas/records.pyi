@@ -227,6 +227,7 @@ class DeliveryOcaHealth(TypedDict):
     oca_id: str
     state: Literal["UP", "DEGRADED", "DRAINING", "DOWN"]
     reason: str
+    cause: NotRequired[Literal["NONE", "HEALTH", "LOAD"]]
     load: float
     failed_sessions: int
     requests: int

@@ -69,11 +69,13 @@ class Server(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What is thought of a server: UP, DEGRADED, DRAINING or DOWN, the share of its egress in use, and why."""
+    """What is thought of a server: UP, DEGRADED, DRAINING or DOWN, the share of its egress in use, and why, in words and as a cause."""
 
     state: str
     load: float
     reason: str
+    cause: str = "HEALTH"
+    """Of one that is DEGRADED: HEALTH, or LOAD if it is for what it sends alone."""
 
 
 OUT = frozenset({"DOWN", "DRAINING"})
@@ -136,7 +138,7 @@ class Plan:
     best: tuple[Server, ...]
     """The servers that are best by routing: what another one serves is a miss."""
     unrouted: bool
-    """The best stand in the client's ISP and region, and have not announced its prefix."""
+    """The best stand in the client's ISP, in a region of those that come first now, and none of them has announced its prefix."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +209,15 @@ def plan(announced: Sequence[Paths], has_default: bool, servers: Mapping[str, Se
     refusals = tuple(refusal for oca_id, refusal in refused.items() if oca_id not in seen)
     region = groups[0][0].server.region if groups else ""
     rows = [row for group in groups for row in group]
-    unrouted = () if isp_asn is None or any(row.server.tier == EMBEDDED for row in rows) else _embedded(servers, isp_asn, region)
-    best = unrouted or tuple(row.server for row in rows if row.order == rows[0].order)
-    return Plan(tuple(map(tuple, groups)), refusals, isp_asn, region, best, bool(unrouted))
+    best = tuple(row.server for row in rows if row.order == rows[0].order)
+    nearby = () if isp_asn is None else _embedded(servers, isp_asn, {server.region for server in best})
+    unrouted = bool(nearby) and seen.keys().isdisjoint(server.oca_id for server in nearby)
+    return Plan(tuple(map(tuple, groups)), refusals, isp_asn, region, nearby if unrouted else best, unrouted)
 
 
-def _embedded(servers: Mapping[str, Server], isp_asn: int, region: str) -> tuple[Server, ...]:
-    """The servers inside an ISP in a region."""
-    inside = (s for s in servers.values() if s.tier == EMBEDDED and s.isp_asn == isp_asn and s.region == region)
+def _embedded(servers: Mapping[str, Server], isp_asn: int, regions: Collection[str]) -> tuple[Server, ...]:
+    """The servers inside an ISP in any of some regions."""
+    inside = (s for s in servers.values() if s.tier == EMBEDDED and s.isp_asn == isp_asn and s.region in regions)
     return tuple(sorted(inside, key=lambda s: s.oca_id))
 
 
@@ -277,18 +280,18 @@ def rank(of: Plan, lengths: Sequence[int], prefix: str, ask: Ask, state: State) 
 
 
 def _cause(of: Plan, state: State) -> str:
-    """What keeps the first of the best, by name, from being the first of the answer."""
+    """What keeps the first, by name, of the best that hold the title from being the first of the answer. In a site a title is on one."""
     if of.unrouted or not of.best:
         return "ROUTE"
-    server = of.best[0]
+    server = next((server for server in of.best if state.holders is None or state.holders >> server.bit & 1), None)
+    if server is None:
+        return "CONTENT"
     health = state.health.get(server.oca_id, UNKNOWN)
     if health.state in OUT:
         return "HEALTH"
-    if state.holders is not None and not state.holders >> server.bit & 1:
-        return "CONTENT"
-    if health.load > SPILL_FROM:
-        return "LOAD"
-    return "HEALTH" if health.state == "DEGRADED" else "OTHER"
+    if health.state == "DEGRADED":
+        return health.cause
+    return "LOAD" if health.load > SPILL_FROM else "OTHER"
 
 
 def unit(seed: int, salt: int) -> float:

@@ -144,7 +144,7 @@ class Healths(Folded[dict[str, Health]]):
             kept = table.get(record["oca_id"])
             before = "nothing is known of it" if kept is None else f"it stays {kept.state} at {kept.load:g}"
             raise Unfit(f"delivery.oca_health {record['oca_id']!r}: state {state!r} and load {load} cannot be; {before}")
-        table[record["oca_id"]] = Health(state, load, record["reason"])
+        table[record["oca_id"]] = Health(state, load, record["reason"], record["cause"])
 
 
 class Contents(Folded[dict[tuple[str, int], int]]):

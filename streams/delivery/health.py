@@ -6,6 +6,9 @@ a partition is the newest event on it, markers of other servers included, so a r
 declares nobody dead. A server that has recovered stays the last choice until it has been well for a while: one that flaps is left alone.
 Where only players found fault, its own reports cannot tell that it is well again, and who is not sent there cannot either: it is on
 probation, at each relapse for twice as long, as BGP damps routes that flap (RFC 2439).
+
+A verdict is of the time since when it holds, not of when it was found: a report tells of all the time since the one before it, and who is
+silent has been so since its last report. Whoever holds what was served against it (the job `misses`) needs to know what was true then.
 """
 
 from __future__ import annotations
@@ -42,11 +45,12 @@ LOAD_STEP = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is thought of one server now; the fields of delivery.oca_health, and `at_ms`, the event time that it is of."""
+    """What is thought of one server; the fields of delivery.oca_health, and `at_ms`, the event time since when it is so."""
 
     oca_id: str
     state: str
     reason: str
+    cause: str
     load: float
     failed_sessions: int
     requests: int
@@ -54,7 +58,7 @@ class Verdict:
 
     def differs(self, told: Verdict | None) -> bool:
         """Whether somebody who was told `told` would want to know."""
-        return told is None or self.state != told.state or abs(self.load - told.load) >= LOAD_STEP
+        return told is None or (self.state, self.cause) != (told.state, told.cause) or abs(self.load - told.load) >= LOAD_STEP
 
 
 @dataclass
@@ -65,6 +69,8 @@ class _Server:
     partition: int
     epoch: int
     seen_ms: int
+    before_ms: int
+    """When it was seen before that: what its newest report tells has been so since then."""
     report: Mapping[str, Any]
     counts: deque[tuple[int, int, int]] = field(default_factory=deque)
     """(when, requests, errors) of its reports lately."""
@@ -80,6 +86,8 @@ class _Server:
     """How long the last probation is."""
     free_ms: int = 0
     """When it ends."""
+    ill_cause: str = ""
+    """Why."""
 
 
 class Servers:
@@ -100,13 +108,14 @@ class Servers:
         clock = self.pass_time(partition, event_time_ms, now_ms)
         known = self._servers.get(event["oca_id"])
         if known is None:
-            known = self._servers[event["oca_id"]] = _Server(event["oca_id"], partition, event["epoch"], clock, event)
+            known = self._servers[event["oca_id"]] = _Server(event["oca_id"], partition, event["epoch"], clock, clock, event)
         elif event["epoch"] < known.epoch:
             known.twin_ms = clock
             return
         elif event["epoch"] > known.epoch:
             known.epoch = event["epoch"]
             known.counts.clear()
+        known.before_ms = min(known.seen_ms, clock)  # a server that moved to another partition has another clock
         known.partition, known.seen_ms, known.report = partition, clock, event
         known.counts.append((clock, max(0, event["requests"]), max(0, event["errors"])))
 
@@ -130,38 +139,41 @@ class Servers:
         requests = sum(count for _, count, _ in server.counts)
         failed_sessions = len({sid for _, sid in server.failures})
         load = load_of(server.report)
-        state, reason = self._judge(server, now_ms, requests, failed_sessions, load)
+        silent = now_ms - server.seen_ms >= SILENT_MS
+        if silent:
+            state, cause, reason = "DOWN", "HEALTH", f"silent for {(now_ms - server.seen_ms) / 1000:.1f} s"
+        else:
+            state, cause, reason = self._judge(server, now_ms, requests, failed_sessions, load)
         if state == "UP":
-            state, reason = _recovering(server, now_ms) or (state, reason)
+            state, cause, reason = _recovering(server, now_ms) or (state, cause, reason)
         elif state != "DRAINING":
-            server.ill_ms = now_ms
-        return Verdict(server.oca_id, state, reason, load, failed_sessions, requests, now_ms)
+            server.ill_ms, server.ill_cause = now_ms, cause
+        at_ms = server.seen_ms if silent else server.before_ms
+        return Verdict(server.oca_id, state, reason, cause, load, failed_sessions, requests, at_ms)
 
-    def _judge(self, server: _Server, now_ms: int, requests: int, failed_sessions: int, load: float) -> tuple[str, str]:
-        """State and reason, as if nothing had been before."""
+    def _judge(self, server: _Server, now_ms: int, requests: int, failed_sessions: int, load: float) -> tuple[str, str, str]:
+        """State, cause and reason of a server that reports, as if nothing had been before."""
         said = server.report
-        if now_ms - server.seen_ms >= SILENT_MS:
-            return "DOWN", f"silent for {(now_ms - server.seen_ms) / 1000:.1f} s"
         if said["state"] == "DRAINING":
-            return "DRAINING", "it takes no new sessions, it says"
+            return "DRAINING", "HEALTH", "it takes no new sessions, it says"
         own = _own_word(server, requests)
         players = failed_sessions if len(server.failures) >= FAILING * (requests + len(server.failures)) else 0
         _blame(server, now_ms, players >= QUORUM and not own)
         if own and players:
-            return "DOWN", f"{own}, and {players} sessions agree"
+            return "DOWN", "HEALTH", f"{own}, and {players} sessions agree"
         if players >= QUORUM:
-            return "DEGRADED", f"{players} sessions say that it fails, its reports do not"
+            return "DEGRADED", "HEALTH", f"{players} sessions say that it fails, its reports do not"
         if own:
-            return "DEGRADED", f"{own}, as its reports say and players do not"
+            return "DEGRADED", "HEALTH", f"{own}, as its reports say and players do not"
         if server.twin_ms is not None and now_ms - server.twin_ms < LATELY_MS:
-            return "DEGRADED", "two servers report under this name"
+            return "DEGRADED", "HEALTH", "two servers report under this name"
         if wrong := incredible(said):
-            return "DEGRADED", f"its report cannot be true: {wrong}"
+            return "DEGRADED", "HEALTH", f"its report cannot be true: {wrong}"
         if load >= FULL:
-            return "DEGRADED", f"{load:.0%} of what it can send is in use"
+            return "DEGRADED", "LOAD", f"{load:.0%} of what it can send is in use"
         if said["ttfb_p99_us"] >= SLOW_TTFB_US:
-            return "DEGRADED", f"its first bytes take {said['ttfb_p99_us'] / 1e6:.1f} s"
-        return "UP", "well"
+            return "DEGRADED", "HEALTH", f"its first bytes take {said['ttfb_p99_us'] / 1e6:.1f} s"
+        return "UP", "NONE", "well"
 
 
 def load_of(report: Mapping[str, Any]) -> float:
@@ -212,13 +224,14 @@ def _blame(server: _Server, now_ms: int, blamed: bool) -> None:
     server.blamed = blamed
 
 
-def _recovering(server: _Server, now_ms: int) -> tuple[str, str] | None:
-    """State and reason of a server that is well again, but not for long; None if it is an equal choice."""
+def _recovering(server: _Server, now_ms: int) -> tuple[str, str, str] | None:
+    """State, cause and reason of a server that is well again, but not for long; None if it is an equal choice."""
     if now_ms < server.free_ms:
         return (
             "DEGRADED",
+            "HEALTH",
             f"players found fault with it, its reports did not: for {(server.free_ms - now_ms) / 1000:.0f} s more on probation",
         )
     if server.ill_ms is None or now_ms - server.ill_ms >= WELL_MS:
         return None
-    return "DEGRADED", f"well for {(now_ms - server.ill_ms) / 1000:.1f} s of {WELL_MS / 1000:g}"
+    return "DEGRADED", server.ill_cause, f"well for {(now_ms - server.ill_ms) / 1000:.1f} s of {WELL_MS / 1000:g}"

@@ -14,7 +14,7 @@ clock wakes it and bounds clocks that run ahead. One worker: `python -m streams.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import faust
@@ -48,7 +48,10 @@ class Teller:
         """Key and framed event of each verdict that is to be told now."""
         out = []
         for verdict in servers.verdicts():
-            if verdict.differs(self._told.get(verdict.oca_id)):
+            told = self._told.get(verdict.oca_id)
+            if verdict.differs(told):
+                if told is not None:  # what was told of the time before it stays: a later verdict is of a later time
+                    verdict = replace(verdict, at_ms=max(verdict.at_ms, told.at_ms + 1))
                 self._told[verdict.oca_id] = verdict
                 out.append((verdict.oca_id, self._encode(_event(verdict))))
         return out

@@ -163,7 +163,8 @@ def _servers(found: Evening, rng: random.Random, at_ms: int, since_ms: int) -> N
         )  # fmt: skip
         found.add(
             "delivery.oca_health", at_ms, oca_id=oca, state="DEGRADED" if ill else "UP",
-            reason="its first bytes take 2.4 s" if ill else "well", load=sent * 16 / 10**9, failed_sessions=0, requests=60,
+            reason="its first bytes take 2.4 s" if ill else "well", cause="HEALTH" if ill else "NONE",
+            load=sent * 16 / 10**9, failed_sessions=0, requests=60,
         )  # fmt: skip
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.codec import Encoder
 from streams.delivery.health import LATELY_MS, PROBATION_MS, QUORUM, RELAPSE_MS, SILENT_MS, WELL_MS, Servers, Verdict, incredible, load_of
+from streams.delivery.oca_health import Teller
 
 START_MS = 1_700_000_000_000
 EVERY_MS = 500
@@ -179,11 +182,54 @@ def test_full_slow_and_throttled_servers_are_the_last_choice(change: dict[str, A
 
 
 def test_only_news_is_told() -> None:
-    told = Verdict("a", "UP", "well", 0.50, 0, 100, START_MS)
+    told = Verdict("a", "DEGRADED", "slow", "HEALTH", 0.50, 0, 100, START_MS)
     assert told.differs(None)
-    assert not told.differs(Verdict("a", "UP", "well", 0.52, 1, 90, START_MS + 1))
-    assert told.differs(Verdict("a", "DOWN", "silent", 0.50, 0, 100, START_MS))
-    assert told.differs(Verdict("a", "UP", "well", 0.60, 0, 100, START_MS))
+    assert not told.differs(replace(told, reason="slower", load=0.52, failed_sessions=1, at_ms=START_MS + 1))
+    for other in ({"state": "DOWN"}, {"cause": "LOAD"}, {"load": 0.60}):
+        assert told.differs(replace(told, **other))  # type: ignore[arg-type]
+
+
+def test_a_verdict_is_of_the_time_since_when_it_holds() -> None:
+    stage = Stage("a", "b")
+    heard_ms = stage.now_ms
+    stage.says["a"] = {}
+    stage.go_on(2_000)
+    assert (stage.state("a"), stage.of("a").at_ms) == ("DOWN", heard_ms), "it died after its last report"
+    stage.says["b"] |= {"state": "DRAINING"}
+    heard_ms = stage.now_ms
+    stage.go_on(EVERY_MS)
+    assert (stage.state("b"), stage.of("b").at_ms) == ("DRAINING", heard_ms), "it began after the report before"
+
+
+def test_what_was_told_of_a_time_stays_told() -> None:
+    stage, teller = Stage("a", "b"), Teller(cast("Encoder", lambda event: f"{event['event_time']} {event['state']}".encode()))
+    last_ms = stage.now_ms
+
+    def told() -> list[str]:
+        return [framed.decode() for key, framed in teller.news(stage.servers) if key == "a"]
+
+    assert told() == [f"{last_ms} UP"]
+    stage.says["a"] = {}
+    stage.fail("a", "x", "y", "z")
+    stage.go_on(1_000)
+    assert told() == [f"{last_ms + 1} DEGRADED"]
+    stage.go_on(1_000)
+    assert told() == [f"{last_ms + 2} DOWN"]
+    assert told() == []
+
+
+def test_full_is_told_apart_from_ill_until_it_has_been_well_for_a_while() -> None:
+    stage = Stage("a")
+    assert stage.of("a").cause == "NONE"
+    for change, cause in (({"bytes": 6_100_000}, "LOAD"), ({"ttfb_p99_us": 1_200_000}, "HEALTH")):
+        stage.says["a"] = {**GOOD, **change}
+        stage.go_on(500)
+        assert stage.of("a").cause == cause
+        stage.says["a"] = dict(GOOD)
+        stage.go_on(1_000)
+        assert (stage.state(), stage.of("a").cause) == ("DEGRADED", cause)
+        stage.go_on(WELL_MS)
+        assert (stage.state(), stage.of("a").cause) == ("UP", "NONE")
 
 
 NUMBERS = {name: st.integers(-(10**6), 10**15) for name in GOOD if type(GOOD[name]) is int and name != "epoch"}

@@ -62,6 +62,17 @@ def test_a_cause_is_named_where_none_of_the_best_comes_first() -> None:
     assert cause(State(holders=others)) == "CONTENT"
     assert cause(State(holders=others, parents=lambda server: others)) == "CONTENT", "it would have to pull it"
     assert cause(State(down(*BEST[:-1]))) == "NONE", "one of the best is left"
+    assert cause(State({oca_id: Health("DEGRADED", 0.3, "well for 1 s", "LOAD") for oca_id in BEST})) == "LOAD", "it was full a moment ago"
+    assert cause(State({oca_id: Health("DEGRADED", 0.9, "it fails") for oca_id in BEST})) == "HEALTH"
+
+
+def test_of_a_site_in_which_one_server_holds_the_title_that_one_is_why() -> None:
+    *others, last = sorted(BEST)
+    held = mask(last, "ix-1")
+    assert cause(State(holders=held)) == "NONE"
+    assert cause(State(down(last), held)) == "HEALTH"
+    assert cause(State({last: Health("UP", 1.0, "")}, held)) == "LOAD"
+    assert cause(State(down(*others), mask("ix-1"))) == "CONTENT"
 
 
 def test_a_server_in_the_viewers_isp_that_has_not_announced_the_prefix_is_best_and_missed() -> None:
@@ -71,6 +82,22 @@ def test_a_server_in_the_viewers_isp_that_has_not_announced_the_prefix_is_best_a
     assert ([s.oca_id for s in gone[0].best], gone[0].unrouted, cause(of=gone)) == (["near"], True, "ROUTE")
     there = of([*announced, ("near", "198.51.100.0/24", "EMBEDDED", (), 0)], servers)
     assert ([s.oca_id for s in there[0].best], there[0].unrouted, cause(of=there)) == (["near"], False, "NONE")
+
+
+def test_nor_do_servers_inside_other_isps_or_other_regions_stand_in_for_it() -> None:
+    servers = {
+        "near": server("near", tier="EMBEDDED_FLASH", isp_asn=64_500),
+        "guest": server("guest", tier="EMBEDDED_FLASH", bit=1, isp_asn=64_999, region="eu-north"),
+        "ix": server("ix", bit=2),
+        "afar": server("afar", tier="EMBEDDED_FLASH", bit=3, isp_asn=64_500, region="us-east"),
+    }
+    peering = [(name, "198.51.100.0/24", "PRIVATE_PEERING", (64_500,), 0) for name in ("guest", "ix")]
+    gone = of(peering, servers)
+    assert ([s.oca_id for s in gone[0].best], gone[0].unrouted, cause(of=gone)) == (["near"], True, "ROUTE")
+    there = of([*peering, ("near", "198.51.100.0/24", "EMBEDDED", (), 0)], servers)
+    assert ([s.oca_id for s in there[0].best], cause(of=there)) == (["near"], "NONE")
+    alone = of([("guest", "198.51.100.0/24", "PRIVATE_PEERING", (64_500,), 0)], servers)
+    assert ([s.oca_id for s in alone[0].best], cause(of=alone)) == (["guest"], "NONE"), "nothing tells that the viewer is near"
 
 
 # --- by routing ---------------------------------------------------------------------------------------------------------------------

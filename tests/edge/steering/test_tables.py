@@ -29,7 +29,14 @@ def ocas(*changes: dict[str, Any]) -> Ocas:
 
 
 def health(oca_id: str = "oca-1", state: str = "UP", load: float = 0.5, reason: str = "") -> dict[str, Any]:
-    return {"marker": False, "oca_id": oca_id, "state": state, "load": load, "reason": reason}
+    return {
+        "marker": False,
+        "oca_id": oca_id,
+        "state": state,
+        "load": load,
+        "reason": reason,
+        "cause": "NONE" if state == "UP" else "HEALTH",
+    }
 
 
 def content(oca_id: str, held: bool, cid: str = "bbb", version: int = 1) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def test_health_that_cannot_be_is_refused_and_the_earlier_one_stays(change: dict
     table.fold(health(load=1.7, reason="it lies"))
     with pytest.raises(Unfit, match=r"it stays UP at 1\.7"):
         table.fold({**health(), **change})
-    assert table.table == {"oca-1": Health("UP", 1.7, "it lies")}
+    assert table.table == {"oca-1": Health("UP", 1.7, "it lies", "NONE")}
 
 
 def test_a_route_that_cannot_be_is_named() -> None:
