@@ -6,7 +6,7 @@ The steering service and the gateway ask here, each of its own tables, and decid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edge.outbox import Outbox
@@ -14,7 +14,6 @@ from edge.sign import Grant, Keys
 from edge.steering.rank import Ask, Candidate, Rejected, Server, State, rank
 from edge.steering.routes import Address, Prefix, around, prefix
 from edge.steering.tables import Tables
-from edge.steering.throughput import Throughput
 from infra.base.settings import Edge
 
 TOPIC = "delivery.steering"
@@ -56,7 +55,6 @@ class Steering:
     """Tiers of the servers that may be sent plays of what they would have to pull."""
     proxies: Sequence[Prefix]
     """Whose X-Forwarded-For is believed."""
-    throughput: Throughput = field(default_factory=Throughput)
 
     @classmethod
     def of(cls, edge: Edge, tables: Tables, outbox: Outbox, now_ms: Callable[[], int]) -> Steering:
@@ -76,7 +74,7 @@ class Steering:
             tables.healths.table,
             holders,
             lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
-            self.throughput,
+            tables.throughputs.table,
         )
         candidates, rejected, cause = rank(plan, [length for length, _ in matches], of, ask, state)
         return Decision(cid, version, candidates, rejected, plan.best, cause, of, plan.isp_asn, bool(contents), tables.stale_ms)
