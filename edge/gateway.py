@@ -179,7 +179,9 @@ class Gateway:
         if not self.oca_urls:
             raise Refusal(503, "no cache server is known: delivery.oca names none for this play, and edge.oca_urls is empty")
         ranked = rank(self.oca_urls, spread)
-        return [_below(url, title.dash_path) for url in ranked], [_below(url, title.hls_path) for url in ranked]
+        paths = [_below("", path) for path in (title.dash_path, title.hls_path)]
+        dash_path, hls_path = paths if steering is None else [steering.signed(path, sid or "") for path in paths]
+        return [_below(url, dash_path) for url in ranked], [_below(url, hls_path) for url in ranked]
 
     def _title(self, wanted: str) -> Title:
         title = self.titles.find(wanted)

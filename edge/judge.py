@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge.pseudonym import pseudonym
+from edge.sign import bare_url
 from infra.base.settings import Settings
 from schemas import cmcd
 from schemas.structured_fields import Member
@@ -63,8 +64,9 @@ class Judge:
                 "time_window", "ts", "time_window", f"ts is {abs(ahead_ms)} ms {'ahead' if ahead_ms > 0 else 'old'}: mend the clock"
             )
         fields = report.fields
-        if "url" in fields and "oca_id" not in fields:
-            oca_id = self._oca_by_origin.get(cmcd.origin(fields["url"]))
+        if "url" in fields:
+            fields["url"] = bare_url(fields["url"])
+            oca_id = fields.get("oca_id") or self._oca_by_origin.get(cmcd.origin(fields["url"]))
             if oca_id is not None:
                 fields["oca_id"] = oca_id
         for name in SWITCHED:

@@ -318,6 +318,23 @@ class DeliverySteering(TypedDict):
     stale_ms: int
     took_us: int
 
+class DeliveryThroughput(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    client_prefix: str
+    isp_asn: NotRequired[int | None]
+    region: str
+    oca_id: str
+    sessions: int
+    mean_log_throughput: float
+    var_log_throughput: float
+
 class EncodingChunk(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

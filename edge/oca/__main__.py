@@ -24,6 +24,7 @@ from edge.oca.vitals import EGRESS_BPS, report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
 from edge.serve import free_address, run
+from edge.sign import Keys, Lend, lender
 from edge.store import Store
 from infra.base import log
 from infra.base.clock import WallClock
@@ -59,19 +60,25 @@ def main() -> None:
         prefixes = Prefixes(arguments.prefixes)
     except ValueError as error:
         raise SystemExit(f"--prefixes: {error}") from None
+    keys = Keys.of(config.edge.url_keys)
+    if keys is not None and arguments.data_plane == "nginx":
+        raise SystemExit(
+            "--data-plane nginx: it cannot verify what edge.url_keys sign, and would serve whoever asks; leave out the option, or the keys"
+        )
+    lend = lender(keys, WallClock().now_ms)
     oca_id = f"oca-{arguments.index + 1}"
     arguments.root.mkdir(parents=True, exist_ok=True)
     with (
         access_log(config.state_dir / "logs" / f"{oca_id}.access.jsonl") as write_line,
         Emitter(oca_id, background=True) as emitter,
-        _stock(arguments, oca_id, emitter) as (store, fills),
+        _stock(arguments, oca_id, emitter, lend) as (store, fills),
     ):
         outboxes = {topic: Outbox(emitter, topic, marks=topic == ACCESS) for topic in TOPICS}
         teller = Teller(oca_id, arguments.site, arguments.tier, Judge(config), outboxes, write_line)
-        parent = Parent(arguments.parent, arguments.root) if arguments.parent else None
+        parent = Parent(arguments.parent, arguments.root, lend) if arguments.parent else None
         url = config.edge.oca_urls[arguments.index]
         if arguments.data_plane == "own":
-            oca = Oca(store, teller, emitter.clock.now_ms, prefixes, parent, fills, egress_bps=arguments.egress_bps)
+            oca = Oca(store, teller, emitter.clock.now_ms, prefixes, keys, parent, fills, egress_bps=arguments.egress_bps)
             asyncio.run(serve(oca, url, report(emitter, oca.tally, oca.vitals, url)))
         else:
             folder = (config.state_dir / "nginx" / oca_id).resolve()
@@ -82,7 +89,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter) -> Iterator[tuple[Store, Fills | None]]:
+def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter, lend: Lend) -> Iterator[tuple[Store, Fills | None]]:
     """The store, and of one that holds assets what fills it and tells of it. Raises SystemExit in words."""
     if not arguments.capacity_bytes:
         yield Store(arguments.root), None
@@ -94,7 +101,7 @@ def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter) -> Iter
         window = Window(arguments.fill_window[0], arguments.fill_window[1], arguments.zone)
     except (NoRoom, ValueError) as error:
         raise SystemExit(str(error)) from None
-    filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), clock, telling.stepped)
+    filler = Filler(content, window, TokenBucket(arguments.fill_bytes_per_s), clock, telling.stepped, lend)
 
     def failed(error: Exception) -> None:
         log.get("edge.oca").error("a fill failed", error=repr(error))

@@ -35,6 +35,10 @@ class Asked:
     """Without query."""
     client: str
     """Address that it came from."""
+    sid: str | None = None
+    """The session that its token was made for."""
+    denied: str = ""
+    """Why its token does not allow it."""
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Access:
     letter: dict[str, Any] | None
     """The dead letter of CMCD that is no report."""
     correlation_id: str
+    granted_sid: str | None = None
+    """The session that its token was made for."""
     rc: int = 0
     sent: Sent = field(default_factory=Sent)
     range_first: int | None = None
@@ -66,8 +72,8 @@ class Access:
 
     @property
     def sid(self) -> str | None:
-        """The session that the request belongs to, as far as its CMCD says."""
-        return None if self.report is None else str(self.report.fields["sid"])
+        """The session that the request belongs to, as far as its CMCD says, or else its token."""
+        return self.granted_sid if self.report is None else str(self.report.fields["sid"])
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Teller:
             told = {"component": "oca", "topic": REPORTS, "reason": refusal.reason, "detail": str(refusal)}
             letter = {**told, "payload": _cmcd_as_it_came(asked)}
         correlation_id = asked.headers.get("x-correlation-id") or ("" if report is None else report.correlation_id)
-        return Access(started, now_ms, asked.path, asked.url, report, letter, correlation_id[:128])
+        return Access(started, now_ms, asked.path, asked.url, report, letter, correlation_id[:128], asked.sid)
 
     def tell(self, access: Access, ended: float) -> None:
         """Event, line, and report or dead letter of an access that has ended."""

@@ -20,6 +20,7 @@ from edge.oca.parent import Parent, ParentFailed
 from edge.oca.prefixes import Prefixes
 from edge.oca.vitals import EGRESS_BPS, Tally
 from edge.serve import EXPOSED, METHODS, PREFLIGHT_S, from_here
+from edge.sign import HEADER, MARK, Denied, Keys, bare
 from edge.store import CONTENT_TYPES, Found, Store, Unsatisfiable, byte_range
 from schemas.assets import asset_of
 
@@ -69,6 +70,8 @@ class Oca:
     now_ms: Callable[[], int]
     prefixes: Prefixes = field(default_factory=Prefixes)
     """Whom it serves."""
+    keys: Keys | None = None
+    """What each request for content is to be signed with; None: anybody may ask."""
     parent: Parent | None = None
     """Where a miss is fetched; None: it is refused."""
     fills: Fills | None = None
@@ -95,8 +98,22 @@ class Oca:
         """Whether it is to take requests and answer none, those for its health included."""
         return self.fault is not None and self.fault.mode == "hang"
 
+    def admit(self, asked: Asked) -> Asked:
+        """A request for content without its token, and what that says: from here on its path is that of a file."""
+        if self.keys is None:
+            return asked
+        token = asked.headers.get(HEADER)
+        path, sid, denied = bare(asked.path), None, ""
+        try:
+            signed = asked.path if token is None else f"{MARK}{token}{asked.path}"
+            path, grant = self.keys.verify(signed, asked.client, self.now_ms() / 1000)
+            sid = grant.sid or None
+        except Denied as refusal:
+            denied = str(refusal)
+        return replace(asked, path=path, url=asked.url.removesuffix(asked.path) + path, sid=sid, denied=denied)
+
     def begin(self, asked: Asked) -> Access:
-        """A request for content has come; its answer is followed by `end`."""
+        """A request for content has come, and was admitted; its answer is followed by `end`."""
         self.requests += 1
         self.in_flight += 1
         access = self.teller.heard(asked, time.perf_counter(), self.now_ms())
@@ -132,6 +149,8 @@ class Oca:
     async def _content(self, asked: Asked, access: Access) -> Answer:
         if not self.prefixes.has(asked.client):
             return _refused(403, f"{asked.client or 'your address'} is in none of the prefixes that this cache server advertises")
+        if asked.denied:
+            return _refused(403, asked.denied)
         if self.draining:
             return _refused(503, "this cache server is about to leave", {"Retry-After": str(RETRY_AFTER_S)})
         narrow = _parameter(asked.query, "narrow_kbps", "0")

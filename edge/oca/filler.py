@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx2 as httpx
 
 from edge.oca.content import Content, NoRoom
+from edge.sign import Lend
 from infra.base.clock import Clock
 from schemas.assets import CHECKSUMS, Altered, Asset, AssetId, InvalidChecksums, Sum, read_checksums
 
@@ -132,8 +133,11 @@ class Filler:
         bucket: TokenBucket,
         clock: Clock,
         on_step: Callable[[Step], None],
+        lend: Lend = lambda below: {},
     ) -> None:
+        """`lend` gives what a request shows to a source that is a cache server."""
         self._content, self._window, self._bucket, self._clock, self._on_step = content, window, bucket, clock, on_step
+        self._lend = lend
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -169,7 +173,8 @@ class Filler:
                 while _size(file) < is_to_be.bytes or not file.exists():
                     before = _size(file)
                     try:
-                        self._transfer(f"{source_url}/{asset.id.path}/{quote(name)}", file, is_to_be, client)
+                        shown = self._lend(f"/{wanted.path}/")  # anew for each request: a fill outlasts what was lent at its beginning
+                        self._transfer(f"{source_url}/{asset.id.path}/{quote(name)}", file, is_to_be, client, shown)
                     except _WindowEnded:
                         here, fetched = here + _size(file) - before, fetched + _size(file) - before
                         tell("progress", "window", f"goes on in {self._window.opens_in_s(self._clock.now_ms()):.0f} s")
@@ -209,7 +214,7 @@ class Filler:
         url = f"{source_url}/{wanted.path}/{CHECKSUMS}"
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with client.stream("GET", url) as answer:
+                with client.stream("GET", url, headers=self._lend(f"/{wanted.path}/")) as answer:
                     if answer.status_code != 200:
                         raise _Broke(f"{url} answers {answer.status_code}")
                     raw = b""
@@ -226,13 +231,13 @@ class Filler:
                 self._wait(BACKOFF_S * 2**attempt)
         raise AssertionError
 
-    def _transfer(self, url: str, file: Path, wanted: Sum, client: httpx.Client) -> None:
+    def _transfer(self, url: str, file: Path, wanted: Sum, client: httpx.Client, shown: dict[str, str]) -> None:
         """Bring the rest of a file. Raises _Broke and _WindowEnded, after which `file` has what came until then, and Failed."""
         tag = file.with_name(f".{file.name}.etag")
         have, etag = _size(file), tag.read_text() if tag.exists() else ""
         resume = {"Range": f"bytes={have}-", "If-Range": etag} if have and etag else {}
         try:
-            with client.stream("GET", url, headers={"Accept-Encoding": "identity", **resume}) as answer:
+            with client.stream("GET", url, headers={"Accept-Encoding": "identity", **shown, **resume}) as answer:
                 if answer.status_code == 206 and answer.headers.get("content-range") == f"bytes {have}-{wanted.bytes - 1}/{wanted.bytes}":
                     mode, expected = "ab", wanted.bytes - have
                 elif answer.status_code == 200:

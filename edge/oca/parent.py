@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
+from edge.sign import Lend
 from edge.store import Found
+from schemas.assets import asset_of
 
 MAX_BYTES = 256 << 20
 """Of a file that is passed on."""
@@ -31,7 +33,9 @@ class ParentFailed(ConnectionError):
 class Parent:
     """Fetches from `url`. One event loop uses it; files on their way are in `spool`, without a name."""
 
-    def __init__(self, url: str, spool: Path) -> None:
+    def __init__(self, url: str, spool: Path, lend: Lend = lambda below: {}) -> None:
+        """`lend` gives what a request shows to a parent that is a cache server."""
+        self._lend = lend
         self._url = url.rstrip("/")
         self._spool = spool
         self._flights: dict[str, _Flight] = {}
@@ -63,7 +67,8 @@ class Parent:
 
     async def _fly(self, path: str, flight: _Flight) -> None:
         try:
-            async with self._client.stream("GET", f"{self._url}{quote(path)}") as answer:
+            headers = self._lend(f"/{known[0].path}/") if (known := asset_of(path)) else {}
+            async with self._client.stream("GET", f"{self._url}{quote(path)}", headers=headers) as answer:
                 if answer.status_code == 404:
                     return
                 flight.begin(path, answer)

@@ -124,6 +124,7 @@ def _handler(oca: Oca) -> Handler:
             if not asked.path.startswith("/admin/"):
                 await _hang(oca, request)
             return await send(request, oca.beside(asked))
+        asked = oca.admit(asked)
         access = oca.begin(asked)
         try:
             await _hang(oca, request)

@@ -6,15 +6,14 @@ The steering service and the gateway ask here, each of its own tables, and decid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edge.outbox import Outbox
+from edge.sign import Grant, Keys
 from edge.steering.rank import Ask, Candidate, Rejected, Server, State, rank
 from edge.steering.routes import Address, Prefix, around, prefix
-from edge.steering.sign import Grant, Keys
 from edge.steering.tables import Tables
-from edge.steering.throughput import Throughput
 from infra.base.settings import Edge
 
 TOPIC = "delivery.steering"
@@ -56,14 +55,12 @@ class Steering:
     """Tiers of the servers that may be sent plays of what they would have to pull."""
     proxies: Sequence[Prefix]
     """Whose X-Forwarded-For is believed."""
-    throughput: Throughput = field(default_factory=Throughput)
 
     @classmethod
     def of(cls, edge: Edge, tables: Tables, outbox: Outbox, now_ms: Callable[[], int]) -> Steering:
         """As the settings have it."""
-        secrets = {key_id: secret.get_secret_value().encode() for key_id, secret in edge.url_keys.items()}
         proxies = [prefix(text) for text in edge.trusted_proxies]
-        return cls(tables, outbox, now_ms, Keys(secrets) if secrets else None, edge.url_ttl_s, frozenset(edge.pull_tiers), proxies)
+        return cls(tables, outbox, now_ms, Keys.of(edge.url_keys), edge.url_ttl_s, frozenset(edge.pull_tiers), proxies)
 
     def decide(self, cid: str, version: int, client: Address, ask: Ask) -> Decision:
         """Where a play of a title version goes. There may be nobody: then there are no candidates, and the rejected say why."""
@@ -77,16 +74,21 @@ class Steering:
             tables.healths.table,
             holders,
             lambda server: fleet.parents(server) if server.tier in self.pulls else 0,
-            self.throughput,
+            tables.throughputs.table,
         )
         candidates, rejected, cause = rank(plan, [length for length, _ in matches], of, ask, state)
         return Decision(cid, version, candidates, rejected, plan.best, cause, of, plan.isp_asn, bool(contents), tables.stale_ms)
 
     def urls(self, decision: Decision, sid: str, path: str) -> list[str]:
-        """`path` on each of the servers; if there are keys, signed for everything in its directory."""
-        if self.keys is not None:
-            path = self.keys.sign(path, Grant(path[: path.rindex("/") + 1], self.now_ms() // 1000 + self.url_ttl_s, sid))
-        return [candidate.server.url.rstrip("/") + path for candidate in decision.candidates]
+        """`path` on each of the servers; if there are keys, signed."""
+        signed = self.signed(path, sid)
+        return [candidate.server.url.rstrip("/") + signed for candidate in decision.candidates]
+
+    def signed(self, path: str, sid: str) -> str:
+        """`path`; if there are keys, with a token for everything in its directory."""
+        if self.keys is None:
+            return path
+        return self.keys.sign(path, Grant(path[: path.rindex("/") + 1], self.now_ms() // 1000 + self.url_ttl_s, sid))
 
     def tell(self, decision: Decision, protocol: str, sid: str | None, event_time_ms: int, took_us: int, correlation_id: str) -> None:
         """Leave the event of a decision. Neither blocks nor raises."""

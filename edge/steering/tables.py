@@ -12,6 +12,7 @@ from typing import Any
 
 from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
 from edge.steering.routes import BadRoute, Match, Paths, RouteTable
+from edge.steering.throughput import Evidence, Throughput
 from edge.titles import Titles
 from schemas.network import unfit
 from streams.folded import Folded, Unfit
@@ -20,6 +21,8 @@ STALE_AFTER_MS = 5_000
 """A table that has not been known to be complete for so long is stale, and answers say so."""
 MAX_PLANS = 50_000
 """Plans that are kept; each is what all prefixes with the same announcements share."""
+MAX_LOG_BPS = 30.0
+"""Of a throughput, ln(bit/s): 10 Tbit/s."""
 STATES = frozenset({"UP", "DEGRADED", "DRAINING", "DOWN"})
 
 
@@ -170,6 +173,27 @@ class Contents(Folded[dict[tuple[str, int], int]]):
             table.pop(title, None)
 
 
+class Throughputs(Folded[Throughput]):
+    """How fast clients get their bytes from each server, as far as sessions have shown."""
+
+    topic = "delivery.throughput"
+
+    def new(self) -> Throughput:
+        """Nothing is known of anybody."""
+        return Throughput()
+
+    def into(self, table: Throughput, record: Mapping[str, Any]) -> None:
+        """Take one `delivery.throughput`. Raises Unfit."""
+        sessions, mean = record["sessions"], record["mean_log_throughput"]
+        if sessions < 1 or not 0.0 <= mean <= MAX_LOG_BPS:
+            raise Unfit(
+                f"delivery.throughput {record['client_prefix']!r} of {record['oca_id']!r}: {sessions} sessions at a mean of {mean} cannot "
+                f"be: 1 at least, and 0 to {MAX_LOG_BPS:g} of ln(bit/s); the minute is left out"
+            )
+        at_ms = round(record["event_time"].timestamp() * 1000)
+        table.add(record["client_prefix"], record["isp_asn"], record["region"], record["oca_id"], Evidence(sessions, mean, at_ms))
+
+
 @dataclass
 class Tables:
     """All of them. The request path looks at `table` of each, which may become another one at any time."""
@@ -178,6 +202,7 @@ class Tables:
     bits: Bits = field(default_factory=Bits)
     routes: Routes = field(default_factory=Routes)
     healths: Healths = field(default_factory=Healths)
+    throughputs: Throughputs = field(default_factory=Throughputs)
     ocas: Ocas = field(init=False)
     contents: Contents = field(init=False)
 
@@ -187,12 +212,12 @@ class Tables:
     @property
     def all(self) -> Sequence[Folded[Any]]:
         """Each table."""
-        return (self.titles, self.ocas, self.routes, self.healths, self.contents)
+        return (self.titles, self.ocas, self.routes, self.healths, self.contents, self.throughputs)
 
     @property
     def stale_ms(self) -> int:
         """Age of the oldest of those that are stale; 0 if none is."""
-        oldest = max(self.titles.age_ms, self.ocas.age_ms, self.routes.age_ms, self.healths.age_ms, self.contents.age_ms)
+        oldest = max(table.age_ms for table in self.all)
         return oldest if oldest > STALE_AFTER_MS else 0
 
     def told(self) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class Edge(BaseModel):
     trusted_proxies: list[str] = Field(["127.0.0.0/8", "::1/128"], description="prefixes of peers whose X-Forwarded-For is believed")
     pull_tiers: list[str] = Field(["IX_STORAGE"], description="tiers whose servers may be sent plays of what they would have to pull")
     url_keys: dict[str, SecretStr] = Field(
-        default_factory=dict, description="secrets by key id, as JSON: the first signs URLs, all verify; empty: URLs are not signed"
+        default_factory=dict,
+        description="secrets by key id, as JSON: the first signs URLs, cache servers verify by all; empty: neither",
     )
     url_ttl_s: int = Field(21_600, description="how long a signed URL may be used")
 

@@ -154,6 +154,13 @@ def test_the_cache_server_is_known_by_its_address() -> None:
     assert "oca_id" not in judged(raw, oca_urls=[]).fields
 
 
+def test_a_token_is_not_kept() -> None:
+    fields = judged(
+        around("url", '"http://127.0.0.1:81/~t.t/bbb/v1/1.m4s"').encode(), oca_urls=["http://127.0.0.1:80", "http://127.0.0.1:81"]
+    ).fields
+    assert (fields["oca_id"], fields["url"]) == ("oca-2", "http://127.0.0.1:81/bbb/v1/1.m4s")
+
+
 def test_cache_servers_of_a_switch_are_known_by_their_hosts() -> None:
     switch = 'cen="com.headrace-switch",com.headrace-from="127.0.0.1:81",com.headrace-to="ix-7",com.headrace-cause="stall"'
     fields = judged(around("e", f"ce,{switch}").encode(), oca_urls=["http://127.0.0.1:80", "http://127.0.0.1:81"]).fields

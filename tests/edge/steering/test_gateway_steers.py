@@ -11,9 +11,9 @@ import httpx2 as httpx
 
 from edge.gateway import Gateway, app
 from edge.outbox import Outbox
+from edge.sign import Keys
 from edge.steering.rank import Health
 from edge.steering.routes import prefix
-from edge.steering.sign import Keys
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Tables
 from producers.emit import Emitter

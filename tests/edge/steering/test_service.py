@@ -13,11 +13,11 @@ import httpx2 as httpx
 import pytest
 
 from edge.outbox import Outbox
+from edge.sign import Denied, Keys
 from edge.steering.manifest import BUSY_TTL_S, TTL_S
 from edge.steering.rank import Health
 from edge.steering.routes import prefix
 from edge.steering.service import Service, app
-from edge.steering.sign import Denied, Keys
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Healths, Tables
 from producers.emit import Emitter

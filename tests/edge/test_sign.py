@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.sign import MARK, Denied, Grant, Keys, bare_url
 from edge.steering.routes import prefix
-from edge.steering.sign import MARK, Denied, Grant, Keys
 
 NOW_S = 1_800_000_000
 KEYS = Keys({"b": b"new secret", "a": b"old secret"})
@@ -97,3 +97,18 @@ def test_any_path_is_served_or_denied_and_any_session_can_be_signed(path: str, s
 def test_what_cannot_be_verified_is_not_signed(path: str, grant: Grant) -> None:
     with pytest.raises(ValueError, match=r"not below|line feed"):
         KEYS.sign(path, grant)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        (f"http://oca-1:80{SIGNED}", "http://oca-1:80/bbb/v1/manifest.mpd"),
+        (SIGNED, "/bbb/v1/manifest.mpd"),
+        ("http://oca-1/bbb/v1/1.m4s", "http://oca-1/bbb/v1/1.m4s"),
+        ("http://oca-1/bbb/~me/1.m4s", "http://oca-1/bbb/~me/1.m4s"),
+        ("http://oca-1/~", "http://oca-1"),
+        ("", ""),
+    ],
+)
+def test_what_is_kept_of_a_url_opens_no_door(url: str, kept: str) -> None:
+    assert bare_url(url) == kept

@@ -3,9 +3,9 @@
     http://oca-1/~<token>/bbb/v1/manifest.mpd
 
 It stands before the path, so the addresses in a manifest, which are relative, carry it on, and it is the same at every cache server: a
-player that goes to another one changes the host and nothing else. The token is base64url (RFC 4648) of what is allowed, a dot, and
-base64url of its HMAC-SHA256 (RFC 2104) under the key that it names. To change keys, put the new one first; take the old one away when what
-it signed has expired.
+player that goes to another one changes the host and nothing else. Cache servers ask each other with a token in a header instead: an origin,
+which knows of none, takes no notice of it. The token is base64url (RFC 4648) of what is allowed, a dot, and base64url of its HMAC-SHA256
+(RFC 2104) under the key that it names. To change keys, put the new one first; take the old one away when what it signed has expired.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from pydantic import SecretStr
 
 from edge.steering.routes import BadRoute, Prefix, address, around, prefix
 
 MARK = "/~"
 MAX_TOKEN = 1_024
 """Characters; the path is a stranger's."""
+HEADER = "x-headrace-token"
+"""Where one cache server has its token when it asks another."""
+LENT_S = 300
+"""How long such a token may be used: longer than clocks differ, and a request takes to arrive; each request has a new one."""
+Lend = Callable[[str], dict[str, str]]
+"""The headers with which a cache server asks another for what is below a directory."""
 
 
 class Denied(Exception):
@@ -44,16 +52,25 @@ class Keys:
 
     secrets: Mapping[str, bytes]
 
+    @classmethod
+    def of(cls, secrets: Mapping[str, SecretStr]) -> Keys | None:
+        """As the settings have them; None where there are none, and nothing is signed or verified."""
+        return cls({key_id: secret.get_secret_value().encode() for key_id, secret in secrets.items()}) if secrets else None
+
     def sign(self, path: str, grant: Grant) -> str:
         """`path`, which begins with `grant.below`, with its token. Raises ValueError where it does not, or a part holds a line feed."""
         if not _lies_below(path, grant.below):
             raise ValueError(f"{path} is not below {grant.below}")
+        return f"{MARK}{self.token(grant)}{path}"
+
+    def token(self, grant: Grant) -> str:
+        """What stands for a grant. Raises ValueError where a part holds a line feed."""
         key_id, secret = next(iter(self.secrets.items()))
         parts = (key_id, str(grant.expires_s), grant.below, "" if grant.client is None else str(grant.client), grant.sid)
         if any("\n" in part for part in parts):
             raise ValueError("a line feed cannot be signed: it is what parts the parts")
         said = "\n".join(parts).encode()
-        return f"{MARK}{_text(said)}.{_text(_mac(secret, said))}{path}"
+        return f"{_text(said)}.{_text(_mac(secret, said))}"
 
     def verify(self, path: str, client: str, now_s: float) -> tuple[str, Grant]:
         """The path without its token, and what the token allows. `path` is percent-decoded. Raises Denied."""
@@ -81,6 +98,32 @@ class Keys:
         if grant.client is not None and not _within(client, grant.client):
             raise Denied(f"another network: the token is for {grant.client}")
         return inner, grant
+
+
+def lender(keys: Keys | None, now_ms: Callable[[], int]) -> Lend:
+    """Headers for requests between cache servers; without keys there are none."""
+    if keys is None:
+        return lambda below: {}
+    return lambda below: {HEADER: keys.token(Grant(below, now_ms() // 1000 + LENT_S, ""))}
+
+
+def bare(path: str) -> str:
+    """A path without its token, whatever that is worth."""
+    if not path.startswith(MARK):
+        return path
+    _, slash, rest = path[len(MARK) :].partition("/")
+    return slash + rest
+
+
+def bare_url(url: str) -> str:
+    """A URL without its token: what is kept of it is to open no door."""
+    if MARK not in url:
+        return url
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return bare(url)
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host}{bare(slash + path)}"
 
 
 def _lies_below(path: str, below: str) -> bool:
