@@ -28,6 +28,8 @@ PROBATION_MS, LONGEST_MS = 30_000, 600_000
 """How long a server stays the last choice after players alone found fault: the first time, and at most."""
 RELAPSE_MS = 300_000
 """So long after a probation a new fault is a relapse."""
+REBORN_MS = 1_000
+"""A session that leaves a server so soon after that came back leaves the process that had died."""
 QUORUM = 3
 """Sessions that must say the same before players are believed without the server's own word."""
 FAILING = 0.05
@@ -80,6 +82,8 @@ class _Server:
     """When an older incarnation was last heard beside this one."""
     ill_ms: int | None = None
     """When it was last anything but well."""
+    blame_from_ms: int = 0
+    """What players tell of before was the fault of the process before this one."""
     blamed: bool = False
     """Players alone find fault with it now."""
     probation_ms: int = 0
@@ -115,6 +119,8 @@ class Servers:
         elif event["epoch"] > known.epoch:
             known.epoch = event["epoch"]
             known.counts.clear()
+            known.failures.clear()
+            known.blame_from_ms = clock + REBORN_MS
         known.before_ms = min(known.seen_ms, clock)  # a server that moved to another partition has another clock
         known.partition, known.seen_ms, known.report = partition, clock, event
         known.counts.append((clock, max(0, event["requests"]), max(0, event["errors"])))
@@ -124,7 +130,7 @@ class Servers:
         (playback.oca_switch); of a server that never reported it is not kept.
         """
         server = self._servers.get(event["switched_from"] or event["oca_id"] or "")
-        if server is not None:
+        if server is not None and event_time_ms >= server.blame_from_ms:
             server.failures.append((min(event_time_ms, self._clocks[server.partition]), event["sid"]))
 
     def verdicts(self) -> Iterator[Verdict]:

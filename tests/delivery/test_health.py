@@ -295,3 +295,20 @@ def test_a_session_that_left_a_server_counts_as_one_that_it_failed() -> None:
     for n in range(QUORUM):
         stage.servers.failed({"oca_id": "b", "sid": f"s{n}", "switched_from": "a"}, stage.now_ms)
     assert (stage.state("a"), stage.state("b")) == ("DEGRADED", "UP")
+
+
+def test_a_server_that_was_killed_and_is_back_is_not_blamed_for_the_time_before() -> None:
+    stage = Stage("a", "b")
+    said, stage.says["a"] = stage.says["a"], {}
+    stage.go_on(SILENT_MS + EVERY_MS)
+    stage.fail("a", "s1", "s2", "s3")
+    assert stage.state("a") == "DOWN"
+    died_ms = stage.now_ms
+    stage.says["a"] = {**said, "epoch": 2}
+    stage.go_on(EVERY_MS)
+    for sid in ("s4", "s5", "s6"):  # told late
+        stage.servers.failed({"oca_id": "a", "sid": sid, "switched_from": None}, died_ms)
+    stage.go_on(LATELY_MS)
+    assert stage.state("a") == "UP"
+    stage.fail("a", *(f"t{n}" for n in range(30)))
+    assert stage.state("a") == "DEGRADED"

@@ -2,7 +2,7 @@
 -- question: On how many cache servers of each region is an announced title held, and on how many more is it planned? A region for which nothing is announced says so.
 -- show: table
 -- empty: no cache server that can hold titles is installed
--- width: 6
+-- width: 12
 WITH servers AS (
   SELECT oca_id, argMax(region, at) AS region, argMax(disk_bytes, at) AS disk_bytes
   FROM (SELECT *, (event_time, topic_offset) AS at FROM delivery_oca WHERE NOT marker AND topic_time < {to:DateTime64(3, 'UTC')})
