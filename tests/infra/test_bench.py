@@ -7,21 +7,25 @@ import random
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from edge.steering.rank import Plan
 from edge.steering.routes import address
 from edge.steering.tables import Tables
-from infra.bench import cmcd_recovery, congestion, harness, network
+from infra.bench import cmcd_recovery, congestion, harness, miss_causes, network
 from infra.bench.cmcd_recovery import Body, by_regex, by_us, generated, recovered, standard
 from infra.bench.collector import batches, check
 from infra.bench.harness import Figure, Options
 from infra.bench.jobs import steady_rate
 from infra.bench.live import Sight, quantile
+from infra.bench.miss_truth import Answer, Change, Facts, Span, Told, causes, compare, strains, table
 from infra.bench.recordings import recordings
 from infra.bench.steering import whole
+from producers.topology import topology
 
 
 @pytest.mark.parametrize(
@@ -195,3 +199,86 @@ def test_the_oracle_is_best_and_ours_beats_a_bandit_without_herding() -> None:
 def test_a_session_gets_the_least_of_access_egress_and_path() -> None:
     of = congestion.World([1], [[80e6] * congestion.SERVERS], [60e6] * congestion.SERVERS)
     assert [congestion.share_bps(of, 0, 0, sessions) for sessions in (1, 3, 6)] == [25e6, 20e6, 10e6]
+
+
+# --- miss_causes -----------------------------------------------------------------------------------------------------------------------
+
+
+def answer(network: str, title: str, by: str, first: str, asked_ms: int = 100, refused: bool = False) -> Answer:
+    return Answer("k", network, title, by, Span(asked_ms, asked_ms + 10), refused, first, Span(50, 60))
+
+
+BAD = Change(95, 105)
+"""In the midst of what is asked at 100."""
+DONE, EARLIER = Change(70, 80), Change(20, 30)
+"""Between decision and answer; before the decision."""
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "may_be"),
+    [
+        (answer("one", "held", "oca-4", "oca-4"), {}, {"NONE"}),
+        (answer("one", "held", "oca-6", "oca-4"), {}, {"OTHER"}),
+        (answer("one", "absent", "oca-6", "oca-6"), {}, {"CONTENT"}),
+        (answer("one", "absent", "oca-4", "oca-6"), {}, {"CONTENT"}),
+        (answer("one", "absent", "oca-4", "oca-6", refused=True), {}, {"NONE"}),
+        (answer("one", "leaving", "oca-4", "oca-4"), {"lacks": {("oca-4", "leaving"): DONE}}, {"CONTENT"}),
+        (answer("one", "leaving", "oca-4", "oca-4"), {"lacks": {("oca-4", "leaving"): BAD}}, {"CONTENT", "NONE"}),
+        (answer("gone", "held", "oca-6", "oca-6"), {"withdrawn": {"gone": EARLIER}}, {"ROUTE"}),
+        (answer("gone", "held", "oca-4", "oca-4"), {"withdrawn": {"gone": EARLIER}}, {"NONE"}),
+        (answer("small", "crowd", "oca-6", "oca-3"), {"full": {"oca-3": DONE}}, {"LOAD"}),
+        (answer("small", "crowd", "oca-6", "oca-3"), {"nearly_full": {"oca-3": EARLIER}}, {"OTHER"}),
+        (answer("small", "crowd", "oca-6", "oca-6"), {"nearly_full": {"oca-3": EARLIER}}, {"LOAD"}),
+        (answer("pair", "left", "oca-5", "oca-1"), {"ill": {"oca-1": DONE}}, {"HEALTH"}),
+        (answer("pair", "left", "oca-5", "oca-1"), {"ill": {"oca-1": BAD}}, {"HEALTH", "OTHER"}),
+        (answer("pair", "left", "oca-5", "oca-1"), {"ill": {"oca-2": DONE}}, {"OTHER"}),
+        (answer("pair", "both", "oca-2", "oca-1"), {"ill": {"oca-1": DONE}}, {"NONE"}),
+        (answer("pair", "both", "oca-5", "oca-2"), {"ill": {"oca-1": DONE}}, {"OTHER"}),
+        (answer("pair", "both", "oca-5", "oca-1"), {"ill": {"oca-1": DONE}}, {"HEALTH", "OTHER"}),
+        (answer("pair", "both", "oca-5", "oca-5"), {"ill": {"oca-1": EARLIER, "oca-2": EARLIER}}, {"HEALTH"}),
+        (answer("exchange", "rare", "oca-5", "oca-5"), {}, {"CONTENT"}),
+        (answer("nobody", "held", "oca-7", "oca-7"), {}, {"NONE"}),
+    ],
+)
+def test_the_truth_of_an_answer_is_what_was_so_when_it_was_decided_and_given(given: Answer, told: dict[str, Any], may_be: set[str]) -> None:
+    facts = Facts(miss_causes.BEST, miss_causes.lacking())
+    for name, changes in told.items():
+        getattr(facts, name).update(changes)
+    assert causes(facts, given) == may_be
+
+
+def test_a_server_that_had_no_core_to_run_on_may_have_been_ill() -> None:
+    good = [Told(oca_id, 500 * n, 900, 0.1) for n in range(1, 4) for oca_id in ("a", "b")]
+    assert strains(good) == {}
+    late, slow, bursting = Told("a", 3_000, 900, 0.1), Told("b", 2_000, 900_000, 0.1), Told("b", 2_500, 900, 1.3)
+    found = strains([*good, slow, bursting, late])
+    assert found == {"b": [Span(500, 6_000), Span(1_000, 6_500)], "a": [Span(500, 7_000)]}
+    facts = Facts(miss_causes.BEST, miss_causes.lacking(), strained={"oca-4": [Span(90, 120)]})
+    assert causes(facts, answer("one", "held", "oca-6", "oca-4")) == {"OTHER", "HEALTH"}
+    assert causes(facts, answer("one", "held", "oca-4", "oca-4")) == {"NONE"}
+    assert causes(facts, answer("small", "crowd", "oca-6", "oca-3")) == {"OTHER"}
+
+
+def test_what_was_found_is_held_against_all_that_has_one_truth() -> None:
+    truths = {"a": {"HEALTH"}, "b": {"HEALTH"}, "c": {"LOAD"}, "d": {"NONE"}, "e": {"NONE"}, "f": {"LOAD", "OTHER"}}
+    figures, pairs = compare(truths, [("a", "HEALTH"), ("b", "OTHER"), ("d", "CONTENT"), ("f", "ROUTE"), ("a", "HEALTH")])
+    expected = {"right": 1 / 2, "found": 2 / 3, "invented": 1 / 2, "right_health": 1 / 2, "health_misses": 2, "unclear": 1, "twice": 1}
+    assert {name: figures[name] for name in expected} == expected
+    assert list(table(pairs))[1] == "HEALTH  1 HEALTH, 1 OTHER"
+
+
+def test_the_network_of_miss_causes_is_as_the_script_says() -> None:
+    told = topology.read(miss_causes.NETWORK.read_text(), [f"http://oca-{n}" for n in range(1, miss_causes.SERVERS + 1)])
+    tables = Tables()
+    for oca in told.ocas.values():
+        tables.ocas.fold({**oca, "marker": False})
+    for route in told.routes.values():
+        tables.routes.fold({**route, "marker": False})
+
+    def of(name: str) -> Plan:
+        host = miss_causes.viewer(name, 7)["x-forwarded-for"]
+        return tables.ocas.table.plan(tables.routes.table.lookup(address(host)))
+
+    assert {name: tuple(server.oca_id for server in of(name).best) for name in miss_causes.PREFIXES} == miss_causes.BEST
+    tables.routes.fold({**told.routes[miss_causes.WITHDRAWN], "withdrawn": True, "marker": False})
+    assert [name for name in miss_causes.PREFIXES if of(name).unrouted] == ["gone"]
