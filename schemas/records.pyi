@@ -256,6 +256,20 @@ class DeliveryOcaReport(TypedDict):
     held_bytes: int
     throttle: float
 
+class DeliveryOcaUpdate(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    oca_id: str
+    from_version: str
+    to_version: str
+    result: Literal["STARTED", "DONE", "FAILED"]
+    detail: str
+
 class DeliveryRelease(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]

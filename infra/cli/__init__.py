@@ -15,6 +15,7 @@ from infra.cli import (
     doctor,
     down,
     fill,
+    fleet,
     grafana,
     grants,
     jobs,
@@ -47,6 +48,7 @@ for command in (*STACK, *DATA, *MACHINE):
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(fill.app, name="fill")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(new.app, name="new")
