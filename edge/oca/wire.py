@@ -35,6 +35,8 @@ HEADER_BYTES = 64 << 10
 DRAIN_S = 5.0
 """So long the end that a signal asks for waits for what is in flight: whoever sends signals does not wait long."""
 LOOK_EVERY_S = 0.1
+SAID_S = 0.6
+"""So long a server that drains says so at least: its reports are half a second apart, and steering should not have to notice silence."""
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -67,7 +69,10 @@ async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> Non
     async with listening(oca, host, port):
         log.get(__name__).info("serving", address=f"{host}:{port}")
         tasks = [asyncio.create_task(work) for work in beside]
-        while not (oca.draining and (not oca.in_flight or patience.over)):
+        while not oca.draining:
+            await asyncio.sleep(LOOK_EVERY_S)
+        said = time.monotonic() + SAID_S
+        while not patience.over and (oca.in_flight or time.monotonic() < said):
             await asyncio.sleep(LOOK_EVERY_S)
         for task in tasks:
             task.cancel()

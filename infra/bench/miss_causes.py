@@ -143,12 +143,12 @@ class Lane:
 
 
 LANES = (
-    Lane("pair", "right", "follows", 1.8),
-    Lane("pair", "left", "follows", 1.8),
-    Lane("pair", "left", "strays", 1.8),
-    Lane("pair", "both", "follows", 1.8),
-    Lane("small", "crowd", "follows", 2.6),
-    Lane("small", "crowd", "flees", 2.6),
+    Lane("pair", "right", "follows", 2.1),
+    Lane("pair", "left", "follows", 2.1),
+    Lane("pair", "left", "strays", 2.1),
+    Lane("pair", "both", "follows", 2.1),
+    Lane("small", "crowd", "follows", 2.9),
+    Lane("small", "crowd", "flees", 2.9),
     Lane("small", "crowd", "strays", 2.0),
     Lane("one", "held", "follows", 1.0),
     Lane("one", "held", "strays", 1.6),
