@@ -63,7 +63,15 @@ FIGURES = {
     "of_best_bandit_regret": Figure("share", 0.9, 1.0, higher=False),
     "load_cv": Figure("1"),
 }
-TOPICS = ("encoding.published", "delivery.oca", "delivery.route", "delivery.oca_health", "delivery.content", "delivery.steering")
+TOPICS = (
+    "encoding.published",
+    "delivery.oca",
+    "delivery.route",
+    "delivery.oca_health",
+    "delivery.content",
+    "delivery.throughput",
+    "delivery.steering",
+)
 CONNECTIONS = 4
 """Enough to keep one worker busy. With more, questions wait inside for others of the same loop, and nothing else would be measured."""
 QUESTIONS = 20_000
