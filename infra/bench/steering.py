@@ -117,6 +117,7 @@ def measure(server: Server, drawn: Network, chance: random.Random, seconds: floa
         server.ask(nothing, TURN_S, empty)
         server.ask(nobody, TURN_S, deaf)
     took_ms = server.told("/took")
+    say(f"inside, ms: {took_ms}; {ours.per_s:,.0f} decisions/s, {empty.per_s:,.0f} empty answers/s")
     memory = server.told("/memory")
     again = Turns()
     httpx.post(f"{server.url}/admin/reload").raise_for_status()
@@ -285,12 +286,13 @@ class Measured(Service):
         return JSONResponse({})
 
     async def took(self, request: Request) -> Response:
-        """Times inside since this was asked last, ms."""
-        took = sorted(self.took_s) or [0.0]
-        self.took_s.clear()
-        return JSONResponse(
-            {name: took[int(share * (len(took) - 1))] * 1000 for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
-        )
+        """Times inside since this was asked last, ms: of decisions, and of empty answers as `empty_…`."""
+        told: dict[str, float] = {}
+        for kind, times in (("", self.took_s), ("empty_", self.empty_took_s)):
+            took = sorted(times) or [0.0]
+            times.clear()
+            told |= {f"{kind}{name}": took[int(share * (len(took) - 1))] * 1000 for name, share in QUANTILES.items()}
+        return JSONResponse(told)
 
     async def memory(self, request: Request) -> Response:
         """Resident memory, and how much of it reading the network has added; MB."""
