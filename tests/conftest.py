@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck
@@ -31,28 +31,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with the stack come last: what fails quickly fails first, and no other test sees the stack's addresses.
-
-    With `pytest -n 2 --dist loadgroup` one process has them all, and the other one everything else, file by file.
-    """
+    """Tests with the stack come last: what fails quickly fails first, and no other test sees the stack's addresses."""
     items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("stack" if item.get_closest_marker("stack") else item.path.stem))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that asked for outside vectors says so in its report, which is what comes back from the process that ran it."""
-    report = yield
-    if item.nodeid in kit.vector_tests:
-        report.user_properties.append((kit.VECTOR_TEST, True))
-    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests against outside vectors ran, so that a green run without them does not look like one with them."""
     counts = {
-        outcome: sum(1 for report in terminalreporter.getreports(outcome) if (kit.VECTOR_TEST, True) in report.user_properties)
+        outcome: sum(1 for report in terminalreporter.getreports(outcome) if report.nodeid in kit.vector_tests)
         for outcome in ("passed", "failed", "skipped")
     }
     failed = f", {counts['failed']} failed" if counts["failed"] else ""

@@ -16,7 +16,6 @@ from infra.stack.local import LocalStack
 
 T = TypeVar("T")
 
-VECTOR_TEST = "outside vectors"
 vector_tests: set[str] = set()
 """Node ids of the tests that asked for outside vectors."""
 
