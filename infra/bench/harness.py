@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.base import kafka
+from infra.base.children import die_with_parent
 from infra.base.ports import LOOPBACK, free_port
 from infra.base.settings import environment, settings
 from infra.stack.local import LocalStack
@@ -106,7 +107,8 @@ def ground(only: str, state_dir: Path | None = None, keep: bool = False) -> Iter
 def served(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
     """Address and process id of a service of ours, `python -m module --url …`, once it answers GET /healthz with 200."""
     url = f"http://{LOOPBACK}:{free_port()}"
-    process = subprocess.Popen([sys.executable, "-m", module, "--url", url, *arguments], stderr=subprocess.DEVNULL, env=os.environ.copy())
+    command = [sys.executable, "-m", module, "--url", url, *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ.copy(), preexec_fn=die_with_parent)
     deadline = time.monotonic() + READY_WITHIN_S
     try:
         while not _ready(url):

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infra.base import warehouse
+from infra.base.children import die_with_parent
 from infra.bench.harness import Figure, Options, ground, say
 from infra.chaos import scenarios
 from infra.chaos.fleet import Fleet
@@ -109,7 +110,7 @@ def watching(count: int, seed: int) -> Iterator[None]:
         trace = Path(folder) / "steady"
         trace.write_text(f"0 {MBPS}\n60 {MBPS}\n")
         command = [sys.executable, "-m", "producers.players", "--count", str(count), "--seed", str(seed), "--trace", str(trace)]
-        players = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        players = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from uuid import uuid4
 import httpx2 as httpx
 
 from infra.base import warehouse
+from infra.base.children import die_with_parent
 from infra.base.clock import WallClock
 from infra.base.settings import settings
 from infra.chaos.fleet import CannotDo, Fleet
@@ -73,7 +74,8 @@ class Stage:
     def watch(self, count: int, titles: str, seed: int) -> None:
         """Let more players watch until the scenario is over."""
         command = [sys.executable, "-m", "producers.players", "--count", str(count), "--titles", titles, "--seed", str(seed)]
-        self.beside.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        players = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        self.beside.append(players)
 
     def leave(self) -> None:
         """Send them home."""
