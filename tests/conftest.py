@@ -23,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     local = LocalStack(tmp_path_factory.mktemp("stack"))
     local.start(tied=True)
     try:
-        local.wait_ready()
+        kit.ready_mb.append(local.wait_ready()["rss_mb"])
         with environment({"HEADRACE_STATE_DIR": str(local.state_dir)}):
             yield settings()
     finally:

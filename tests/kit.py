@@ -16,6 +16,8 @@ from infra.stack.local import LocalStack
 
 T = TypeVar("T")
 
+ready_mb: list[float] = []
+"""What the stack took when it had become ready and nothing had gone through it yet."""
 vector_tests: set[str] = set()
 """Node ids of the tests that asked for outside vectors."""
 
