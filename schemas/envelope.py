@@ -48,6 +48,11 @@ class Stamp:
         return self._next.get(topic, 0)
 
 
+def of_job(producer_id: str, event_id: str, at_ms: int) -> dict[str, Any]:
+    """The envelope of what a job puts out: it has no sequence of its own."""
+    return {"event_id": event_id, "event_time": at_ms, "producer_id": producer_id, "epoch": 0, "seq": -1, "correlation_id": ""}
+
+
 def marker(event: Event) -> dict[str, Any]:
     """The fields of a time marker of this kind of event, to be stamped: `marker` true, everything required empty or zero."""
     fields = {"marker": True}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -40,7 +41,7 @@ class Folded(ABC, Generic[T]):
     When the topic has to be read again it is folded into a new table beside the old one, which answers until the new one is complete.
     """
 
-    topic: ClassVar[str]
+    topic: str
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self.table: T = self.new()
@@ -138,6 +139,22 @@ class Folded(ABC, Generic[T]):
             self.refused += 1
             where = {"topic": self.topic, "partition": message.partition(), "offset": message.offset()}
             self._log.error("an event is left out", reason=str(error), **where)
+
+
+@contextmanager
+def followed(tables: Iterable[Folded[Any]], schema_of: Callable[[int], dict[str, Any]]) -> Iterator[None]:
+    """Keep tables up to date, each on a thread of its own, until the end; returns when none is followed any more."""
+    tables = tuple(tables)
+    threads = [threading.Thread(target=table.follow, args=(schema_of,), name=table.topic, daemon=True) for table in tables]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.stop()
+        for thread in threads:
+            thread.join()
 
 
 def _ends(consumer: Consumer, partitions: list[TopicPartition], timeout_s: float) -> dict[int, int]:

@@ -19,7 +19,7 @@ from edge.oca.fills import Fills
 from edge.oca.nginx import Agent, Plane
 from edge.oca.parent import Parent
 from edge.oca.prefixes import EVERYWHERE, Prefixes
-from edge.oca.telling import Plans, Telling, Verdicts
+from edge.oca.telling import HEALTH, PLAN, Own, Telling, blamed
 from edge.oca.vitals import EGRESS_BPS, report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
@@ -32,6 +32,7 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
 from schemas.network import window_min
+from streams.folded import followed
 
 
 def main() -> None:
@@ -94,7 +95,7 @@ def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter, lend: L
     if not arguments.capacity_bytes:
         yield Store(arguments.root), None
         return
-    telling, plans, verdicts, clock = Telling(oca_id, emitter), Plans(oca_id), Verdicts(oca_id), WallClock()
+    telling, plans, verdicts, clock = Telling(oca_id, emitter), Own(PLAN, oca_id), Own(HEALTH, oca_id), WallClock()
     try:
         memory = Memory(arguments.memory, arguments.memory_bytes) if arguments.memory else None
         content = Content(arguments.root, arguments.capacity_bytes, telling.changed, memory)
@@ -106,9 +107,9 @@ def _stock(arguments: argparse.Namespace, oca_id: str, emitter: Emitter, lend: L
     def failed(error: Exception) -> None:
         log.get("edge.oca").error("a fill failed", error=repr(error))
 
-    with contextlib.closing(telling):
-        telling.start(content, RegistryClient().schema, plans, verdicts)
-        fills = Fills(content, filler, clock, failed, plans.newest, telling.ordered, verdicts.blamed)
+    with followed((telling.told, plans, verdicts), RegistryClient().schema), contextlib.closing(telling):
+        telling.start(content)
+        fills = Fills(content, filler, clock, failed, plans.newest, telling.ordered, lambda: blamed(verdicts.newest()))
         with contextlib.closing(fills):
             yield content, fills
 

@@ -53,13 +53,11 @@ class Told(Folded[dict[AssetId, int]]):
             table.pop(asset, None)
 
 
-class Plans(Folded[dict[str, Mapping[str, Any]]]):
-    """The newest fill plan of one server, by its oca_id."""
+class Own(Folded[dict[str, Mapping[str, Any]]]):
+    """The newest event of one server on a topic that is keyed by oca_id: its fill plan, or what is thought of it."""
 
-    topic = PLAN
-
-    def __init__(self, oca_id: str) -> None:
-        self._oca_id = oca_id
+    def __init__(self, topic: str, oca_id: str) -> None:
+        self.topic, self._oca_id = topic, oca_id
         super().__init__()
 
     def new(self) -> dict[str, Mapping[str, Any]]:
@@ -67,38 +65,19 @@ class Plans(Folded[dict[str, Mapping[str, Any]]]):
         return {}
 
     def into(self, table: dict[str, Mapping[str, Any]], record: Mapping[str, Any]) -> None:
-        """Take one `delivery.fill_plan`."""
+        """Take one event."""
         if record["oca_id"] == self._oca_id:
             table[self._oca_id] = record
 
     def newest(self) -> Mapping[str, Any] | None:
-        """The plan, once the topic has been read to its end."""
+        """The event, once the topic has been read to its end."""
         return self.table.get(self._oca_id) if self.caught_up else None
 
 
-class Verdicts(Folded[dict[str, Mapping[str, Any]]]):
-    """What is thought of one server, by its oca_id."""
-
-    topic = HEALTH
-
-    def __init__(self, oca_id: str) -> None:
-        self._oca_id = oca_id
-        super().__init__()
-
-    def new(self) -> dict[str, Mapping[str, Any]]:
-        """Nothing."""
-        return {}
-
-    def into(self, table: dict[str, Mapping[str, Any]], record: Mapping[str, Any]) -> None:
-        """Take one `delivery.oca_health`."""
-        if record["oca_id"] == self._oca_id:
-            table[self._oca_id] = record
-
-    def blamed(self) -> str:
-        """The newest verdict by which players found fault that this server's own reports do not show, by its id; empty where it is well."""
-        verdict = self.table.get(self._oca_id, {})
-        is_blamed = verdict.get("state") == "DEGRADED" and verdict.get("failed_sessions", 0) >= QUORUM
-        return str(verdict["event_id"]) if is_blamed and self.caught_up else ""
+def blamed(verdict: Mapping[str, Any] | None) -> str:
+    """The id of a verdict by which players find fault that a server's own reports do not show; empty where they do not."""
+    is_blamed = verdict is not None and verdict["state"] == "DEGRADED" and verdict["failed_sessions"] >= QUORUM
+    return str(verdict["event_id"]) if verdict is not None and is_blamed else ""
 
 
 class Telling:
@@ -106,12 +85,11 @@ class Telling:
 
     def __init__(self, oca_id: str, emitter: Emitter) -> None:
         self._oca_id, self._emitter = oca_id, emitter
-        self._told = Told(oca_id)
+        self.told = Told(oca_id)
         self._why: dict[AssetId, str] = {}
         self._steps: deque[tuple[Mapping[str, Any], int]] = deque(maxlen=STEPS_HELD)
         self._order = Order(AssetId("", 0), "")
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._log = log.get(__name__)
         self._complaint = ""
 
@@ -147,32 +125,25 @@ class Telling:
         }
         self._steps.append((record, step.at_ms))
 
-    def start(self, content: Content, schema_of: Any, *beside: Folded[Any]) -> None:
-        """Tell until `close`; topics of `beside` are followed as well."""
-        for table in (self._told, *beside):
-            self._threads.append(threading.Thread(target=table.follow, args=(schema_of,), name=table.topic, daemon=True))
-        self._threads.append(threading.Thread(target=self._work, args=(content, beside), name="telling", daemon=True))
-        for thread in self._threads:
-            thread.start()
+    def start(self, content: Content) -> None:
+        """Tell until `close`, beside whoever follows `told`."""
+        self._thread = threading.Thread(target=self._work, args=(content,), name="telling", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Tell what there still is to tell, if that can be done now, and end."""
         self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
-    def _work(self, content: Content, beside: tuple[Folded[Any], ...]) -> None:
+    def _work(self, content: Content) -> None:
         told: dict[AssetId, int] | None = None
-        while True:
+        ended = False
+        while not ended:
             ended = self._stopping.wait(TELL_EVERY_S)
-            if told is None and self._told.caught_up:
-                told = dict(self._told.table)
-                self._told.stop()  # from here on nobody else tells of this server
+            if told is None and self.told.caught_up:
+                told = dict(self.told.table)
+                self.told.stop()  # from here on nobody else tells of this server
             self._tell(content, told)
-            if ended:
-                for table in (self._told, *beside):
-                    table.stop()
-                return
 
     def _tell(self, content: Content, told: dict[AssetId, int] | None) -> None:
         """Tell what there is to tell, or else keep it; of content only where it is known what was told before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from edge.steering.routes import BadRoute, Match, Paths, RouteTable
 from edge.steering.throughput import Evidence, Throughput
 from edge.titles import Titles
 from schemas.network import unfit
-from streams.folded import Folded, Unfit
+from streams.folded import Folded, Unfit, followed
 
 STALE_AFTER_MS = 5_000
 """A table that has not been known to be complete for so long is stale, and answers say so."""
@@ -230,16 +229,8 @@ class Tables:
     @contextmanager
     def followed(self, schema_of: Callable[[int], dict[str, Any]]) -> Iterator[None]:
         """Keep all of them up to date, each on a thread of its own, until the end."""
-        threads = [threading.Thread(target=table.follow, args=(schema_of,), name=table.topic) for table in self.all]
-        for thread in threads:
-            thread.start()
-        try:
+        with followed(self.all, schema_of):
             yield
-        finally:
-            for table in self.all:
-                table.stop()
-            for thread in threads:
-                thread.join()
 
 
 def _entries(table: Any) -> int:

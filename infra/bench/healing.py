@@ -58,7 +58,6 @@ FROM (
 )
 HAVING count() = {servers:UInt32}
 """
-STATE = "SELECT argMax(state, (event_time, topic_offset)) FROM delivery_oca_health WHERE NOT marker AND oca_id = {oca:String}"
 
 
 def run(options: Options) -> list[dict[str, float]]:
@@ -82,7 +81,7 @@ def run(options: Options) -> list[dict[str, float]]:
 def _faults(fleet: Fleet, seconds: float | None) -> dict[str, float]:
     figures: dict[str, float] = {"decisions": 0, "switches": 0}
     for name, (called, victim) in FAULTS.items():
-        until(lambda victim=victim: well(victim), WELL_WITHIN_S, lambda victim=victim: f"{victim} is not UP")  # type: ignore[misc]
+        until(lambda victim=victim: scenarios.states().get(victim) == "UP", WELL_WITHIN_S, lambda victim=victim: f"{victim} is not UP")  # type: ignore[misc]
         scenario = scenarios.SCENARIOS[called]
         result = scenarios.run(replace(scenario, for_s=seconds or scenario.for_s), fleet, (victim,), say)
         during = result.during
@@ -122,8 +121,3 @@ def filled() -> int | None:
     """Titles on the emptiest of the three servers that hold any; None while one has none."""
     rows = warehouse.reader().query(HELD, {"servers": 3}).result_rows
     return int(rows[0][0]) if rows else None
-
-
-def well(oca_id: str) -> bool:
-    """Whether a server is an equal choice."""
-    return bool(warehouse.reader().query(STATE, {"oca": oca_id}).result_rows[0][0] == "UP")

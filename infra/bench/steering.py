@@ -215,12 +215,16 @@ class Server:
         body = {"cid": f"tt-{min(chance.randrange(titles), chance.randrange(titles))}", "sid": f"s-{chance.getrandbits(64):016x}"}
         return self.post("/steer", json.dumps(body).encode(), {"X-Forwarded-For": client})
 
+    def _connection(self) -> socket.socket:
+        connection = socket.create_connection((self._address.hostname, self._address.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
     def ask(self, requests: Sequence[bytes], seconds: float, turns: Turns, check: bool = False) -> None:
         """Ask for so long. Raises AssertionError for another answer than 200, or, with `check`, one of fewer than three servers."""
         selector = selectors.DefaultSelector()
         for n in range(CONNECTIONS):
-            connection = socket.create_connection((self._address.hostname, self._address.port))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self._connection()
             mine = cycle(requests[n::CONNECTIONS])
             selector.register(connection, selectors.EVENT_READ, (connection, mine, bytearray()))
             connection.sendall(next(mine))
@@ -262,8 +266,7 @@ class Server:
                     under_way -= 1
             while due <= time.perf_counter() and due - started < seconds:
                 if not idle:
-                    connection = socket.create_connection((self._address.hostname, self._address.port))
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connection = self._connection()
                     selector.register(connection, selectors.EVENT_READ, bytearray())
                     idle.append(connection)
                 idle.pop().sendall(next(asked))  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from infra.chaos.inject import Processes
 from producers.emit import Emitter
-from producers.topology.standing import standing
+from producers.standing import standing, tell
 from schemas.assets import CHECKSUMS
 from schemas.catalogue import catalogue
 
@@ -85,10 +85,10 @@ class Fleet:
         told = [
             {**route, "withdrawn": withdrawn} for route in known.values() if route["oca_id"] == oca_id and route["withdrawn"] != withdrawn
         ]
-        for event in told:
-            self.emitter.send(ROUTE, event)
-        if self.emitter.flush():
-            raise CannotDo("Kafka does not take the withdrawal: `headrace status` says how it is")
+        try:
+            tell(self.emitter, ((ROUTE, event) for event in told))
+        except RuntimeError as error:
+            raise CannotDo(f"{error}; `headrace status` says how Kafka is") from None
         return len(told)
 
     def corrupt(self, oca_id: str) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clickhouse_connect.driver.client import Client
+
 from infra.base import warehouse
 from infra.chaos.waiting import until
 
@@ -16,13 +18,6 @@ SENT = """
 SELECT count(), countIf(best_oca_id IN {victims:Array(String)}), maxIf(event_time, best_oca_id IN {victims:Array(String)})
 FROM delivery_steering
 WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-"""
-TO = """
-SELECT best_oca_id, count()
-FROM delivery_steering
-WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-GROUP BY best_oca_id
-ORDER BY best_oca_id
 """
 WAITED = """
 WITH states AS (
@@ -46,28 +41,15 @@ SELECT
 FROM playback_report
 WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
 """
-SWITCHES = """
-SELECT switch_cause, count()
-FROM playback_oca_switch
+COUNTED = """
+SELECT {{by}}, {{what}} AS counted
+FROM {{table}}
 WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-GROUP BY switch_cause
-ORDER BY count() DESC
+  AND {{where}}
+GROUP BY {{by}}
+ORDER BY {{order}}
 """
-MISSES = """
-SELECT cause, count()
-FROM delivery_miss
-WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-GROUP BY cause
-ORDER BY count() DESC
-"""
-SERVED = """
-SELECT tier, sum(bytes)
-FROM delivery_access
-WHERE NOT marker AND sid IS NOT NULL AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
-GROUP BY tier
-ORDER BY tier
-"""
-NEWEST = "SELECT toUnixTimestamp64Milli(max(event_time)) FROM {table} WHERE NOT marker"
+NEWEST = "SELECT toUnixTimestamp64Milli(max(event_time)) FROM {{table}} WHERE NOT marker"
 TABLES = ("playback_report", "delivery_steering", "delivery_access")
 
 
@@ -103,16 +85,21 @@ class Outcome:
 
 def outcome(from_ms: int, to_ms: int, victims: Sequence[str]) -> Outcome:
     """What the warehouse knows of a span; waits until it knows all of it. Raises TimeoutError."""
-    arrived(to_ms)
+    client = warehouse.reader()
+    arrived(client, to_ms)
     asked = {"from": from_ms / 1000, "to": to_ms / 1000, "victims": list(victims)}
-    ((decisions, to_victims, last),) = _rows(SENT, asked)
-    ((rebuffers, longest, rebuffered),) = _rows(WAITED, asked)
-    ((sessions, failed, started, p50, p95, requests, failed_requests),) = _rows(SESSIONS, asked)
+    ((decisions, to_victims, last),) = _rows(client, SENT, asked)
+    ((rebuffers, longest, rebuffered),) = _rows(client, WAITED, asked)
+    ((sessions, failed, started, p50, p95, requests, failed_requests),) = _rows(client, SESSIONS, asked)
+
+    def counted(table: str, by: str, order: str, what: str = "count()", where: str = "TRUE") -> dict[str, int]:
+        return dict(_rows(client, _filled_in(COUNTED, table=table, by=by, order=order, what=what, where=where), asked))
+
     return Outcome(
         decisions=decisions,
         to_victims=to_victims,
         last_to_victims_ms=round(last.timestamp() * 1000) if to_victims else None,
-        sent_to=dict(_rows(TO, asked)),
+        sent_to=counted("delivery_steering", "best_oca_id", order="best_oca_id"),
         sessions=sessions,
         started=started,
         failed=failed,
@@ -123,18 +110,18 @@ def outcome(from_ms: int, to_ms: int, victims: Sequence[str]) -> Outcome:
         rebuffered_sessions=rebuffered,
         requests=requests,
         failed_requests=failed_requests,
-        switches=dict(_rows(SWITCHES, asked)),
-        misses=dict(_rows(MISSES, asked)),
-        served_bytes=dict(_rows(SERVED, asked)),
+        switches=counted("playback_oca_switch", "switch_cause", order="counted DESC"),
+        misses=counted("delivery_miss", "cause", order="counted DESC"),
+        served_bytes=counted("delivery_access", "tier", order="tier", what="sum(bytes)", where="sid IS NOT NULL"),
     )
 
 
-def arrived(at_ms: int) -> None:
+def arrived(client: Client, at_ms: int) -> None:
     """Wait until what was told at a moment is stored. Raises TimeoutError, which names the table that is behind."""
     behind: list[str] = []
 
     def is_there() -> bool:
-        behind[:] = [table for table in TABLES if _rows(NEWEST.replace("{table}", table), {})[0][0] < at_ms]
+        behind[:] = [table for table in TABLES if _rows(client, _filled_in(NEWEST, table=table), {})[0][0] < at_ms]
         return not behind
 
     until(
@@ -142,5 +129,12 @@ def arrived(at_ms: int) -> None:
     )
 
 
-def _rows(sql: str, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in warehouse.reader().query(sql, dict(asked)).result_rows]
+def _filled_in(sql: str, **names: str) -> str:
+    """A statement with names of ours in the place of `{{name}}`; values are bound."""
+    for name, text in names.items():
+        sql = sql.replace(f"{{{{{name}}}}}", text)
+    return sql
+
+
+def _rows(client: Client, sql: str, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in client.query(sql, dict(asked)).result_rows]

@@ -137,20 +137,26 @@ def healthy(victims: Sequence[str]) -> None:
     found: dict[str, str] = {}
 
     def is_up() -> bool:
-        rows = warehouse.reader().query(
-            "SELECT oca_id, argMax(state, (event_time, topic_offset)) FROM delivery_oca_health WHERE NOT marker GROUP BY oca_id"
-        )
-        found.update(dict(rows.result_rows))
+        found.update(states())
         return all(found.get(victim) in ("UP", "DEGRADED") for victim in victims)
 
     until(is_up, HEALED_WITHIN_S, lambda: f"{', '.join(f'{victim} is {found.get(victim)}' for victim in victims)} after it was healed")
+
+
+def states() -> dict[str, str]:
+    """What is thought of each server now, by oca_id."""
+    return dict(
+        warehouse.reader()
+        .query("SELECT oca_id, argMax(state, (event_time, topic_offset)) FROM delivery_oca_health WHERE NOT marker GROUP BY oca_id")
+        .result_rows
+    )
 
 
 @contextmanager
 def pressing() -> Iterator[None]:
     """Press play again and again, from each network of the local stack in turn, without watching."""
     ended = threading.Event()
-    prefixes = sorted({str(route["prefix"]) for route in local_network([f"http://oca-{n}" for n in range(1, 100)]).routes.values()})
+    prefixes = sorted({str(route["prefix"]) for route in local_network().routes.values()})
     homes = [ipaddress.ip_network(prefix).network_address + 9 for prefix in prefixes if prefix.endswith("/26")]
     addresses = [str(home) for home in sorted(homes, key=lambda home: int(home) % 256)]  # another ISP each time
 

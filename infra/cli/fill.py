@@ -70,7 +70,7 @@ def status() -> None:
 
     from infra.cli.words import out
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("server", "titles", "held MB", "of MB", "to fetch", "MB", "fetched", "failed", "to go", "window, UTC"):
         table.add_column(name, justify="left" if name in ("server", "window, UTC") else "right", no_wrap=True)
     for oca, assets, held, disk, fills, completed, failed, evictions, size, start, end in _ask(STATUS, {}):
@@ -130,16 +130,11 @@ def announce(
 
 def _ask(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Rows. Refusal where the warehouse does not answer."""
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
     from infra.base import warehouse
-    from infra.base.settings import settings
-    from infra.cli.words import Refusal
+    from infra.cli.words import asking_warehouse
 
-    try:
+    with asking_warehouse():
         return [tuple(row) for row in warehouse.reader().query(sql, parameters).result_rows]
-    except ClickHouseError as error:
-        raise Refusal(f"The warehouse at {settings().warehouse.dsn} refuses or does not answer:\n{error}") from None
 
 
 def _mb(size: float) -> str:

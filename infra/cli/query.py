@@ -13,15 +13,10 @@ def query(
     form: Annotated[str, typer.Option("--format", help="Any ClickHouse output format; a table on a terminal, else TSV.")] = "",
 ) -> None:
     """Ask the warehouse, read-only."""
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
     from infra.base import warehouse
-    from infra.base.settings import settings
-    from infra.cli.words import Refusal
+    from infra.cli.words import asking_warehouse
 
     chosen = form or ("PrettyCompactMonoBlock" if sys.stdout.isatty() else "TabSeparatedWithNames")
-    try:
+    with asking_warehouse():
         answer = warehouse.reader().raw_query(sql, fmt=chosen)
-    except ClickHouseError as error:
-        raise Refusal(f"The warehouse at {settings().warehouse.dsn} refuses or does not answer:\n{error}") from None
     sys.stdout.buffer.write(answer)

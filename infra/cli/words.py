@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +23,19 @@ def end_on_signals() -> None:
     """Let SIGTERM, and SIGINT even where a shell has switched it off for its background jobs, end this command like Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def asking_warehouse() -> Iterator[None]:
+    """Turn what goes wrong with a question to the warehouse into a refusal."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from infra.base.settings import settings
+
+    try:
+        yield
+    except ClickHouseError as error:
+        raise Refusal(f"The warehouse at {settings().warehouse.dsn} refuses or does not answer:\n{error}") from None
 
 
 class StartLines:

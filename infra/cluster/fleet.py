@@ -20,6 +20,7 @@ from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder
 from streams.delivery.rollout import Standing
+from streams.folded import followed as follow_tables
 
 REPORTS = "delivery.oca_report"
 REPORTING_S = 3.0
@@ -79,23 +80,19 @@ def followed() -> Iterator[Servers]:
     servers, schema_of, stopping = Servers(), RegistryClient().schema, threading.Event()
     tables = (servers.ocas, servers.healths)
     decode = Decoder(schema_of, catalogue().topic(REPORTS).event)
-    threads = [threading.Thread(target=table.follow, args=(schema_of,), name=table.topic, daemon=True) for table in tables]
-    threads.append(threading.Thread(target=_follow, args=(servers, decode, stopping), name=REPORTS, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        began_s = time.monotonic()
-        while not all(table.caught_up for table in tables) or time.monotonic() - began_s < REPORTING_S:
-            if time.monotonic() - began_s > KNOWN_WITHIN_S:
-                raise TimeoutError(f"{settings().kafka.bootstrap} has not told of the cache servers within {KNOWN_WITHIN_S:g} s")
-            time.sleep(0.1)
-        yield servers
-    finally:
-        stopping.set()
-        for table in tables:
-            table.stop()
-        for thread in threads:
-            thread.join()
+    reading = threading.Thread(target=_follow, args=(servers, decode, stopping), name=REPORTS, daemon=True)
+    with follow_tables(tables, schema_of):
+        reading.start()
+        try:
+            began_s = time.monotonic()
+            while not all(table.caught_up for table in tables) or time.monotonic() - began_s < REPORTING_S:
+                if time.monotonic() - began_s > KNOWN_WITHIN_S:
+                    raise TimeoutError(f"{settings().kafka.bootstrap} has not told of the cache servers within {KNOWN_WITHIN_S:g} s")
+                time.sleep(0.1)
+            yield servers
+        finally:
+            stopping.set()
+            reading.join()
 
 
 def _follow(servers: Servers, decode: Decoder, stopping: threading.Event) -> None:

@@ -400,7 +400,7 @@ class CacheServer(PythonService):
 
 def cache_servers() -> list[Service]:
     """Those of the local network, each named as its events name it."""
-    network = local_network([f"http://oca-{n}" for n in range(1, MOST_SERVERS)])
+    network = local_network()
     told = list(network.ocas.values())
     ready = ("kafka", "registry", "topics")
 
@@ -411,9 +411,6 @@ def cache_servers() -> list[Service]:
         return {"ORIGIN": None, "IX_STORAGE": origins[0]}.get(of["tier"], (storage or origins)[0])
 
     return [CacheServer(str(oca["oca_id"]), ready, told=oca, parent=parent(oca), index=n) for n, oca in enumerate(told)]
-
-
-MOST_SERVERS = 100
 
 
 def catalogue() -> list[Service]:

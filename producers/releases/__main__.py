@@ -12,7 +12,7 @@ from infra.base import log
 from infra.base.registry import RegistryClient
 from producers.emit import Emitter
 from producers.releases.releases import TOPIC, BadReleases, changes, read
-from producers.topology.standing import standing
+from producers.standing import standing, tell
 from schemas.catalogue import catalogue
 
 
@@ -25,10 +25,10 @@ def main(file: Annotated[Path, typer.Argument(help="Announcements, in YAML.")]) 
         raise SystemExit(f"{file} announces nothing:\n{error}") from None
     told = [*changes(now, standing(catalogue().topic(TOPIC), RegistryClient().schema))]
     with Emitter("releases") as emitter:
-        for event in told:
-            emitter.send(TOPIC, event)
-        if emitter.flush() or emitter.counts.failed:
-            raise SystemExit("Kafka has not acknowledged everything: announce again")
+        try:
+            tell(emitter, ((TOPIC, event) for event in told))
+        except RuntimeError as error:
+            raise SystemExit(str(error)) from None
     taken_back = sum(bool(event["withdrawn"]) for event in told)
     sys.stdout.write(f"{len(now)} titles are announced: {len(told) - taken_back} new or other, {taken_back} taken back\n")
 

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.written import read_yaml
 
 TOPIC = "delivery.release"
 
@@ -40,12 +41,7 @@ class _Release(BaseModel):
 
 def read(text: str) -> dict[str, dict[str, Any]]:
     """`delivery.release` by cid, from a YAML text. Raises BadReleases."""
-    try:
-        told = TypeAdapter(list[_Release]).validate_python(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise BadReleases(f"this is no YAML: {error}") from None
-    except ValidationError as error:
-        raise BadReleases("\n".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())) from None
+    told = read_yaml(text, list[_Release], BadReleases)
     wrong = [f"{count} releases are of {cid}" for cid, count in Counter(release.cid for release in told).items() if count > 1]
     wrong += [f"{release.cid}: `from` has no time zone: 2026-03-03T00:00:00Z has" for release in told if release.from_time.tzinfo is None]
     if wrong:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from producers.written import read_yaml
 from schemas.network import unfit, window_min
 
 MAX_ASN = 2**32 - 1
@@ -94,12 +94,7 @@ class Topology:
 
 def read(text: str, oca_urls: Sequence[str]) -> Topology:
     """The network in a YAML text. Raises BadTopology."""
-    try:
-        told = _File.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise BadTopology(f"this is no YAML: {error}") from None
-    except ValidationError as error:
-        raise BadTopology("\n".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())) from None
+    told = read_yaml(text, _File, BadTopology)
     wrong = [*_doubled(told), *_dangling(told)]
     isps = {isp.asn: isp for isp in told.isps}
     ocas: dict[str, dict[str, Any]] = {}
@@ -135,8 +130,11 @@ def read(text: str, oca_urls: Sequence[str]) -> Topology:
     return Topology(ocas, routes)
 
 
-def local_network(oca_urls: Sequence[str]) -> Topology:
-    """The network of the local stack."""
+STAND_INS = [f"http://oca-{n}" for n in range(1, 100)]
+
+
+def local_network(oca_urls: Sequence[str] = STAND_INS) -> Topology:
+    """The network of the local stack; without addresses, with some that stand for those that servers will have."""
     return read((files("producers.topology") / "laptop.yaml").read_text(), oca_urls)
 
 

@@ -8,9 +8,10 @@ the place of the one before it as soon as it is published.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from schemas.network import unfit
@@ -118,6 +119,11 @@ class Planned:
     ocas: Mapping[str, Oca]
     absent: frozenset[str]
 
+    @cached_property
+    def bytes_of(self) -> Mapping[AssetKey, int]:
+        """Sizes of the catalogue's assets."""
+        return {asset.key: asset.bytes for asset in self.assets}
+
 
 def plan_for(facts: Facts, now_ms: int) -> Planned:
     """The plan that follows from what is known, checked. Raises BadPlan where the facts contradict each other."""
@@ -125,7 +131,8 @@ def plan_for(facts: Facts, now_ms: int) -> Planned:
     caches = [oca for oca in ocas.values() if oca.tier is not Tier.ORIGIN]
     regions = sorted({oca.region for oca in caches})
     assets = tuple(_asset(title, facts.releases.get(cid), regions) for cid, title in sorted(facts.titles.items()))
-    demand = {region: _expected(facts, assets, region, caches, now_ms) for region in regions}
+    watched = _watched(facts)
+    demand = {region: _expected(facts, assets, watched, region, caches, now_ms) for region in regions}
     held = {oca.oca_id: facts.content.get(oca.oca_id, {}) for oca in caches}
     absent = facts.unavailable(now_ms)
     made = plan(assets, demand, [*ocas.values()], held, absent=absent)
@@ -157,21 +164,27 @@ def _asset(title: Mapping[str, Any], release: Mapping[str, Any] | None, regions:
     return Asset(title["cid"], str(title["version"]), offered, title["bytes"], unit)
 
 
-def _expected(facts: Facts, assets: Iterable[Asset], region: str, caches: Iterable[Oca], now_ms: int) -> dict[str, Expected]:
+def _watched(facts: Facts) -> dict[str, list[Played]]:
+    """What was played, by the region that members watch from; plays of older versions count for the newest."""
+    newest = {cid: str(title["version"]) for cid, title in facts.titles.items()}
+    found: dict[str, list[Played]] = defaultdict(list)
+    for (cid, region, day), (plays, size) in facts.demand.items():
+        found[region].append(Played(cid, newest.get(cid, ""), region, day, plays, size))
+    return found
+
+
+def _expected(
+    facts: Facts, assets: Iterable[Asset], watched: Mapping[str, Sequence[Played]], region: str, caches: Iterable[Oca], now_ms: int
+) -> dict[str, Expected]:
     """What is expected of each unit in a region tomorrow; today, as far as it has come, is the newest day that is known."""
-    served = _served(region, caches, {name for _, name, _ in facts.demand})
+    rows = [replace(row, region=region) for name in _served(region, caches, watched) for row in watched.get(name, ())]
     today = now_ms // DAY_MS
-    days = range(max(today - PAST_DAYS, min((day for _, _, day in facts.demand), default=today)), today + 1)
+    first = min((row.day for of_region in watched.values() for row in of_region), default=today)
+    days = range(max(today - PAST_DAYS, first), today + 1)
     units: dict[str, list[Asset]] = defaultdict(list)
     for asset in assets:
         if region in asset.regions:
             units[asset.unit].append(asset)
-    newest = {cid: str(title["version"]) for cid, title in facts.titles.items()}
-    rows = [
-        Played(cid, newest.get(cid, ""), region, day, plays, size)
-        for (cid, name, day), (plays, size) in facts.demand.items()
-        if name in served
-    ]
     offers = [_offer(unit, group, facts.releases, today) for unit, group in sorted(units.items())]
     unit_of = {asset.key: unit for unit, group in units.items() for asset in group}
     return expect(offers, tally(rows, unit_of, [offer.unit for offer in offers], region, days))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -28,9 +27,11 @@ from infra.base.settings import settings
 from infra.base.status import serving
 from schemas.catalogue import catalogue
 from schemas.codec import Encoder, InvalidEvent
+from schemas.envelope import of_job
+from schemas.publish import subject_of
 from streams.delivery.fill_facts import Facts, Planned, Unbelievable, plan_for
 from streams.delivery.plan import BadPlan, Explanation, Fill, explanations
-from streams.folded import Folded, Unfit
+from streams.folded import Folded, Unfit, followed
 
 PLAN, REASON = "delivery.fill_plan", "delivery.fill_reason"
 SOURCES = (
@@ -53,8 +54,7 @@ class Source(Folded[Facts]):
     """One of the topics, folded into the facts that all of them share."""
 
     def __init__(self, topic: str, facts: Facts, lock: threading.Lock) -> None:
-        self.topic = topic  # type: ignore[misc]  # each has its own
-        self._facts, self._facts_lock = facts, lock
+        self.topic, self._facts, self._facts_lock = topic, facts, lock
         super().__init__()
 
     def new(self) -> Facts:
@@ -131,7 +131,7 @@ class Planner:
     def run(self) -> None:
         """Plan every `fill.plan_every_s` until `stop`."""
         producer = kafka.producer()
-        with self._followed():
+        with followed(self._sources, self._registry.schema):
             while not self.status()[0]:
                 if self._stopping.wait(0.2):
                     return
@@ -166,7 +166,7 @@ class Planner:
         """Send, and wait for Kafka. Raises KafkaException where it does not take them."""
         declared, name = catalogue().topic(topic), settings().topic(topic)
         if topic not in self._encoders:
-            self._encoders[topic] = Encoder(declared.event, self._registry.lookup(f"{name}-value", declared.event.schema))
+            self._encoders[topic] = Encoder(declared.event, self._registry.lookup(subject_of(declared), declared.event.schema))
         failed: list[Any] = []
         for event in events:
             key = str(event[declared.key]).encode()
@@ -179,29 +179,15 @@ class Planner:
             raise BufferError(f"{topic}: Kafka has not acknowledged {waiting} events in 30 s")
         self._told += len(events)
 
-    @contextmanager
-    def _followed(self) -> Iterator[None]:
-        threads = [threading.Thread(target=source.follow, args=(self._registry.schema,), name=source.topic) for source in self._sources]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            for source in self._sources:
-                source.stop()
-            for thread in threads:
-                thread.join()
-
 
 def _plan(oca_id: str, planned: Planned, facts: Facts, now_ms: int) -> dict[str, Any]:
     """A server's plan as an event."""
     oca, plan = planned.ocas[oca_id], planned.plan
     held = facts.content.get(oca_id, {})
-    fills = [order for fill in plan.fills if fill.oca_id == oca_id for order in _orders(fill, planned, facts)]
+    fills = [order for fill in plan.fills_of.get(oca_id, ()) for order in _orders(fill, planned, facts)]
     evictions = [
         {"cid": cid, "version": int(version), "bytes": held[cid, version], "at_ms": gone.at_ms, "why": gone.why.name}
-        for gone in plan.evictions
-        if gone.oca_id == oca_id
+        for gone in plan.evictions_of.get(oca_id, ())
         for cid, version in gone.assets
     ]
     return {
@@ -217,16 +203,16 @@ def _plan(oca_id: str, planned: Planned, facts: Facts, now_ms: int) -> dict[str,
         "cut": plan.sites[oca.site_id].cut,
         "fills": fills,
         "evictions": evictions,
-        **_envelope(f"{PRODUCER}-{oca_id}-{now_ms}", now_ms),
+        **of_job(PRODUCER, f"{PRODUCER}-{oca_id}-{now_ms}", now_ms),
     }
 
 
 def _orders(fill: Fill, planned: Planned, facts: Facts) -> Iterator[dict[str, Any]]:
     """The assets of a fill, one after the other in its time."""
-    start_ms, sizes = fill.start_ms, {asset.key: asset.bytes for asset in planned.assets if asset.unit == fill.unit}
+    start_ms = fill.start_ms
     source = facts.ocas.get(fill.source)
     for cid, version in fill.assets:
-        size = sizes[cid, version]
+        size = planned.bytes_of[cid, version]
         end_ms = min(fill.end_ms, start_ms + planned.ocas[fill.oca_id].fill_ms(size))
         yield {
             "cid": cid,
@@ -260,7 +246,7 @@ def _reason(item: str, told: Explanation, now_ms: int) -> dict[str, Any]:
         "bytes": told.bytes,
         "source": told.source,
         "ocas": list(told.ocas),
-        **_envelope(f"{PRODUCER}-{item}-{now_ms}", now_ms),
+        **of_job(PRODUCER, f"{PRODUCER}-{item}-{now_ms}", now_ms),
     }
 
 
@@ -273,11 +259,6 @@ def _differs(told: Explanation, before: Explanation | None) -> bool:
 
 def _gist(told: Explanation) -> tuple[object, ...]:
     return told.why, told.here, told.bytes, told.source, told.ocas
-
-
-def _envelope(event_id: str, at_ms: int) -> dict[str, Any]:
-    """A job's output has no sequence of its own."""
-    return {"event_id": event_id, "event_time": at_ms, "producer_id": PRODUCER, "epoch": 0, "seq": -1, "correlation_id": ""}
 
 
 def main() -> None:

@@ -82,6 +82,8 @@ class _Server:
     """When an older incarnation was last heard beside this one."""
     ill_ms: int | None = None
     """When it was last anything but well."""
+    ill_cause: str = ""
+    """Why."""
     blame_from_ms: int = 0
     """What players tell of before was the fault of the process before this one."""
     blamed: bool = False
@@ -90,8 +92,6 @@ class _Server:
     """How long the last probation is."""
     free_ms: int = 0
     """When it ends."""
-    ill_cause: str = ""
-    """Why."""
 
 
 class Servers:

@@ -25,7 +25,8 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder, Encoder
-from schemas.envelope import marker
+from schemas.envelope import marker, of_job
+from schemas.publish import subject_of
 from streams import worker
 from streams.delivery.health import Servers, Verdict
 
@@ -61,18 +62,13 @@ class Teller:
         if now_ms - self._marked_ms < MARK_MS:
             return None
         self._marked_ms = now_ms
-        return self._encode({**marker(self._encode.event), **_envelope(f"{PRODUCER}-{now_ms}", now_ms)})
+        return self._encode({**marker(self._encode.event), **of_job(PRODUCER, f"{PRODUCER}-{now_ms}", now_ms)})
 
 
 def _event(verdict: Verdict) -> dict[str, Any]:
     fields = asdict(verdict)
     at_ms = fields.pop("at_ms")
-    return {**fields, **_envelope(f"{verdict.oca_id}-{at_ms}-{verdict.state}", at_ms)}
-
-
-def _envelope(event_id: str, at_ms: int) -> dict[str, Any]:
-    """A job's output has no sequence of its own."""
-    return {"event_id": event_id, "event_time": at_ms, "producer_id": PRODUCER, "epoch": 0, "seq": -1, "correlation_id": ""}
+    return {**fields, **of_job(PRODUCER, f"{verdict.oca_id}-{at_ms}-{verdict.state}", at_ms)}
 
 
 def application(clock: Clock | None = None) -> faust.App:
@@ -112,7 +108,7 @@ def application(clock: Clock | None = None) -> faust.App:
     @app.timer(LOOK_S)  # type: ignore[untyped-decorator]
     async def tell() -> None:
         if not teller:
-            schema_id = registry.lookup(f"{settings().topic(HEALTH)}-value", declared.event.schema)
+            schema_id = registry.lookup(subject_of(declared), declared.event.schema)
             teller.append(Teller(Encoder(declared.event, schema_id)))
         for key, framed in teller[0].news(servers):
             await out.send(key=key.encode(), value=framed)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,6 +176,11 @@ class Region:
         """Units by name."""
         return {name: at for at, name in enumerate(self.names)}
 
+    @cached_property
+    def by_value(self) -> Sequence[int]:
+        """Units, the most valuable first."""
+        return [int(at) for at in np.argsort(-self.value, kind="stable")]
+
 
 @dataclass(frozen=True)
 class Site:
@@ -204,6 +209,22 @@ class Plan:
     evictions: tuple[Eviction, ...]
     sites: Mapping[str, Site] = field(compare=False, repr=False)
     site_of: Mapping[str, str] = field(compare=False, repr=False)
+
+    @cached_property
+    def fills_of(self) -> Mapping[str, Sequence[Fill]]:
+        """Fills by server."""
+        found: dict[str, list[Fill]] = defaultdict(list)
+        for fill in self.fills:
+            found[fill.oca_id].append(fill)
+        return found
+
+    @cached_property
+    def evictions_of(self) -> Mapping[str, Sequence[Eviction]]:
+        """Evictions by server."""
+        found: dict[str, list[Eviction]] = defaultdict(list)
+        for gone in self.evictions:
+            found[gone.oca_id].append(gone)
+        return found
 
     @cached_property
     def fill_of(self) -> Mapping[tuple[str, str], Fill]:
@@ -302,10 +323,10 @@ def explain(made: Plan, oca_id: str, unit: str) -> Explanation:
 def explanations(made: Plan, oca_id: str, beyond: int) -> Iterator[Explanation]:
     """`explain` for every unit that the plan moves, keeps or lets go on a server or its site, and for the `beyond` best of the others."""
     site = made.sites[made.site_of[oca_id]]
-    moved = {unit for known in (made.fill_of, made.eviction_of) for server, unit in known if server == oca_id}
+    moved = {change.unit for changes in (made.fills_of, made.evictions_of) for change in changes.get(oca_id, ())}
     numbers = {*site.placed, *site.idle[oca_id], *(site.region.number[unit] for unit in moved if unit in site.region.number)}
-    others = [int(at) for at in np.argsort(-site.region.value, kind="stable") if int(at) not in numbers]
-    for at in (*sorted(numbers), *others[:beyond]):
+    others = (at for at in site.region.by_value if at not in numbers)
+    for at in (*sorted(numbers), *islice(others, beyond)):
         yield explain(made, oca_id, site.region.names[at])
 
 

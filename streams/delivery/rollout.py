@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from infra.base.clock import Clock
+from schemas.network import TIERS
 
 ROOM = 0.8
 """Load up to which others are given what a server leaves behind: from there on steering sends fewer sessions."""
 EMBEDDED = "EMBEDDED_FLASH"
-TIERS = (EMBEDDED, "IX_STORAGE", "ORIGIN")
-"""In the order in which they are updated: most is lost with the last."""
 STEADY_S = 5.0
 """So long a server must have been UP: a verdict on the old process may still be on its way."""
 LOOK_EVERY_S = 0.5
@@ -71,6 +70,7 @@ def following(left: Collection[str], servers: Collection[Standing]) -> tuple[str
     known = {server.oca_id: server for server in servers}
     obstacles = [f"{oca_id} is no longer installed" for oca_id in sorted(left) if oca_id not in known]
     wanted = [known[oca_id] for oca_id in left if oca_id in known]
+    # Tier by tier: most is lost with the last.
     for server in sorted(wanted, key=lambda one: (TIERS.index(one.tier), one.load * one.egress_bps, one.oca_id)):
         if not (why := obstacle(server, servers)):
             return server.oca_id, ()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from producers.emit import Emitter
 from producers.players.population import NETWORKS, REGIONS, viewer
+from producers.standing import standing
 from producers.topology.publish import publish
-from producers.topology.standing import standing
 from producers.topology.topology import BadTopology, Topology, changes, read
 from schemas.catalogue import catalogue
 from tests.broker import FakeRegistry, MockCluster

@@ -1,8 +1,8 @@
-"""What a compacted topic says now: the last event of each key."""
+"""What a compacted topic says now, the last event of each key, and how it is made to say something else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 
 from infra.base import kafka
 from infra.base.settings import settings
+from producers.emit import Backpressure, Emitter
 from schemas.catalogue import Topic
 from schemas.codec import Decoder
 
@@ -41,3 +42,20 @@ def standing(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> dict[s
             else:
                 raise KafkaException(message.error())
     return found
+
+
+def tell(emitter: Emitter, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Send (topic, event) after (topic, event), and wait until Kafka has acknowledged all of them.
+
+    Raises like `Emitter.send`, but for Backpressure, which is waited out, and RuntimeError where Kafka gave up on some.
+    """
+    for topic, event in events:
+        while True:
+            try:
+                emitter.send(topic, event)
+                break
+            except Backpressure:
+                emitter.poll(0.05)
+    unknown = emitter.flush()
+    if unknown or emitter.counts.failed:
+        raise RuntimeError(f"Kafka has not acknowledged {unknown + emitter.counts.failed} of {emitter.counts.sent} events: do it again")
