@@ -33,17 +33,17 @@ class Auditor:
             self._running = asyncio.create_task(self._run())
         return self._newest
 
-    async def fresh(self) -> dict[str, Any]:
-        """An audit that begins now, or after the one under way."""
+    async def fresh(self, settle_s: float = SETTLE_S) -> dict[str, Any]:
+        """An audit that begins now, or after the one under way. Raises nothing; `settle_s` is what `SETTLE_S` says."""
         while self._running is not None:
             await asyncio.shield(self._running)
-        self._running = asyncio.create_task(self._run())
+        self._running = asyncio.create_task(self._run(settle_s))
         return await asyncio.shield(self._running)
 
-    async def _run(self) -> dict[str, Any]:
+    async def _run(self, settle_s: float = SETTLE_S) -> dict[str, Any]:
         clock = WorkClock()
         try:
-            found = await asyncio.to_thread(partial(audit.run, settle_s=SETTLE_S, content="none", clock=clock))
+            found = await asyncio.to_thread(partial(audit.run, settle_s=settle_s, content="none", clock=clock))
             self._newest = {
                 "topics": [
                     {name: getattr(one, name) for name in ("topic", "acknowledged", "stored", "lost", "duplicated")} for one in found

@@ -35,6 +35,8 @@ ASK_EVERY_S = 0.3
 APPEARS_WITHIN_S = 20.0
 STALLS_WITHIN_S = 90.0
 RESTARTS_WITHIN_S = 60.0
+CATCHES_UP_S = 60.0
+"""How long a loader that was killed may take for what piled up meanwhile."""
 
 BROKEN_TOPIC = "playback.qoe_session"
 BROKEN_FIELD = "startup_ms"
@@ -110,7 +112,7 @@ class Tour:
             yield Said(f"the loader did not come back within {RESTARTS_WITHIN_S:.0f} s: `headrace logs loader` says why", "failed")
             return
         yield Said(f"the supervisor brought it back after {time.monotonic() - began:.1f} s; auditing every acknowledged event")
-        found = await self.auditor.fresh()
+        found = await self.auditor.fresh(CATCHES_UP_S)
         if "error" in found:
             yield Said(found["error"], "failed")
             return
