@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 
 from edge.steering.routes import Address, BadRoute, Prefix, address, around
@@ -30,8 +30,8 @@ async def short_json(request: Request, what: str) -> Any:
         if len(body) > MAX_BODY:
             raise Refusal(413, f"{what} has {MAX_BODY} bytes at most")
     try:
-        return json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
+        return orjson.loads(body)
+    except ValueError as error:
         raise Refusal(400, f"the body is not JSON: {error}") from None
 
 

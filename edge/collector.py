@@ -27,12 +27,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
 from edge.judge import DEAD_LETTERS, TOPIC, Judge, Rejected
-from edge.serve import CORS, run, serve
+from edge.serve import CORS, Json, serve
 from edge.shares import Shares
 from infra.base import log
 from infra.base.registry import RegistryError, RegistryUnavailable
@@ -156,7 +156,7 @@ class Collector:
         accepted = len(reports) - len(rejected)
         self.accepted += accepted
         self.rejected += len(rejected)
-        return JSONResponse({"accepted": accepted, "rejected": rejected}, 202 if accepted else 400)
+        return Json({"accepted": accepted, "rejected": rejected}, 202 if accepted else 400)
 
     async def _refuse_whole(self, refusal: BodyRefused, correlation_id: str) -> Response:
         acknowledgements = Acknowledgements()
@@ -168,7 +168,7 @@ class Collector:
             return _later(503, f"Kafka does not keep up: {error or type(error).__name__}")
         self.rejected += 1
         rejection = {"line": 0, "key": "*", "rule": refusal.rule, "message": str(refusal)}
-        return JSONResponse({"accepted": 0, "rejected": [rejection]}, refusal.status)
+        return Json({"accepted": 0, "rejected": [rejection]}, refusal.status)
 
     def _send_report(self, report: cmcd.Report, correlation_id: str, acknowledgements: Acknowledgements) -> None:
         self._send(
@@ -200,9 +200,7 @@ class Collector:
     def health(self, request: Request) -> Response:
         """GET /healthz."""
         counts = {"in_flight": self.in_flight.taken, "accepted": self.accepted, "rejected": self.rejected}
-        return JSONResponse(
-            {"ready": self.ready, "waiting_for": None if self.ready else self.waiting_for, **counts}, 200 if self.ready else 503
-        )
+        return Json({"ready": self.ready, "waiting_for": None if self.ready else self.waiting_for, **counts}, 200 if self.ready else 503)
 
     async def mark(self) -> None:
         """Write time markers every second, for ever; ends the process when the producer is broken."""
@@ -224,7 +222,7 @@ class Collector:
 
 
 def _later(status: int, why: str) -> Response:
-    return JSONResponse({"accepted": 0, "rejected": [], "error": why}, status, {"Retry-After": "1" if status == 429 else "2"})
+    return Json({"accepted": 0, "rejected": [], "error": why}, status, {"Retry-After": "1" if status == 429 else "2"})
 
 
 def _from_address(query: QueryParams) -> tuple[str, cmcd.Members]:
@@ -278,4 +276,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

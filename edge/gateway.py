@@ -15,7 +15,6 @@ is decided as `edge.steering` decides, from tables of its own in this process, a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import hashlib
 import time
@@ -26,13 +25,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edge.asked import Refusal, client, short_json
-from edge.outbox import Outbox
+from edge.outbox import Outbox, meanwhile
 from edge.pseudonym import pseudonym
-from edge.serve import CORS, run, serve
+from edge.serve import CORS, Json, serve
 from edge.steering.rank import Ask
 from edge.steering.steer import TOPIC as STEERING
 from edge.steering.steer import Steering
@@ -90,7 +89,7 @@ class Gateway:
         title = self._title(wanted)
         asked.cid, asked.sid = title.cid, self.new_id()
         manifest_urls, hls_urls = self._ranked(request, title, asked.sid, asked)
-        return JSONResponse(
+        return Json(
             {
                 "sid": asked.sid,
                 "correlation_id": asked.correlation_id,
@@ -106,7 +105,7 @@ class Gateway:
     async def list_titles(self, request: Request, asked: Asked) -> Response:
         """What can be played."""
         found = [{"cid": t.cid, "title": t.name, "version": t.version, "duration_ms": t.duration_ms} for t in self.titles.all()]
-        return JSONResponse({"titles": found, "complete": self.titles.caught_up})
+        return Json({"titles": found, "complete": self.titles.caught_up})
 
     async def manifest(self, request: Request, asked: Asked) -> Response:
         """To the manifest on a cache server."""
@@ -133,7 +132,7 @@ class Gateway:
         """GET /healthz."""
         ready = self.titles.caught_up
         told = {"ready": ready, "titles": len(self.titles), "events_held": self.outbox.held, "events_lost": self.outbox.lost}
-        return JSONResponse(told, 200 if ready else 503)
+        return Json(told, 200 if ready else 503)
 
     def told(self, route: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """`handler`, with refusals answered in words, the correlation id on the answer, and the request told on control.request."""
@@ -144,7 +143,7 @@ class Gateway:
             try:
                 response = await handler(request, asked)
             except Refusal as refusal:
-                response = JSONResponse({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
+                response = Json({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
             response.headers["x-correlation-id"] = asked.correlation_id
             record: dict[str, Any] = {
                 "route": asked.route,
@@ -215,10 +214,8 @@ def app(gateway: Gateway) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         outboxes = [gateway.outbox] if gateway.steering is None else [gateway.outbox, gateway.steering.outbox]
-        draining = [asyncio.create_task(outbox.drain()) for outbox in outboxes]
-        yield
-        for task in draining:
-            task.cancel()
+        async with meanwhile(*(outbox.drain() for outbox in outboxes)):
+            yield
 
     routes = [
         Route("/healthz", gateway.health),
@@ -239,7 +236,7 @@ def main() -> None:
     arguments = parser.parse_args()
     log.configure("gateway")
     tables = Tables()
-    with tables.followed(RegistryClient().schema), Emitter("gateway", background=True) as emitter:
+    with tables.followed(RegistryClient().schema), Emitter("gateway") as emitter:
         now_ms = emitter.clock.now_ms
         steering = Steering.of(edge, tables, Outbox(emitter, STEERING, marks=True), now_ms)
         gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering)
@@ -247,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -32,7 +32,7 @@ from aiohttp import web
 from edge.oca.access import Asked, Sent
 from edge.oca.answers import Answer, of_file
 from edge.oca.wire import Handler, answering, send, send_section
-from edge.serve import free_address, run
+from edge.serve import free_address
 from edge.store import Store, etag
 from infra.base import log
 
@@ -268,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

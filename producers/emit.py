@@ -97,7 +97,7 @@ class Emitter:
         self._log = log.get(__name__)
         self._broken: str | None = None
         self._acknowledged: list[str] = []
-        """Lines for the ledger about what `send_all` has sent."""
+        """Lines for the ledger that callbacks have left."""
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll_until_closed, name=f"{producer_id}-poll", daemon=True) if background else None
         if self._poller is not None:
@@ -171,7 +171,7 @@ class Emitter:
             self.counts.sent += len(framed)
             self._ledger.reserve(topic, first + len(framed) - 1)
         facts = [f"{seq} {digest}" for seq, digest in enumerate(fingerprints(framed), first)]
-        produce, delivered = self._producer.produce, self._delivered_of_many
+        produce, delivered = self._producer.produce, self._delivered_quietly
         for number, (key, body, at_ms, fact) in enumerate(zip(keys, framed, times_ms, facts, strict=True)):
             while True:
                 try:
@@ -193,9 +193,13 @@ class Emitter:
         """Hand one framed event to librdkafka; the sequence number is used up when that has taken it. Call with the lock held."""
         topic = route.topic.name
         digest = fingerprint(framed)
+        delivered: Callable[[KafkaError | None, Message], None]
+        if on_delivery is None:
+            delivered = partial(self._delivered_quietly, topic, f"{seq} {digest}")
+        else:
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            self._delivered(topic, seq, digest, error, message, on_delivery)
+            def delivered(error: KafkaError | None, message: Message) -> None:
+                self._delivered(topic, seq, digest, error, message, on_delivery)
 
         self._ledger.reserve(topic, seq)
         try:
@@ -307,8 +311,8 @@ class Emitter:
             except Exception as raised:  # one caller's mistake must not keep the others from their callbacks
                 self._log.error("on_delivery raised", topic=topic, seq=seq, reason=repr(raised))
 
-    def _delivered_of_many(self, topic: str, fact: str, error: KafkaError | None, message: Message) -> None:
-        """The callback of `send_all`; `fact` is the seq and the fingerprint. Called for each event of millions, so without the lock."""
+    def _delivered_quietly(self, topic: str, fact: str, error: KafkaError | None, message: Message) -> None:
+        """The callback where nobody waits for another one; `fact` is seq and fingerprint. It takes no lock: events come by the million."""
         if error is None:
             self._acknowledged.append(f"A {topic} {message.partition()} {message.offset()} {fact}")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.board.app import create_app
-from edge.serve import run, serve
+from edge.serve import serve
 from infra.base import log
 from infra.base.settings import settings
 
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

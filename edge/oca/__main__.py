@@ -23,7 +23,7 @@ from edge.oca.telling import HEALTH, PLAN, Own, Telling, blamed
 from edge.oca.vitals import EGRESS_BPS, report
 from edge.oca.wire import serve
 from edge.outbox import Outbox
-from edge.serve import free_address, run
+from edge.serve import free_address
 from edge.sign import Keys, Lend, lender
 from edge.store import Store
 from infra.base import log
@@ -130,4 +130,4 @@ def _zone(text: str) -> ZoneInfo:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

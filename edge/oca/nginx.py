@@ -26,6 +26,7 @@ from edge.oca import access
 from edge.oca.access import Asked
 from edge.oca.answers import ALWAYS, PREFLIGHT, RETRY_AFTER_S, Oca
 from edge.oca.wire import KEEP_ALIVE_S, LOOK_EVERY_S, SLICE, STALLED_MS, Handler, Patience, answering_at, asked_of, send, send_section
+from edge.outbox import meanwhile
 from edge.store import CONTENT_TYPES, IMMUTABLE, MANIFESTS, SHORT_LIVED
 from infra.base import log
 from infra.base.children import die_with_parent
@@ -259,9 +260,8 @@ class Agent:
         patience = Patience(self._oca)
         self._plane.folder.mkdir(parents=True, exist_ok=True)
         drains = [outbox.drain() for outbox in self._oca.teller.outboxes.values()]
-        sending = [asyncio.create_task(work) for work in (*drains, *beside)]
         try:
-            async with answering_at(_handler(self._oca), self._plane.socket):
+            async with meanwhile(*drains, *beside), answering_at(_handler(self._oca), self._plane.socket):
                 configured = self._configure()
                 # Its master ends its workers on SIGTERM; on SIGKILL it would leave them behind.
                 process = await asyncio.create_subprocess_exec(*self._command, preexec_fn=partial(die_with_parent, signal.SIGTERM))
@@ -284,8 +284,6 @@ class Agent:
                     while await self._tell():
                         pass
         finally:
-            for task in sending:
-                task.cancel()
             if self._oca.parent is not None:
                 await self._oca.parent.close()
 

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from edge.oca.access import Asked, Sent
 from edge.oca.answers import Answer, Oca, Section
+from edge.outbox import meanwhile
 from edge.serve import free_address
 from infra.base import log
 
@@ -66,28 +67,22 @@ async def serve(oca: Oca, url: str, *beside: Coroutine[None, None, None]) -> Non
     """
     host, port = free_address(url)
     patience = Patience(oca)
-    async with listening(oca, host, port):
+    async with listening(oca, host, port), meanwhile(*beside):
         log.get(__name__).info("serving", address=f"{host}:{port}")
-        tasks = [asyncio.create_task(work) for work in beside]
         while not oca.draining:
             await asyncio.sleep(LOOK_EVERY_S)
         said = time.monotonic() + SAID_S
         while not patience.over and (oca.in_flight or time.monotonic() < said):
             await asyncio.sleep(LOOK_EVERY_S)
-        for task in tasks:
-            task.cancel()
 
 
 @contextlib.asynccontextmanager
 async def listening(oca: Oca, host: str, port: int) -> AsyncIterator[None]:
     """Serve `oca` at an address and send its events, until the end of the context, which cuts off what is in flight."""
-    sending = [asyncio.create_task(outbox.drain()) for outbox in oca.teller.outboxes.values()]
     try:
-        async with answering(_handler(oca), host, port):
+        async with meanwhile(*(outbox.drain() for outbox in oca.teller.outboxes.values())), answering(_handler(oca), host, port):
             yield
     finally:
-        for task in sending:
-            task.cancel()
         if oca.parent is not None:
             await oca.parent.close()
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from edge.outbox import Outbox
-from edge.serve import run, serve
+from edge.serve import serve
 from edge.steering.service import Service, app
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Tables
@@ -28,10 +28,10 @@ def main() -> None:
     log.configure("steering")
     sys.setswitchinterval(SWITCH_S)
     tables = Tables()
-    with tables.followed(RegistryClient().schema), Emitter("steering", background=True) as emitter:
+    with tables.followed(RegistryClient().schema), Emitter("steering") as emitter:
         steering = Steering.of(edge, tables, Outbox(emitter, TOPIC, marks=True), emitter.clock.now_ms)
         serve(app(Service(steering)), arguments.url)
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -25,11 +25,12 @@ from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.asked import CORRELATION, Refusal, client, header, short_json
-from edge.serve import CORS, from_here
+from edge.outbox import meanwhile
+from edge.serve import CORS, Json, from_here
 from edge.steering import manifest
 from edge.steering.manifest import BadQuery
 from edge.steering.rank import Ask
@@ -67,8 +68,8 @@ class Service:
         told = self._answer(decision, title, sid or "")
         self._tell(decision, "PLAY", sid, started, event_time_ms, correlation_id)
         if not decision.candidates:
-            return JSONResponse({"error": _nobody(decision), **told}, 503, {"Retry-After": "2"})
-        return JSONResponse(told)
+            return Json({"error": _nobody(decision), **told}, 503, {"Retry-After": "2"})
+        return Json(told)
 
     async def hls(self, request: Request) -> Response:
         """GET /steering.hls."""
@@ -84,14 +85,14 @@ class Service:
             raise Refusal(403, "only from this machine, and from no web page")
         for table in self.steering.tables.all:
             table.read_again()
-        return JSONResponse({"reading": [table.topic for table in self.steering.tables.all]}, 202)
+        return Json({"reading": [table.topic for table in self.steering.tables.all]}, 202)
 
     def health(self, request: Request) -> Response:
         """GET /healthz."""
         tables, outbox = self.steering.tables, self.steering.outbox
         ready = tables.titles.caught_up and tables.ocas.caught_up and tables.routes.caught_up
         counts = {"events_held": outbox.held, "events_lost": outbox.lost, "lag_ms": round(self.lag_s * 1000)}
-        return JSONResponse({"ready": ready, "stale_ms": tables.stale_ms, "tables": tables.told(), **counts}, 200 if ready else 503)
+        return Json({"ready": ready, "stale_ms": tables.stale_ms, "tables": tables.told(), **counts}, 200 if ready else 503)
 
     async def watch(self) -> None:
         """Look how late the event loop is, for ever."""
@@ -125,7 +126,7 @@ class Service:
         ranked = [(candidate.server.oca_id, candidate.server.url) for candidate in decision.candidates]
         ttl_s = manifest.BUSY_TTL_S if self.lag_s > BUSY_LAG_S else manifest.TTL_S
         reload_uri = f"{request.url.path.rpartition('/')[2]}?{urlencode(again)}"
-        return JSONResponse(manifest.manifest(ranked, known, reload_uri, ttl_s), headers={"Cache-Control": "no-store"})
+        return Json(manifest.manifest(ranked, known, reload_uri, ttl_s), headers={"Cache-Control": "no-store"})
 
     def _answer(self, decision: Decision, title: Title, sid: str) -> dict[str, Any]:
         dash_urls = self.steering.urls(decision, sid, "/" + title.dash_path.lstrip("/"))
@@ -217,10 +218,8 @@ def app(service: Service) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(service.steering.outbox.drain()), asyncio.create_task(service.watch())]
-        yield
-        for task in tasks:
-            task.cancel()
+        async with meanwhile(service.steering.outbox.drain(), service.watch()):
+            yield
 
     routes = [
         Route("/steer", _in_words(service.steer), methods=["POST"]),
@@ -237,6 +236,6 @@ def _in_words(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
         try:
             return await handler(request)
         except Refusal as refusal:
-            return JSONResponse({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
+            return Json({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
 
     return endpoint

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from edge.collector import Collector, app
 from edge.judge import Judge
 from edge.pseudonym import pseudonym
-from edge.serve import run as run_service
 from edge.serve import serve
 from infra.base.settings import settings
 from infra.bench.harness import Figure, Options, cpu_seconds, ground, namespace, say, served
@@ -244,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_service(main)
+    main()

@@ -30,12 +30,11 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.outbox import Outbox
-from edge.serve import run as run_service
-from edge.serve import serve
+from edge.serve import Json, serve
 from edge.steering.__main__ import SWITCH_S
 from edge.steering.service import Service, app
 from edge.steering.steer import TOPIC, Steering
@@ -311,13 +310,13 @@ class Measured(Service):
         started = time.perf_counter()
         async for _ in request.stream():
             pass
-        answer = JSONResponse({})
+        answer = Json({})
         self.empty_took_s.append(time.perf_counter() - started)
         return answer
 
     async def deaf(self, request: Request) -> Response:
         """The least that a handler can do."""
-        return JSONResponse({})
+        return Json({})
 
     async def took(self, request: Request) -> Response:
         """Times inside since this was asked last, ms: of decisions, and of empty answers as `empty_…`."""
@@ -326,14 +325,12 @@ class Measured(Service):
             took = sorted(times) or [0.0]
             times.clear()
             told |= {f"{kind}{name}": took[int(share * (len(took) - 1))] * 1000 for name, share in QUANTILES.items()}
-        return JSONResponse(told)
+        return Json(told)
 
     async def memory(self, request: Request) -> Response:
         """Resident memory, and how much of it reading the network has added; MB."""
         now_mb = resident_mb()
-        return JSONResponse(
-            {"resident_mb": now_mb, "routes_mb": now_mb - self.before_mb, "prefixes": len(self.steering.tables.routes.table)}
-        )
+        return Json({"resident_mb": now_mb, "routes_mb": now_mb - self.before_mb, "prefixes": len(self.steering.tables.routes.table)})
 
     async def reloading(self, request: Request) -> Response:
         """Whether the routes that answer are still those that answered when this was false last."""
@@ -343,7 +340,7 @@ class Measured(Service):
         still = table is self.routes
         if not still:
             self.routes = None
-        return JSONResponse({"reloading": still})
+        return Json({"reloading": still})
 
 
 def resident_mb() -> float:
@@ -367,7 +364,7 @@ def main() -> None:
     for cid, held in drawn.holders():
         tables.contents.table[cid, 1] = sum(mask for mask, holds in zip(masks, held, strict=True) if holds)
     before_mb = resident_mb()
-    with tables.followed(RegistryClient().schema), Emitter("bench-steering", background=True) as emitter:
+    with tables.followed(RegistryClient().schema), Emitter("bench-steering") as emitter:
         service = Measured(Steering.of(settings().edge, tables, Outbox(emitter, TOPIC), emitter.clock.now_ms))
         service.took_s, service.empty_took_s, service.before_mb = [], [], before_mb
         application = app(service)
@@ -381,4 +378,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_service(main)
+    main()

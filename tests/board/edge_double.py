@@ -26,7 +26,7 @@ from edge.oca.access import TOPICS, Asked, Teller
 from edge.oca.answers import Oca, Section
 from edge.oca.wire import SLICE_S
 from edge.outbox import Outbox
-from edge.serve import CORS, run, serve
+from edge.serve import CORS, serve
 from edge.store import Store
 from infra.base.settings import settings
 from schemas import cmcd
@@ -120,4 +120,4 @@ def double(url: str, folder: Path) -> Starlette:
 
 if __name__ == "__main__":
     address = f"http://127.0.0.1:{sys.argv[1]}"
-    run(lambda: serve(double(address, Path(sys.argv[2])), address))
+    serve(double(address, Path(sys.argv[2])), address)

@@ -171,7 +171,7 @@ async def test_what_a_request_says_of_its_session_is_a_report(cluster: MockClust
     told = 'bl=(4000),br=(700),bs,com.headrace-member="m-1",d=2000,ot=v,sid="s-1",sn=3,sta=p,v=2'
     async with running(root, registry) as client:
         await client.get(f"{PATH}?narrow_kbps=0&CMCD={quote(told, safe='')}", headers={"range": "bytes=100-199"})
-        (report,) = records(cluster, registry, "playback.report", 1)
+        (report,) = await asyncio.to_thread(records, cluster, registry, "playback.report", 1)
     kept = ("sid", "sn", "target", "e", "sta", "br_kbps", "bl_ms", "d_ms", "ot", "bs", "url", "oca_id", "rc", "bytes", "member_id")
     assert {name: report[name] for name in kept} == {
         "sid": "s-1", "sn": 3, "target": "request:oca-1", "e": "rr", "sta": "p", "br_kbps": 700, "bl_ms": 4000, "d_ms": 2000, "ot": "v",
@@ -188,7 +188,7 @@ async def test_version_1_is_a_report_too_and_a_request_sent_again_the_same(
     async with running(root, registry) as client:
         for headers in (first, first, then, first | {"range": "bytes=0-9"}):
             assert (await client.get(PATH, headers=headers)).status_code in (200, 206)
-        reports = records(cluster, registry, "playback.report", 4)
+        reports = await asyncio.to_thread(records, cluster, registry, "playback.report", 4)
     assert {(r["sid"], r["sn"], r["target"], r["br_kbps"]) for r in reports} == {("s-1", -1, "request:oca-1", 700)}
     assert len({r["event_id"] for r in reports}) == 3
 
@@ -210,7 +210,7 @@ async def test_a_segment_is_served_whatever_its_cmcd_is_like(
     async with running(root, registry) as client:
         answer = await client.get(f"{PATH}{query}", headers=headers)
         assert (answer.status_code, answer.content == SEGMENT) == (200, True)
-        (letter,) = records(cluster, registry, "observability.dead_letter", 1)
+        (letter,) = await asyncio.to_thread(records, cluster, registry, "observability.dead_letter", 1)
     assert (letter["component"], letter["topic"]) == ("oca", "playback.report")
     assert key in letter["detail"]
     assert (query[1:] or "cmcd-object").encode() in letter["payload"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from edge.outbox import Outbox
+from edge.outbox import Outbox, meanwhile
 from infra.base.clock import FakeClock
 from producers.emit import Emitter
 from schemas.catalogue import catalogue
@@ -16,12 +16,10 @@ TOPIC = catalogue().topic("delivery.steering")
 async def test_a_marker_goes_to_each_partition_and_only_from_those_who_are_asked_to(cluster: MockCluster, registry: FakeRegistry) -> None:
     for marks in (True, False):
         with Emitter(f"steering-{marks}", registry=registry, clock=FakeClock(), background=True) as emitter:
-            draining = asyncio.create_task(Outbox(emitter, TOPIC.name, marks=marks).drain())
-            async with asyncio.timeout(10):
+            async with meanwhile(Outbox(emitter, TOPIC.name, marks=marks).drain()), asyncio.timeout(10):
                 while marks and emitter.counts.acknowledged < TOPIC.partitions:
                     await asyncio.sleep(0.02)
                 await asyncio.sleep(0)
-            draining.cancel()
             assert emitter.counts.sent == TOPIC.partitions * marks
 
 
@@ -30,9 +28,7 @@ async def test_no_marker_overtakes_what_is_held(cluster: MockCluster, registry: 
         outbox = Outbox(emitter, TOPIC.name, marks=True)
         outbox.put({"cid": "of no contract"}, 1, "")
         assert outbox.held == 1
-        draining = asyncio.create_task(outbox.drain())
-        async with asyncio.timeout(10):
+        async with meanwhile(outbox.drain()), asyncio.timeout(10):
             while emitter.counts.acknowledged < TOPIC.partitions:
                 await asyncio.sleep(0.02)
-        draining.cancel()
         assert (outbox.held, outbox.lost) == (0, 1)

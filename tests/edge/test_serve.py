@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
@@ -54,34 +56,58 @@ def test_a_cache_server_serves_without_kafka_over_real_http_and_ends_when_asked(
     assert len((tmp_path / "logs/oca-1.access.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_service_leaves_without_finalising_the_interpreter() -> None:
-    """Or a thread of the server's that asks for the GIL at the wrong moment aborts the process."""
-    service = """
-import builtins, os, sys
+SERVICE = """
+import asyncio, contextlib, sys
 from starlette.applications import Starlette
-from edge.serve import run, serve
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from edge.serve import serve
 from infra.base import log
 
-class Last:
-    write = os.write
-    def __del__(self):
-        self.write(1, b"finalised")
-
-builtins.last = Last()
-log.configure("last")
-
-def main():
-    serve(Starlette(), sys.argv[1])
+@contextlib.asynccontextmanager
+async def lifespan(_):
+    if sys.argv[2] == "broken":
+        raise RuntimeError("no disk")
+    yield
     print("closed")
 
-run(main)
+async def slow(_):
+    await asyncio.sleep(1)
+    return PlainTextResponse("done")
+
+log.configure("last")
+serve(Starlette(lifespan=lifespan, routes=[Route("/slow", slow)]), sys.argv[1])
+print("left")
 """
+
+
+def test_a_service_that_is_asked_to_end_answers_who_has_asked_and_closes(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    process = subprocess.Popen([sys.executable, "-c", service, url], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", SERVICE, url, "well"], stdout=subprocess.PIPE, env=environment(tmp_path))
     eventually(lambda: httpx.get(url).status_code == 404)
-    process.terminate()
-    assert process.communicate(timeout=20)[0] == b"closed\n"
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.get, f"{url}/slow")
+        eventually(answer.running)
+        eventually(lambda: established(urlsplit(url).port or 0))
+        process.terminate()
+        assert answer.result().text == "done"
+    assert process.communicate(timeout=20)[0] == b"closed\nleft\n"
     assert process.returncode == 0
+
+
+def established(port: int) -> bool:
+    """Whether somebody is connected to a local port (state 01 of /proc/net/tcp)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(int(row[1].rpartition(":")[2], 16) == port and row[3] == "01" for row in rows)
+
+
+def test_a_service_that_cannot_begin_ends_with_an_error(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE, url, "broken"], env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert "no disk" in done.stderr
 
 
 def test_an_address_that_is_taken_is_said_in_words(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ async def test_who_the_client_is(cluster: MockCluster, registry: FakeRegistry) -
         (b'{"cid": "bbb", "version": 1}', 404, "version 1 of 'bbb' is not the one that is played: 2 is"),
         (b'{"cid": "bbb", "latitude_deg": 91, "longitude_deg": 0}', 400, "latitude_deg: a number from -90 to 90"),
         (b'{"cid": "bbb", "latitude_deg": 50}', 400, "longitude_deg: a number"),
-        (b'{"cid": "bbb", "latitude_deg": NaN, "longitude_deg": 0}', 400, "latitude_deg"),
+        (b'{"cid": "bbb", "latitude_deg": NaN, "longitude_deg": 0}', 400, "the body is not JSON"),
         (b'{"cid": "bbb", "member": "m"}', 400, "member: a question has cid"),
         (b'{"cid": "zzz"}', 404, "no title 'zzz' is published; there are 1"),
         (b'{"cid": "' + b"b" * 20_000 + b'"}', 413, "at most"),
