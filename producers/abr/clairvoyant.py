@@ -20,7 +20,7 @@ import numpy as np
 from producers.abr.environment import FIRST_LEVEL, ROUND_TRIP_S, Floats, Ints, Links, Trace, Video, fetch, scored
 from producers.abr.rewards import MBPS, Reward
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.1
 
 
 def plans(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval_s: float = INTERVAL_S) -> list[tuple[int, ...]]:
