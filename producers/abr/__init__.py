@@ -1,0 +1,1 @@
+"""Adaptive bitrate: what a player fetches next."""
