@@ -58,6 +58,8 @@ class Device:
     asn: int
     max_height: int
     player: str = "headrace-headless/1.0"
+    network_type: str | None = None
+    """Kind of access network, as in playback.report."""
     address: str = ""
     """Where its requests come from, as a proxy of its ISP would tell the gateway; empty: from where they do come from."""
 
@@ -380,4 +382,5 @@ def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
         f"{CUSTOM}player": device.player,
         f"{CUSTOM}region": device.region,
         f"{CUSTOM}asn": device.asn,
+        f"{CUSTOM}network": device.network_type,
     }
