@@ -15,7 +15,7 @@ class Prior:
     """
 
     mean_log_kbps: float
-    """Expected mean of ln(kbit/s) over the session's segments."""
+    """Expected mean of ln(kbit/s) over the first segments of the session."""
     sd_log_kbps: float
     """Standard deviation of that mean among sessions like this one, what is not known of them included."""
     weight: float
