@@ -84,7 +84,7 @@ def test_a_prefix_known_from_noon_takes_the_evening_of_its_isp() -> None:
     table = folded([*others, *(session(8_000) for _ in range(200))])
     assert kbps(table.prior("192.0.2.0/24", 64500, "eu-1", 12)) == pytest.approx(8_000, rel=0.1)
     assert kbps(table.prior("192.0.2.0/24", 64500, "eu-1", 20)) == pytest.approx(4_000, rel=0.15)
-    assert kbps(table.prior(COLD, 64500, "eu-1", 21)) < kbps(table.prior(COLD, 64500, "eu-1", 13)) / 1.7
+    assert kbps(table.prior(COLD, 64500, "eu-1", 19)) < kbps(table.prior(COLD, 64500, "eu-1", 13)) / 1.7
 
 
 def test_device_and_network_count_where_they_are_told() -> None:
