@@ -1,1 +1,1 @@
-"""Adaptive bitrate: what a player fetches next."""
+"""ADAPTATION: which bitrate to fetch next. Pure functions from a `State` to a level, and the environment that they are judged in."""
