@@ -532,6 +532,31 @@ class PlaybackAbrFeatures(TypedDict):
     start_var_log_throughput: NotRequired[float | None]
     stalled: float
 
+class PlaybackAbrModel(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    name: str
+    version: int
+    ladder_kbps: list[float]
+    trained_on: str
+    trained_from: NotRequired[Instant | None]
+    trained_to: NotRequired[Instant | None]
+    sessions: int
+    holdout_sessions: int
+    reward: float
+    rebuffer_s: float
+    before: NotRequired[int | None]
+    before_reward: float
+    gain_low: float
+    gain_high: float
+    policy: str
+
 class PlaybackPlaybackStarts(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
