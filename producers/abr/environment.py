@@ -156,7 +156,9 @@ class Session:
     rewards: tuple[float, ...]
     rebuffers_s: tuple[float, ...]
     bitrates_kbps: tuple[float, ...]
-    """Of all chunks."""
+    """Of all chunks, as what follows."""
+    throughputs_kbps: tuple[float, ...]
+    delays_s: tuple[float, ...]
 
     @property
     def reward(self) -> float:
@@ -216,7 +218,7 @@ def play(policy: Policy, trace: Trace, video: Video, reward: Reward = MBPS) -> S
         levels.append(level)
         previous = level
     bitrates = tuple(video.bitrates_kbps[level] for level in levels)
-    return Session(trace.name, tuple(levels), tuple(rewards), tuple(rebuffers_s), bitrates)
+    return Session(trace.name, tuple(levels), tuple(rewards), tuple(rebuffers_s), bitrates, tuple(throughputs), tuple(delays_s))
 
 
 def decided(levels: Sequence[int]) -> Policy:
