@@ -83,7 +83,9 @@ SELECT
     COALESCE(device_type, ''), COALESCE(network_type, '')
   ) AS item,
   sessions, mean, mean_square, freedom, scatter, starts, early_mean, early_square, stalled,
-  POWER(2.0E0, TIMESTAMPDIFF(SECOND, TIMESTAMP '2026-01-01 00:00:00', told_at) / ${streams.playback.features.HALF_LIFE_S}E0) AS weight
+  POWER(2.0E0, GREATEST(LEAST(
+    TIMESTAMPDIFF(SECOND, TIMESTAMP '2026-01-01 00:00:00', told_at) / ${streams.playback.features.HALF_LIFE_S}E0,
+    ${streams.playback.features.MOST_HALVINGS}E0), -${streams.playback.features.MOST_HALVINGS}E0)) AS weight
 FROM by_cell
 WHERE (client_prefix IS NULL OR client_prefix <> '') AND (isp_asn IS NULL OR isp_asn >= 0) AND (region IS NULL OR region <> '');
 

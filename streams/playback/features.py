@@ -26,7 +26,9 @@ HOURS = 3
 HALF_LIFE_S = 604_800
 """Seven days: a session counts half as much after that, and the same days of the week stay even."""
 SINCE_MS = 1_767_225_600_000
-"""2026-01-01, when a session weighs 1. Weights stay finite until 2045."""
+"""2026-01-01, when a session weighs 1."""
+MOST_HALVINGS = 900
+"""Weights stay numbers: seventeen years before and after that nothing fades any more."""
 PER_LOG = 10_000
 """Logarithms are counted in ten-thousandths, so that sums are whole numbers and equal in whatever order they are added up."""
 MINUTE_MS = 60_000
@@ -190,7 +192,7 @@ def rows(over: Iterable[Session]) -> Iterator[dict[str, Any]]:
     in_order = sorted(over, key=lambda session: session.over_ms)
     for minute, ended in groupby(in_order, key=lambda session: session.over_ms // MINUTE_MS):
         told_ms = (minute + 1) * MINUTE_MS
-        weight = 2.0 ** ((told_ms - SINCE_MS) / 1000 / HALF_LIFE_S)
+        weight = 2.0 ** max(min((told_ms - SINCE_MS) / 1000 / HALF_LIFE_S, MOST_HALVINGS), -MOST_HALVINGS)
         members: dict[Cell, list[Session]] = defaultdict(list)
         for session in ended:
             for cell in cells(session):

@@ -74,3 +74,9 @@ def test_whatever_is_unknown_of_a_session_has_no_cell() -> None:
     unknown = session(prefix="", isp_asn=None, region="")
     assert {cell.level for cell in cells(unknown)} == {"GLOBAL"}
     assert len(cells(session())) == len({cell.item for cell in cells(session())}) == 7
+
+
+@pytest.mark.parametrize("year_ms", [0, 4_102_444_800_000], ids=["1970", "2100"])
+def test_times_far_away_are_counted_too(year_ms: int) -> None:
+    found = list(rows([session(began_ms=year_ms, over_ms=year_ms + WEEK_MS * week) for week in range(3)]))
+    assert [row["sessions"] for row in found if row["level"] == "PREFIX"] == [1, 2, 3]
