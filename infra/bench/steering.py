@@ -71,6 +71,7 @@ TOPICS = (
     "delivery.oca_health",
     "delivery.content",
     "delivery.throughput",
+    "playback.abr_features",
     "delivery.steering",
 )
 CONNECTIONS = 4
