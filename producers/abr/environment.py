@@ -248,12 +248,19 @@ class Links:
 
     def download(self, which: Ints, clock_s: Floats, sizes: Floats) -> tuple[Floats, Floats]:
         """Seconds until `sizes` bytes have come over trace `which`, begun at `clock_s`, without the round trip; and the clock then."""
-        at = self._sample(self._time_keys, which, clock_s / self.lasts_s[which])
-        target = self._passed[at] + (clock_s - self._times[at]) * self._rates[at] + sizes
-        rounds, target = np.divmod(target, self.bytes[which])
+        rounds, target = np.divmod(self._before(which, clock_s) + sizes, self.bytes[which])
         at = self._sample(self._byte_keys, which, target / self.bytes[which])
         then = self._times[at] + (target - self._passed[at]) / self._rates[at]
         return rounds * self.lasts_s[which] + then - clock_s, then
+
+    def capacity(self, which: Ints, clock_s: Floats, seconds: Floats) -> Floats:
+        """Bytes that come through within so many seconds."""
+        rounds, until_s = np.divmod(clock_s + seconds, self.lasts_s[which])
+        return np.asarray(rounds * self.bytes[which] + self._before(which, until_s) - self._before(which, clock_s))
+
+    def _before(self, which: Ints, clock_s: Floats) -> Floats:
+        at = self._sample(self._time_keys, which, clock_s / self.lasts_s[which])
+        return np.asarray(self._passed[at] + (clock_s - self._times[at]) * self._rates[at])
 
     def sleep(self, which: Ints, clock_s: Floats, seconds: Floats) -> Floats:
         """The clock after so many seconds."""
