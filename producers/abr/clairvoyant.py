@@ -17,10 +17,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from producers.abr.environment import FIRST_LEVEL, ROUND_TRIP_S, Floats, Ints, Links, Trace, Video, fetch, scored
+from producers.abr.environment import BUFFER_MAX_S, FIRST_LEVEL, ROUND_TRIP_S, Floats, Ints, Links, Trace, Video, fetch, scored
 from producers.abr.rewards import MBPS, Reward
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.1
 
 
 def plans(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval_s: float = INTERVAL_S) -> list[tuple[int, ...]]:
@@ -33,12 +33,13 @@ def plans(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval
     )
     level, worth = np.full(len(traces), FIRST_LEVEL), np.zeros(len(traces))
     steps: list[tuple[Ints, Ints]] = []
+    places = int(BUFFER_MAX_S / interval_s) + 1
     for chunk in range(1, len(sizes)):
         parent, chosen = np.repeat(np.arange(len(which)), levels), np.tile(np.arange(levels), len(which))
         of = which[parent]
         _, rebuffer_s, then_s, filled_s = fetch(links, of, clock_s[parent], buffer_s[parent], sizes[chunk, chosen], video.chunk_s)
         gained = worth[parent] + scored(reward, utilities[chunk, chosen], utilities[chunk - 1, level[parent]], rebuffer_s)
-        place = (of * levels + chosen) * 1_000_000 + (filled_s / interval_s).astype(np.int64)
+        place = (of * levels + chosen) * places + (filled_s / interval_s).astype(np.int64)
         kept = _first(np.lexsort((-gained, place)), place)
         which, clock_s, buffer_s, level, worth = of[kept], then_s[kept], filled_s[kept], chosen[kept], gained[kept]
         steps.append((parent[kept], level))

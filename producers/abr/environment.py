@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import numpy as np
@@ -114,19 +114,30 @@ class Link:
     trace: Trace
     at: int = 1
     clock_s: float = field(init=False)
+    payload: float = PAYLOAD
+    """The share of bandwidth that is not headers."""
 
     def __post_init__(self) -> None:
         self.clock_s = self.trace.times_s[0]
 
     def download(self, size: float) -> float:
         """Seconds until so many bytes have come, without the round trip."""
-        delay_s = 0.0
+        return self.download_within(size, inf)[0]
+
+    def download_within(self, size: float, within_s: float) -> tuple[float, float]:
+        """Seconds and bytes until so many bytes have come, or so much time has passed."""
+        delay_s, left = 0.0, size
         while True:
-            rate, lasts_s = self.trace.mbps[self.at] * 1e6 / 8 * PAYLOAD, self._lasts_s()
-            if rate * lasts_s > size:
-                self.clock_s += size / rate
-                return delay_s + size / rate
-            size -= rate * lasts_s
+            rate, lasts_s = self.trace.mbps[self.at] * 1e6 / 8 * self.payload, self._lasts_s()
+            until_s = left / rate if rate * lasts_s > left else lasts_s
+            if delay_s + until_s >= within_s:
+                until_s = within_s - delay_s
+                self.clock_s += until_s
+                return within_s, size - left + rate * until_s
+            if until_s < lasts_s:
+                self.clock_s += until_s
+                return delay_s + until_s, size
+            left -= rate * lasts_s
             delay_s += lasts_s
             self._next()
 

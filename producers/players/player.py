@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urljoin
 
+from producers.abr.bola_finite import choose
 from producers.abr.prior import Prior
-from producers.players.bola import choose
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
