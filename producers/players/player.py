@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin
 
 from producers.abr.prior import Prior
 from producers.abr.state import State
-from producers.players.adaptation import DEFAULT, Adaptation, Situation, named
+from producers.players.adaptation import DEFAULT, LOOK_AHEAD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
@@ -29,8 +29,6 @@ from schemas.assets import CHECKSUMS, InvalidChecksums, Sum, read_checksums
 from schemas.cmcd import CUSTOM_LENGTH
 
 BUFFER_MAX_MS = 24_000
-LOOK_AHEAD = 20
-"""So many coming segments an algorithm is told the sizes of: no plan is longer."""
 HEARTBEAT_MS = 10_000
 SUMS_AFTER = 2
 """So many segments ahead the link has time for checksums."""
