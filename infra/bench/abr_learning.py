@@ -12,6 +12,7 @@ The null world is the same world with bandwidths dealt out anew among the sessio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +40,9 @@ FIGURES = {
     "regret_without": Figure("reward"),
     "regret_with": Figure("reward"),
     "prior_error": Figure("ln(kbit/s)"),
-    "prior_error_of_everybody": Figure("ln(kbit/s)"),
+    "spread_of_sessions": Figure("ln(kbit/s)"),
+    "told": Figure("share"),
+    "null_told": Figure("share"),
 }
 WORLD = Path(__file__).parent / "worlds" / "abr_learning.json"
 DECISIONS = 10
@@ -219,25 +222,38 @@ def worths(traces: Sequence[Trace], video: Video, first: Sequence[int]) -> Float
     return np.array(start) + rest
 
 
-def regrets(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> tuple[Floats, Floats, Floats]:
-    """(judged,) each: start-up regret without a prior and with one, and by how far the prior was off. Raises ValueError without a prior."""
+@dataclass(frozen=True)
+class Judged:
+    """What sessions lost in their first ten decisions, without a prior and with what their tickets bring: (judged,) each."""
+
+    without: Floats
+    with_prior: Floats
+    off: Floats
+    """By how far the priors were off, ln(kbit/s), of sessions that had one."""
+
+    @property
+    def told(self) -> float:
+        """Share of the sessions that had one."""
+        return len(self.off) / len(self.without)
+
+
+def judge(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> Judged:
+    """Play the last of the days with what was learned from those before."""
     table, video, chosen = learned(world, days[:-1], seed), title(seed), policy.load("untrained")
     rng = np.random.default_rng([seed, 5])
-    priors, traces = [], []
+    traces = []
     for number, session in enumerate(days[-1]):
-        priors.append(prior_of(table, session))
         mbps = bandwidth(world, session.mean, rng) / 1000
         traces.append(Trace(f"{number}", tuple(float(second) for second in range(len(mbps) + 1)), (float(mbps[0]), *map(float, mbps))))
-    if not all(priors):
-        raise ValueError("nothing was learned")
     best = np.max([worths(traces, video, [level]) for level in range(len(video.bitrates_kbps))], axis=0)
-    lost = np.empty((2, len(traces)))
-    for at, (trace, prior) in enumerate(zip(traces, priors, strict=True)):
-        for known, given in enumerate((None, prior)):
-            first = begun(partial(chosen.choose, prior=given), trace, video)
-            lost[known, at] = best[at] - worths([trace], video, first)[0]
-    off = [prior.mean_log_kbps - session.mean for prior, session in zip(priors, days[-1], strict=True) if prior]
-    return lost[0], lost[1], np.array(off)
+    lost, off = np.empty((2, len(traces))), []
+    for at, (session, trace) in enumerate(zip(days[-1], traces, strict=True)):
+        prior = prior_of(table, session)
+        lost[:, at] = best[at] - worths([trace], video, begun(chosen.choose, trace, video))[0]
+        if prior is not None:
+            lost[1, at] = best[at] - worths([trace], video, begun(partial(chosen.choose, prior=prior), trace, video))[0]
+            off.append(prior.mean_log_kbps - session.mean)
+    return Judged(lost[0], lost[1], np.array(off))
 
 
 def run(options: Options) -> list[dict[str, Any]]:
@@ -248,22 +264,25 @@ def run(options: Options) -> list[dict[str, Any]]:
 
 def _one(world: World, seed: int) -> dict[str, Any]:
     days = draw(world, seed)
-    without, with_, off = regrets(world, days, seed)
-    nothing, null_with, null_off = regrets(world, null(days, seed), seed)
-    cut, harm = 1 - with_.sum() / without.sum(), null_with.sum() / nothing.sum() - 1
-    rng = np.random.default_rng([seed, 6])
-    some = rng.integers(0, len(without), (2_000, len(without)))
-    low, high = np.quantile(1 - with_[some].sum(1) / without[some].sum(1), [0.025, 0.975])
-    say(f"seed {seed}: start-up regret {without.mean():.2f} without, {with_.mean():.2f} with; cut {cut:.1%} ({low:.1%} to {high:.1%})")
-    say(f"seed {seed}: where features carry nothing {nothing.mean():.2f} without, {null_with.mean():.2f} with; harm {harm:+.1%}")
+    real, nothing = judge(world, days, seed), judge(world, null(days, seed), seed)
+    cut = 1 - real.with_prior.sum() / real.without.sum()
+    harm = nothing.with_prior.sum() / nothing.without.sum() - 1
+    some = np.random.default_rng([seed, 6]).integers(0, world.judged, (2_000, world.judged))
+    low, high = np.quantile(1 - real.with_prior[some].sum(1) / real.without[some].sum(1), [0.025, 0.975])
+    means = f"{real.without.mean():.2f} without and {real.with_prior.mean():.2f} with a prior"
+    say(f"seed {seed}: start-up regret {means}; cut {cut:.1%} ({low:.1%} to {high:.1%})")
+    means = f"{nothing.without.mean():.2f} without and {nothing.with_prior.mean():.2f} with what is told"
+    say(f"seed {seed}: where places carry nothing {means}; harm {harm:+.1%}")
     return {
         "regret_cut": float(cut),
         "regret_cut_low": float(low),
         "null_harm": float(harm),
-        "regret_without": float(without.mean()),
-        "regret_with": float(with_.mean()),
-        "prior_error": float(np.sqrt(np.mean(off**2))),
-        "prior_error_of_everybody": float(np.sqrt(np.mean(null_off**2))),
-        "null_regret_without": float(nothing.mean()),
-        "null_regret_with": float(null_with.mean()),
+        "regret_without": float(real.without.mean()),
+        "regret_with": float(real.with_prior.mean()),
+        "prior_error": float(np.sqrt(np.mean(real.off**2))) if len(real.off) else math.nan,
+        "spread_of_sessions": float(np.std([session.mean for session in days[-1]])),
+        "told": real.told,
+        "null_told": nothing.told,
+        "null_regret_without": float(nothing.without.mean()),
+        "null_regret_with": float(nothing.with_prior.mean()),
     }
