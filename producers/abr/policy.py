@@ -23,7 +23,7 @@ import numpy as np
 
 from producers.abr.network import Network, count, features
 from producers.abr.plan import Aim, Forecast, Tuning, forecast, plan
-from producers.abr.prior import Prior
+from producers.abr.prior import WIDEST, Prior
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State, checked
 
@@ -96,7 +96,7 @@ class Policy:
         """The choice with its reasons. Raises BadState, and ValueError for a penalty that is not a number from 0."""
         if not (isfinite(penalty_s) and penalty_s >= 0):
             raise ValueError(f"a penalty of {penalty_s} s")
-        state = checked(state)
+        state, prior = checked(state), prior and prior.bounded()
         levels = len(state.bitrates_kbps)
         expected = forecast(self.tuning, state.throughputs_kbps, prior)
         if expected is None:
@@ -135,7 +135,7 @@ def remembered(state: State, prior: Prior | None) -> State:
     if prior is None:
         return state
     count = min(PRIOR_SAMPLES, floor(prior.weight + 0.5))
-    apart = sqrt(prior.weight) * prior.sd_log_kbps
+    apart = min(sqrt(prior.weight) * prior.sd_log_kbps, WIDEST)
     kbps = [exp(prior.mean_log_kbps + (apart if at % 2 else -apart)) for at in range(count)]
     return replace(state, throughputs_kbps=(*kbps, *state.throughputs_kbps), delays_s=(*[state.segment_s] * count, *state.delays_s))
 
