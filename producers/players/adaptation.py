@@ -19,6 +19,8 @@ from producers.abr.state import State
 BUFFER_MIN_MS = 12_000
 """Aimed at near the begin and the end of a title; BOLA-FINITE's alone."""
 DEFAULT = "policy"
+TOLD = MappingProxyType({"policy": "headrace"})
+"""What reports (playback.report, abr) call it, where that is another name."""
 LOOK_AHEAD = 20
 """So many coming segments an algorithm is told the sizes of: no plan is longer."""
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin
 
 from producers.abr.prior import Prior
 from producers.abr.state import State
-from producers.players.adaptation import DEFAULT, LOOK_AHEAD, Adaptation, Situation, named
+from producers.players.adaptation import DEFAULT, LOOK_AHEAD, TOLD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
@@ -140,7 +140,6 @@ class Player:
         self._pressed_ms = clock.now_ms() if pressed_ms is None else pressed_ms
         self._actions = sorted(actions, key=lambda action: action.at_ms)
         self._max_height = device.max_height
-        self._abr = device.abr
         self._adapt = adapt or named(device.abr)
         self._buffer_max_ms = buffer_max_ms
         self._ladder_kbps: tuple[int, ...] = ()
@@ -266,10 +265,9 @@ class Player:
         return status
 
     def _adapts(self) -> dict[str, str]:
-        """By what it adapts and on which grounds, told once: `headrace abr explain` reads it. What is too long for CMCD is not told."""
+        """On what grounds it adapts, told once: `headrace abr explain` reads it. What is too long for CMCD is not told."""
         prior = self.ticket.prior
         told = {
-            "abr": self._abr,
             "ladder": " ".join(map(str, self._ladder_kbps)),
             "buffer-max": str(self._buffer_max_ms),
             "prior": "" if prior is None else f"{prior.mean_log_kbps:.4f} {prior.sd_log_kbps:.4f} {prior.weight:.4f}",
@@ -462,4 +460,5 @@ def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
         f"{CUSTOM}region": device.region,
         f"{CUSTOM}asn": device.asn,
         f"{CUSTOM}network": device.network_type,
+        f"{CUSTOM}abr": TOLD.get(device.abr, device.abr),
     }

@@ -180,17 +180,18 @@ def test_a_server_that_slipped_is_suspected_for_a_while() -> None:
     assert {situation.penalty_s for situation in alone} == {0.0}, "there is no other server to go to"
 
 
-def test_what_it_adapts_by_and_on_which_grounds_is_told_once() -> None:
-    edge = FakeEdge()
-    play(edge, device=replace(DEVICE, abr="bola"), prior=Prior(8.0, 0.5, 2.0))
-    told = [r.fields for r in edge.reports if any("abr" in key for key in r.fields.get("custom", {}))]
-    assert [(fields["e"], fields["sta"], "msd_ms" in fields) for fields in told] == [("ps", "p", True)]
-    assert told[0]["custom"] == {
-        "com.headrace-abr": "bola",
-        "com.headrace-ladder": "300 1000 2500",
-        "com.headrace-buffer-max": "24000",
-        "com.headrace-prior": "8.0000 0.5000 2.0000",
-    }
+def test_what_it_adapts_by_is_told_and_on_which_grounds_once() -> None:
+    for abr, called in (("policy", "headrace"), ("bola", "bola")):
+        edge = FakeEdge()
+        play(edge, device=replace(DEVICE, abr=abr), prior=Prior(8.0, 0.5, 2.0))
+        assert {r.fields["abr"] for r in edge.reports} == {called}
+        [grounds] = [r.fields for r in edge.reports if "com.headrace-ladder" in r.fields.get("custom", {})]
+        assert (grounds["e"], grounds["sta"], "msd_ms" in grounds) == ("ps", "p", True)
+        assert grounds["custom"] == {
+            "com.headrace-ladder": "300 1000 2500",
+            "com.headrace-buffer-max": "24000",
+            "com.headrace-prior": "8.0000 0.5000 2.0000",
+        }
 
 
 def test_an_algorithm_that_nobody_knows_is_refused_in_words() -> None:

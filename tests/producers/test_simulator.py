@@ -430,15 +430,12 @@ def test_a_share_of_the_devices_decides_as_real_players_do() -> None:
     assert all(int(row["kbps"]) in ladders[lines.sessions["title"][row["session"]]] for row in video)
 
 
-def test_what_a_session_adapts_by_is_told_with_its_first_frame_where_devices_differ() -> None:
+def test_what_a_session_adapts_by_is_told_where_devices_adapt_as_real_players_do() -> None:
     devices = [{"kind": "tv", "player": "tv/1", "tb_kbps": 5_800, "abr": {**ALGORITHMS, "rate": 9}}]
-    told, truths = flow(Plan(START_MS, sessions=60), choosing(devices=devices))
-    started = [true["sid"] for true in truths if true["startup_ms"] is not None]
-    custom = {row["sid"]: row["custom"] for row in told if row["custom"]}
-    assert sorted(custom) == sorted(started)
-    assert {names["com.headrace-abr"] for names in custom.values()} == set(ALGORITHMS)
-    assert all(row["msd_ms"] is not None for row in told if row["custom"])
-    assert not any(row["custom"] for row in flow(Plan(START_MS, sessions=20))[0])
+    told, _ = flow(Plan(START_MS, sessions=60), choosing(devices=devices))
+    assert {row["abr"] for row in told} == {"rate", "headrace", "bola"}
+    assert all(len({row["abr"] for row in rows}) == 1 for rows in by_session(told).values())
+    assert {row["abr"] for row in flow(Plan(START_MS, sessions=20))[0]} == {None}
 
 
 def test_algorithms_are_those_of_the_one_definition() -> None:
