@@ -4,8 +4,8 @@ Planning over a horizon follows X. Yin, A. Jindal, V. Sekar, B. Sinopoli, "A Con
 over HTTP", ACM SIGCOMM 2015; theirs takes one throughput for granted, this one a distribution, as F. Y. Yan et al., "Learning in situ:
 a randomized experiment in video streaming", USENIX NSDI 2020. The distribution is that of exponential smoothing in its innovations form
 (R. J. Hyndman, A. B. Koehler, J. K. Ord, R. D. Snyder, "Forecasting with Exponential Smoothing", Springer 2008, model ETS(A,N,N)) of
-ln(kbit/s): y = m + σ·e, m' = m + g·σ·e, with e of Student's t, drawn back to a slower average. Its σ does not follow calm weather: in 3G
-networks a calm minute tells little about the next outage.
+ln(kbit/s): y = m + σ·e, m' = m + g·σ·e, with e of Student's t, wider below, and m drawn back to a slower average. Its σ hardly follows
+calm weather: in 3G networks a calm minute tells little about the next outage.
 
 Dynamic programming is exact on its grid: errors take 2·SIDE + 1 values, so m moves on a lattice of steps g·σ·STEP; the value is linear in
 the buffer between points; the sizes of the coming segments are the true ones. Beyond the horizon a second of buffer has a worth that
@@ -50,6 +50,8 @@ class Tuning:
     """Samples that this weighs as much as, for ever."""
     sigma_gain: float
     """Gain of the average of squared errors."""
+    skew: float
+    """How much wider e is below its centre: bandwidth falls deeper than it rises."""
     horizon: int
     """Segments that are planned."""
     worth: float
@@ -138,8 +140,7 @@ def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tup
     odds = np.empty((width, len(errors)))
     for at, step in enumerate(steps):
         centre = tuning.pull * (expected.slow - expected.level - step) / sigma
-        density = [(1 + (error - centre) * (error - centre) / 3) for error in errors]
-        density = [1 / (one * one) for one in density]
+        density = [_density((error - centre) / (1 if error > centre else tuning.skew)) for error in errors]
         total = 0.0
         for one in density:
             total += one
@@ -147,6 +148,12 @@ def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tup
     slowness = np.array([[exp(-(expected.level + step + sigma * error)) for error in errors] for step in steps])
     then = np.clip(np.arange(width)[:, None] + np.arange(-SIDE, SIDE + 1), 0, width - 1)
     return odds, slowness, then
+
+
+def _density(error: float) -> float:
+    """Student's t of 3 degrees of freedom, times a constant."""
+    one = 1 + error * error / 3
+    return 1 / (one * one)
 
 
 def _expected(

@@ -34,7 +34,7 @@ PRIOR_SAMPLES = 8
 """As many samples of a prior the network sees at most."""
 RANGES = {
     "gain": (0.01, 1.0), "slow_gain": (0.0, 1.0), "pull": (0.0, 1.0), "sigma": (0.01, 3.0), "sigma_weight": (0.1, 1000.0),
-    "sigma_gain": (0.0, 1.0), "horizon": (1, 20), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
+    "sigma_gain": (0.0, 1.0), "skew": (0.2, 5.0), "horizon": (1, 20), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
 }  # fmt: skip
 LARGEST = 1e4
 """No weight of a network is larger than this."""

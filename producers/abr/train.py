@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.abr.environment import FIRST_LEVEL, Floats, Ints, Links, Trace, Video, fetch, scored
+from producers.abr.environment import FIRST_LEVEL, PAYLOAD, Floats, Ints, Links, Trace, Video, fetch, scored
 from producers.abr.network import AHEAD, CENTRE, CENTRE_KBPS, DELAYS, FAST, LOGS, POOLED, RECENT, SLOW, Network, count
 from producers.abr.policy import Trained
 from producers.abr.rewards import MBPS, Reward
@@ -88,7 +88,7 @@ class Batch:
             video.bitrates_kbps[-1] * video.chunk_s * 125,
             which,
             clock_s,
-            np.exp(np.where(varied, 0.8, 0.0) * rng.standard_normal(n)),
+            np.exp(np.where(varied, 0.6, 0.0) * rng.standard_normal(n)),
             sizes[order] * jitter[..., None],
             utilities[order],
             0,
@@ -227,17 +227,21 @@ def play_on(policy: Learner, batch: Batch, until: int, stray: Floats | None = No
     return total
 
 
-def weights(traces: Sequence[Trace]) -> Floats:
-    """How often a session is on each trace: more often on long ones and where bandwidth varies; steady or dead links teach little."""
-    found = []
-    for trace in traces:
-        times, rates = np.array((0.0, *trace.times_s[1:])), np.array(trace.mbps[1:])
-        passed = np.concatenate([[0.0], np.cumsum(rates * np.diff(times))])
-        grid = np.arange(0.0, times[-1], 4.0)
-        mean = np.diff(np.interp(grid, times, passed)) / 4
-        spread = float(np.std(np.log(np.maximum(mean, 0.05)))) if len(mean) > 1 else 0.0
-        found.append(np.sqrt(min(times[-1], 1500.0)) * min(spread, 1.0) * min(1.0, passed[-1] / times[-1] / 0.3) ** 2)
-    return np.asarray(np.array(found) / np.sum(found))
+def starts(trace: Trace, video: Video) -> tuple[Floats, float]:
+    """The times every 5 s at which a session may begin: enough comes through until its end for the lowest level and a quarter more;
+    where it does not, no policy is better than another. And how often the trace is drawn: more often if it is long and its bandwidth
+    varies, since steady links teach little.
+    """
+    times, rates = np.array((0.0, *trace.times_s[1:])), np.array(trace.mbps[1:])
+    passed = np.concatenate([[0.0], np.cumsum(rates * np.diff(times))])
+    lasts_s, least = len(video.sizes) * video.chunk_s, 1.25 * video.bitrates_kbps[0] / 1000 / PAYLOAD
+    begin = np.arange(trace.times_s[0], times[-1], 5.0)
+    rounds, end = np.divmod(begin + lasts_s, times[-1])
+    comes = rounds * passed[-1] + np.interp(end, times, passed) - np.interp(begin, times, passed)
+    usable = begin[comes / lasts_s >= least]
+    mean = np.diff(np.interp(np.arange(0.0, times[-1], video.chunk_s), times, passed)) / video.chunk_s
+    spread = min(float(np.std(np.log(np.maximum(mean, 0.05)))), 1.0) if len(mean) > 1 else 0.0
+    return usable, (spread + 0.05) * float(np.sqrt(min(5.0 * len(usable), 1500.0)))
 
 
 def fit(
@@ -255,7 +259,11 @@ def fit(
     if len(video.sizes) <= TRIALS:
         raise ValueError(f"a video of {len(video.sizes)} chunks; more than {TRIALS} are needed")
     rng = np.random.default_rng(seed)
-    links, odds = Links(traces), weights(traces)
+    links = Links(traces)
+    begins, odds = zip(*(starts(trace, video) for trace in traces), strict=True)
+    if not sum(odds):
+        raise ValueError("no trace lets the lowest level through")
+    drawn = np.array(odds) / sum(odds)
     levels = len(video.bitrates_kbps)
     learner = Learner(count(levels), levels, rng)
     mean = [one.copy() for one in learner.parameters]
@@ -263,8 +271,8 @@ def fit(
     advantages: list[Single] = []
     for iteration in range(iterations):
         done = iteration / iterations
-        which = rng.choice(len(traces), SESSIONS, p=odds)
-        clock_s = np.where(rng.random(SESSIONS) < 0.15, links.first_s[which], rng.random(SESSIONS) * links.lasts_s[which])
+        which = rng.choice(len(traces), SESSIONS, p=drawn)
+        clock_s = np.array([begins[at][int(draw * len(begins[at]))] for at, draw in zip(which, rng.random(SESSIONS), strict=True)])
         batch = Batch.begin(links, video, reward, which, clock_s, rng.random(SESSIONS) < VARIED, rng)
         stray = np.where(rng.random(SESSIONS) < 0.5, 0.15, 0.0)
         group = rng.permutation(SESSIONS) % TRIALS
