@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.abr.environment import FIRST_LEVEL, PAYLOAD, Floats, Ints, Links, Trace, Video, fetch, scored
-from producers.abr.network import AHEAD, CENTRE, CENTRE_KBPS, DELAYS, FAST, LOGS, POOLED, RECENT, SLOW, Network, count
+from producers.abr.environment import FIRST_LEVEL, Floats, Ints, Links, Trace, Video, fetch, scored
+from producers.abr.network import AHEAD, CENTRE, CENTRE_KBPS, DELAYS, FAST, POOLED, RECENT, SLOW, Network, count
 from producers.abr.policy import Trained
 from producers.abr.rewards import MBPS, Reward
 
@@ -113,7 +113,7 @@ class Batch:
             self.links, self.which, self.clock_s, self.buffer_s, size / self.scale, self.chunk_s
         )
         utility, before = self.utilities[n, chunk, levels], self.utilities[n, max(chunk - 1, 0), self.previous]
-        x = np.clip(np.log(size * 8 / 1000 / delay_s) - CENTRE, -LOGS, LOGS - 2)
+        x = np.log(size * 8 / 1000 / delay_s) - CENTRE
         if chunk == 0:
             self.logs[:], self.delays[:, 0], self.sent[:, 0] = x[:, None], delay_s, size * 8 / 1000
             self.averages[:] = np.stack([x, x, 0 * x, 0 * x, x], 1)
@@ -137,11 +137,11 @@ class Batch:
         return scored(self.reward, utility, before, rebuffer_s)
 
     def features(self) -> Single:
-        """(sessions, features), the same as `network.features` says of each."""
+        """(sessions, features), as `network.features` of each; logarithms are neither rounded nor bounded here."""
         n, (chunks, levels) = len(self.which), self.sizes.shape[1:]
         sizes, left = self.sizes[:, self.chunk], chunks - self.chunk
         took = np.log(self.delays[:, np.minimum(np.arange(DELAYS), self.chunk - 1)])
-        pooled = np.clip(np.log(self.sent.sum(1) / self.delays.sum(1)) - CENTRE, -LOGS, LOGS - 2)
+        pooled = np.log(self.sent.sum(1) / self.delays.sum(1)) - CENTRE
         rates = np.exp(np.stack([pooled, pooled - self.averages[:, 2]])) * CENTRE_KBPS + 1
         spare = np.clip((self.buffer_s[:, None] - sizes * 8 / 1000 / rates[:, :, None]) / 8, -1.0, 3.0)
         after = self.sizes[:, self.chunk + 1 : self.chunk + 1 + AHEAD, -1] / self.top if left > 1 else sizes[:, -1:] / self.top
@@ -227,21 +227,17 @@ def play_on(policy: Learner, batch: Batch, until: int, stray: Floats | None = No
     return total
 
 
-def starts(trace: Trace, video: Video) -> tuple[Floats, float]:
-    """The times every 5 s at which a session may begin: enough comes through until its end for the lowest level and a quarter more;
-    where it does not, no policy is better than another. And how often the trace is drawn: more often if it is long and its bandwidth
-    varies, since steady links teach little.
-    """
-    times, rates = np.array((0.0, *trace.times_s[1:])), np.array(trace.mbps[1:])
-    passed = np.concatenate([[0.0], np.cumsum(rates * np.diff(times))])
-    lasts_s, least = len(video.sizes) * video.chunk_s, 1.25 * video.bitrates_kbps[0] / 1000 / PAYLOAD
-    begin = np.arange(trace.times_s[0], times[-1], 5.0)
-    rounds, end = np.divmod(begin + lasts_s, times[-1])
-    comes = rounds * passed[-1] + np.interp(end, times, passed) - np.interp(begin, times, passed)
-    usable = begin[comes / lasts_s >= least]
-    mean = np.diff(np.interp(np.arange(0.0, times[-1], video.chunk_s), times, passed)) / video.chunk_s
-    spread = min(float(np.std(np.log(np.maximum(mean, 0.05)))), 1.0) if len(mean) > 1 else 0.0
-    return usable, (spread + 0.05) * float(np.sqrt(min(5.0 * len(usable), 1500.0)))
+def odds(traces: Sequence[Trace]) -> Floats:
+    """How often a session is on each trace: more often on long ones and where bandwidth varies; steady or dead links teach little."""
+    found = []
+    for trace in traces:
+        times, rates = np.array((0.0, *trace.times_s[1:])), np.array(trace.mbps[1:])
+        passed = np.concatenate([[0.0], np.cumsum(rates * np.diff(times))])
+        mean = np.diff(np.interp(np.arange(0.0, times[-1], 4.0), times, passed)) / 4
+        spread = float(np.std(np.log(np.maximum(mean, 0.05)))) if len(mean) > 1 else 0.0
+        found.append(np.sqrt(min(times[-1], 1500.0)) * min(spread, 1.0) * min(1.0, passed[-1] / times[-1] / 0.3) ** 2)
+    total = np.sum(found)
+    return np.asarray(np.array(found) / total if total else np.full(len(found), 1 / len(found)))
 
 
 def fit(
@@ -260,10 +256,7 @@ def fit(
         raise ValueError(f"a video of {len(video.sizes)} chunks; more than {TRIALS} are needed")
     rng = np.random.default_rng(seed)
     links = Links(traces)
-    begins, odds = zip(*(starts(trace, video) for trace in traces), strict=True)
-    if not sum(odds):
-        raise ValueError("no trace lets the lowest level through")
-    drawn = np.array(odds) / sum(odds)
+    drawn = odds(traces)
     levels = len(video.bitrates_kbps)
     learner = Learner(count(levels), levels, rng)
     mean = [one.copy() for one in learner.parameters]
@@ -272,7 +265,7 @@ def fit(
     for iteration in range(iterations):
         done = iteration / iterations
         which = rng.choice(len(traces), SESSIONS, p=drawn)
-        clock_s = np.array([begins[at][int(draw * len(begins[at]))] for at, draw in zip(which, rng.random(SESSIONS), strict=True)])
+        clock_s = np.where(rng.random(SESSIONS) < 0.15, links.first_s[which], rng.random(SESSIONS) * links.lasts_s[which])
         batch = Batch.begin(links, video, reward, which, clock_s, rng.random(SESSIONS) < VARIED, rng)
         stray = np.where(rng.random(SESSIONS) < 0.5, 0.15, 0.0)
         group = rng.permutation(SESSIONS) % TRIALS

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.abr import policy
+from producers.abr import policy, train
 from producers.abr.environment import Links, play, read_traces, read_video
 from producers.abr.network import Network, count, features
 from producers.abr.plan import Aim, Tuning, forecast, plan
@@ -21,7 +21,7 @@ from producers.abr.policy import BadPolicy, Policy
 from producers.abr.prior import Prior
 from producers.abr.rewards import LOG, MBPS, VMAF
 from producers.abr.state import BadState, State
-from producers.abr.train import Batch, Learner, fit, play_on, trained
+from producers.abr.train import Batch
 from tests.kit import vectors
 from tests.producers.abr.examples import state, steady, video
 
@@ -37,7 +37,7 @@ def states(draw: st.DrawFn) -> State:
         ladder, segment_s = policy.load().trained.ladder_kbps, 4.0  # type: ignore[union-attr, assignment]
     left = draw(st.integers(1, 40))
     spread = draw(st.lists(st.floats(0.2, 3), min_size=min(left, 12), max_size=min(left, 12)))
-    samples = draw(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0.01, 500)), max_size=60))
+    samples = draw(st.lists(st.tuples(st.floats(1e-300, 1e300), st.floats(1e-3, 600)), max_size=60))
     return State(
         buffer_s=draw(st.floats(0, 300)), buffer_max_s=draw(st.sampled_from([8.0, 30.0, 60.0, 240.0])), segment_s=segment_s,
         bitrates_kbps=tuple(map(float, ladder)), sizes=[[kbps * 125 * segment_s * share for kbps in ladder] for share in spread],
@@ -47,8 +47,10 @@ def states(draw: st.DrawFn) -> State:
 
 
 @BOTH
-@settings(max_examples=150, deadline=None)
-@given(one=states(), prior=st.none() | st.builds(Prior, st.floats(0, 14), st.floats(0, 3), st.floats(0, 50)), penalty_s=st.floats(0, 60))
+@settings(max_examples=60, deadline=None)
+@given(
+    one=states(), prior=st.none() | st.builds(Prior, st.floats(-1e9, 1e9), st.floats(0, 1e9), st.floats(0, 1e9)), penalty_s=st.floats(0, 60)
+)
 def test_whatever_the_state_the_level_is_on_the_ladder_and_worth_most(
     ours: Policy, one: State, prior: Prior | None, penalty_s: float
 ) -> None:
@@ -84,7 +86,7 @@ def test_nothing_known_starts_at_the_lowest_and_a_prior_is_believed_as_far_as_it
     assert ours.choose(begin, Prior(log(20_000), 0.1, 0.0)) == 0
     assert ours.choose(begin, Prior(log(200), 0.1, 10.0)) == 0
     one = state(throughputs_kbps=(1000.0,), delays_s=(1.5,), previous=1, buffer_s=8.0)
-    alone, sure = ours.explain(one), ours.explain(one, Prior(log(6000), 0.2, 20.0))
+    alone, sure = ours.explain(one), ours.explain(one, Prior(log(4000), 0.2, 20.0))
     assert alone.throughput_kbps[1] < sure.throughput_kbps[1]
     assert alone.level <= sure.level
     assert sure.level > ours.explain(one, Prior(log(400), 0.2, 20.0)).level
@@ -174,31 +176,30 @@ def test_weights_that_are_no_numbers_or_too_few_are_refused() -> None:
 
 
 TUNING = Tuning(
-    gain=0.5, slow_gain=0.15, pull=0.0, sigma=0.01, sigma_weight=1000.0, sigma_gain=0.0, skew=1.0, horizon=4, worth=0.0, enough_s=20.0
+    gain=0.5, slow_gain=0.15, pull=0.0, sigma=0.01, sigma_weight=1000.0, sigma_gain=0.0, horizon=4, worth=0.0, enough_s=20.0
 )  # fmt: skip
 
 
 def test_with_next_to_no_doubt_the_plan_is_worth_what_the_best_of_all_plans_is() -> None:
-    """On a network that hardly varies, against every plan tried one by one."""
-    one = state(buffer_s=5.0, left=4, sizes=video().sizes[:4], throughputs_kbps=(1700.0,) * 8, delays_s=(3.0,) * 8)
-    expected = forecast(replace(TUNING, sigma=1e-6), one.throughputs_kbps)
+    """On a network that hardly varies, against every plan tried one by one; all downloads last multiples of the buffer's grid, 2 s."""
+    title = video(4, ladder=(600.0, 1200.0, 1800.0, 2400.0, 3000.0, 3600.0))
+    one = state(
+        buffer_s=6.0, left=4, sizes=title.sizes, bitrates_kbps=title.bitrates_kbps, throughputs_kbps=(1200.0,) * 8, delays_s=(4.0,) * 8
+    )
+    expected = forecast(replace(TUNING, sigma=1e-7), one.throughputs_kbps)
     assert expected is not None
-    assert expected.level == pytest.approx(log(1700.0))
+    assert expected.level == pytest.approx(log(1200.0))
     found = plan(TUNING, Aim(4.3, 1.0, 1.0, 1.0), one, expected)
 
     def best(ahead: int, buffer_s: float, before: float) -> float:
-        if ahead == 4:
-            return 0.0
-        return max(worth(ahead, buffer_s, before, level) for level in range(6))
+        return 0.0 if ahead == 4 else max(worth(ahead, buffer_s, before, level) for level in range(6))
 
     def worth(ahead: int, buffer_s: float, before: float, level: int) -> float:
-        delay_s, mbps = one.sizes[ahead][level] * 8 / 1000 / 1700.0, one.bitrates_kbps[level] / 1000
+        delay_s, mbps = one.sizes[ahead][level] * 8 / 1000 / 1200.0, one.bitrates_kbps[level] / 1000
         then = max(buffer_s - delay_s, 0.0) + one.segment_s
         return mbps - 4.3 * max(delay_s - buffer_s, 0.0) - abs(mbps - before) + best(ahead + 1, then, mbps)
 
-    exact = [worth(0, 5.0, 1.2, level) for level in range(6)]
-    assert found == pytest.approx(exact, abs=0.35)  # the buffer's grid is 2 s apart
-    assert int(np.argmax(found)) == int(np.argmax(exact))
+    assert found == pytest.approx([worth(0, 6.0, 1.8, level) for level in range(6)], abs=1e-4)
 
 
 def test_more_doubt_takes_no_higher_level() -> None:
@@ -254,24 +255,18 @@ def test_training_sees_what_the_policy_sees() -> None:
     assert rows.shape == (2, count(6))
 
 
-def test_training_learns_and_is_the_same_again() -> None:
-    traces, title = [steady(mbps) for mbps in (0.4, 1.0, 2.5, 6.0)], video(16)
+def test_training_learns_and_is_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "SESSIONS", 128)
+    traces, title = [steady(mbps) for mbps in (0.4, 1.0, 2.5, 6.0)], video(12)
     regrets: list[float] = []
-    first = fit(traces, title, seed=3, iterations=12, say=lambda _, regret: regrets.append(regret))
-    again = fit(traces, title, seed=3, iterations=12)
+    first = train.fit(traces, title, seed=3, iterations=30, say=lambda _, regret: regrets.append(regret))
+    again = train.fit(traces, title, seed=3, iterations=30)
     assert all((a == b).all() for a, b in zip(first.parameters, again.parameters, strict=True))
     assert np.mean(regrets[-3:]) < np.mean(regrets[:3]) / 2
-    links = Links(traces)
-
-    def worth(learner: Learner) -> float:
-        batch = Batch.begin(links, title, MBPS, np.arange(4), links.first_s.copy(), np.zeros(4, bool), np.random.default_rng(0))
-        return float(play_on(learner, batch, 16).mean())
-
-    assert worth(first) > worth(Learner(count(6), 6, np.random.default_rng(0)))
-    model = replace(policy.load("untrained"), trained=trained(first, title, {"command": "a test"}))
+    model = replace(policy.load("untrained"), trained=train.trained(first, title, {"command": "a test"}))
     assert policy.read(json.loads(policy.dumps(model))).explain(state()).by == "network and plan"
     with pytest.raises(ValueError, match="chunks"):
-        fit(traces, video(5), iterations=1)
+        train.fit(traces, video(5), iterations=1)
 
 
 @pytest.mark.parametrize(("name", "floor"), [("trained", 0.986), ("untrained", 0.94)])
