@@ -29,6 +29,8 @@ REFERENCES: Mapping[str, Policy] = {
 """As their papers have them: a session knows nothing of the one before."""
 
 CHUNKS_PLANNED_FOR = 49
+GOING_ROUND = ("rb",)
+"""Their run played the first trace once more at the end, and only that was logged."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,20 @@ def compare(name: str, traces: Sequence[Trace], video: Video, logged: Mapping[st
     """Play reference `name` on its own, and ask it what it would have done on the log's path. `video` is of all 49 chunks."""
     policy, played = as_logged(video)[name], replace(video, sizes=video.sizes[:48], vmaf=video.vmaf[:48])
     order = sorted(traces, key=lambda trace: trace.name)
+
+    def own(_: Trace, carried: Carried) -> Policy:
+        return lambda state: policy(state, carried)
+
+    def as_it_went(trace: Trace, carried: Carried) -> Policy:
+        unlogged = name in GOING_ROUND and carried == Carried()
+        return own(trace, carried) if unlogged else decided(logged[trace.name].levels)
+
     agreeing = decisions = 0
-    for turn in _turns(name, order, lambda trace, _: decided(logged[trace.name].levels), played):
+    for turn in _turns(name, order, as_it_went, played):
         path = logged[turn.trace.name].levels
         agreeing += sum(policy(state, turn.carried) == path[-state.left] for state in turn.states)
         decisions += len(turn.states)
-    own = [turn.session for turn in _turns(name, order, lambda _, carried: lambda state: policy(state, carried), played)]
-    return Agreement(own, agreeing, decisions)
+    return Agreement([turn.session for turn in _turns(name, order, own, played)], agreeing, decisions)
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def _turns(name: str, order: Sequence[Trace], make: Callable[[Trace, Carried], P
     """The sessions of a run over `order`, each after what the one before it left."""
     turns: list[_Turn] = []
     carried = Carried()
-    for trace in [*order, order[0]] if name == "rb" else order:
+    for trace in [*order, order[0]] if name in GOING_ROUND else order:
         states, policy = list[State](), make(trace, carried)
 
         def watched(state: State, policy: Policy = policy, states: list[State] = states) -> int:
@@ -128,4 +137,4 @@ def _turns(name: str, order: Sequence[Trace], make: Callable[[Trace, Carried], P
         session = play(watched, trace, video)
         turns.append(_Turn(trace, carried, states, session))
         carried = Carried(session.throughputs_kbps, session.delays_s, tuple(robust_mpc.errors(session.throughputs_kbps)))
-    return turns[1:] if name == "rb" else turns
+    return turns[1:] if name in GOING_ROUND else turns

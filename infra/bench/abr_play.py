@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from infra.bench.harness import Options, console
+from producers.abr import policy
 from producers.abr.environment import Policy, Session, Trace, Video, play, read_traces, read_video
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State
@@ -51,18 +51,16 @@ def inputs(options: Options) -> tuple[list[Trace], Video]:
 
 def ours(name: str, reward: Reward = MBPS) -> Policy:
     """Our own algorithm, "untrained" or "trained", for what a session is worth by `reward`."""
-    policy = importlib.import_module("producers.abr.policy")
-    chosen: Policy = (policy.load(name) if reward is MBPS else policy.load(name, reward)).choose
-    return chosen
+    return policy.load(name, reward).choose
 
 
-def played(name: str, policy: Policy, traces: Iterable[Trace], video: Video, reward: Reward = MBPS) -> Played:
-    """Play `policy` over all traces, with a clock on each decision."""
+def played(name: str, choose: Policy, traces: Iterable[Trace], video: Video, reward: Reward = MBPS) -> Played:
+    """Play `choose` over all traces, with a clock on each decision."""
     took_s: list[float] = []
 
     def timed(state: State) -> int:
         began = time.perf_counter()
-        level = policy(state)
+        level = choose(state)
         took_s.append(time.perf_counter() - began)
         return level
 

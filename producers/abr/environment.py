@@ -51,9 +51,9 @@ class Trace:
             raise BadTrace(f"{self.name}: {len(self.times_s)} times and {len(self.mbps)} bandwidths; at least two of each are needed")
         if not np.isfinite([self.times_s, self.mbps]).all() or min(self.mbps) < 0:
             raise BadTrace(f"{self.name}: a time or a bandwidth is not a number, or is below 0")
-        if self.times_s[0] < 0 or any(a >= b for a, b in pairwise(self.times_s)):
+        if self.times_s[0] < 0 or any(a > b for a, b in pairwise(self.times_s)):
             raise BadTrace(f"{self.name}: times do not ascend from 0")
-        if max(self.mbps[1:]) <= 0:
+        if not any(mbps > 0 and a < b for mbps, (a, b) in zip(self.mbps[1:], pairwise(self.times_s), strict=True)):
             raise BadTrace(f"{self.name}: nothing ever comes through")
 
 

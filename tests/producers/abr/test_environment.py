@@ -47,9 +47,9 @@ def test_logged_decisions_are_worth_what_was_logged(name: str) -> None:
 @st.composite
 def bandwidths(draw: st.DrawFn) -> Trace:
     count = draw(st.integers(2, 12))
-    lasting = draw(st.lists(st.floats(0.05, 30), min_size=count - 1, max_size=count - 1))
+    lasting = draw(st.lists(st.one_of(st.just(0.0), st.floats(0.05, 30)), min_size=count - 1, max_size=count - 1))
     mbps = draw(st.lists(st.one_of(st.just(0.0), st.floats(0.05, 20)), min_size=count, max_size=count))
-    assume(max(mbps[1:]) > 0)
+    assume(any(rate > 0 and lasts > 0 for rate, lasts in zip(mbps[1:], lasting, strict=True)))
     begin = draw(st.sampled_from([0.0, 0.3]))
     return Trace("drawn", tuple(np.cumsum([begin, *lasting]).tolist()), tuple(mbps))
 
@@ -139,6 +139,7 @@ def test_a_level_off_the_ladder_is_named() -> None:
         ((0.0, 1.0), (1.0, -1.0), "below 0"),
         ((0.0, 2.0, 1.0), (1.0, 1.0, 1.0), "do not ascend"),
         ((0.0, 1.0, 2.0), (1.0, 0.0, 0.0), "nothing ever comes through"),
+        ((0.0, 1.0, 1.0), (1.0, 0.0, 5.0), "nothing ever comes through"),
     ],
 )
 def test_a_trace_that_nothing_can_be_downloaded_over_is_refused(times_s: tuple[float, ...], mbps: tuple[float, ...], said: str) -> None:
