@@ -1,7 +1,8 @@
 """The gateway: every press of play passes it. `python -m edge.gateway`.
 
     POST /play {"title", "member"}     who may play what from where: sid, correlation_id, cid, title, duration_ms, manifest_urls and
-    GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url
+    GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url, and, once anything is known, the
+                                       prior of its throughput; may have device_type and network_type, which that is then of
     GET  /titles                       what can be played
     GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
     POST /cmcd                         307 to the collector
@@ -34,7 +35,7 @@ from edge.pseudonym import pseudonym
 from edge.serve import CORS, Json, serve
 from edge.steering.rank import Ask
 from edge.steering.steer import TOPIC as STEERING
-from edge.steering.steer import Steering
+from edge.steering.steer import Decision, Steering
 from edge.steering.tables import Tables
 from edge.titles import Title, Titles
 from infra.base import log
@@ -84,11 +85,12 @@ class Gateway:
 
     async def play(self, request: Request, asked: Asked) -> Response:
         """A press of play."""
-        wanted, member = await _pressed(request)
+        wanted, member, device_type, network_type = await _pressed(request)
         asked.member_id = pseudonym(member)
         title = self._title(wanted)
         asked.cid, asked.sid = title.cid, self.new_id()
-        manifest_urls, hls_urls = self._ranked(request, title, asked.sid, asked)
+        manifest_urls, hls_urls, decision = self._ranked(request, title, asked.sid, asked)
+        prior = self.steering.prior(decision, device_type, network_type) if self.steering and decision else None
         return Json(
             {
                 "sid": asked.sid,
@@ -99,6 +101,7 @@ class Gateway:
                 "manifest_urls": manifest_urls,
                 "hls_urls": hls_urls,
                 "collector_url": f"{self.collector_url}/cmcd",
+                **({"prior": prior} if prior else {}),
             }
         )
 
@@ -113,7 +116,7 @@ class Gateway:
         hls = wanted.endswith(".m3u8")
         title = self._title(wanted.removesuffix(".m3u8").removesuffix(".mpd"))
         asked.cid, asked.upstream = title.cid, "oca"
-        manifest_urls, hls_urls = self._ranked(request, title, None, asked)
+        manifest_urls, hls_urls, _ = self._ranked(request, title, None, asked)
         return RedirectResponse((hls_urls if hls else manifest_urls)[0], 307)
 
     async def cmcd(self, request: Request, asked: Asked) -> Response:
@@ -161,8 +164,8 @@ class Gateway:
 
         return endpoint
 
-    def _ranked(self, request: Request, title: Title, sid: str | None, asked: Asked) -> tuple[list[str], list[str]]:
-        """The title's DASH and HLS manifests on the servers for a session, best first. Raises Refusal.
+    def _ranked(self, request: Request, title: Title, sid: str | None, asked: Asked) -> tuple[list[str], list[str], Decision | None]:
+        """The title's DASH and HLS manifests on the servers for a session, best first, and steering's decision, if any. Raises Refusal.
 
         Where steering knows no server, or none that may take the play, any server is better than no answer.
         """
@@ -174,13 +177,13 @@ class Gateway:
             dash, hls = (steering.urls(decision, sid or "", _below("", path)) for path in (title.dash_path, title.hls_path))
             steering.tell(decision, "PLAY", sid, event_time_ms, round((time.perf_counter() - started) * 1e6), asked.correlation_id)
             if decision.candidates:
-                return dash, hls
+                return dash, hls, decision
         if not self.oca_urls:
             raise Refusal(503, "no cache server is known: delivery.oca names none for this play, and edge.oca_urls is empty")
         ranked = rank(self.oca_urls, spread)
         paths = [_below("", path) for path in (title.dash_path, title.hls_path)]
         dash_path, hls_path = paths if steering is None else [steering.signed(path, sid or "") for path in paths]
-        return [_below(url, dash_path) for url in ranked], [_below(url, hls_path) for url in ranked]
+        return [_below(url, dash_path) for url in ranked], [_below(url, hls_path) for url in ranked], None
 
     def _title(self, wanted: str) -> Title:
         title = self.titles.find(wanted)
@@ -191,8 +194,8 @@ class Gateway:
         raise Refusal(404, f"no title {wanted!r}; GET /titles lists {len(self.titles)}")
 
 
-async def _pressed(request: Request) -> tuple[str, str]:
-    """Title and member of a press of play. Raises Refusal."""
+async def _pressed(request: Request) -> tuple[str, str, str | None, str | None]:
+    """Title and member of a press of play, and the kinds of device and network where they are told. Raises Refusal."""
     if request.method == "GET":
         told: Any = dict(request.query_params)
     else:
@@ -201,7 +204,11 @@ async def _pressed(request: Request) -> tuple[str, str]:
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
             raise Refusal(400, f'{name} is missing: {{"title": "<cid>", "member": "<id>"}}, each a string of 1 to {MAX_ID} characters')
-    return told["title"], told["member"]
+    device_type, network_type = (told.get(name) for name in ("device_type", "network_type"))
+    for name, kind in (("device_type", device_type), ("network_type", network_type)):
+        if kind is not None and not (isinstance(kind, str) and len(kind) <= MAX_ID):
+            raise Refusal(400, f"{name}: a string of at most {MAX_ID} characters, or left out")
+    return told["title"], told["member"], device_type, network_type
 
 
 def _below(base: str, path: str) -> str:

@@ -507,6 +507,56 @@ class ObservabilitySample(TypedDict):
     about: NotRequired[str]
     measured: int
 
+class PlaybackAbrFeatures(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    level: Literal["PREFIX", "ISP", "REGION", "GLOBAL"]
+    client_prefix: NotRequired[str]
+    isp_asn: NotRequired[int | None]
+    region: NotRequired[str]
+    hour: NotRequired[int | None]
+    device_type: NotRequired[str]
+    network_type: NotRequired[str]
+    sessions: float
+    mean_log_throughput: float
+    var_log_throughput: float
+    within_log_throughput: NotRequired[float | None]
+    starts: float
+    start_mean_log_throughput: NotRequired[float | None]
+    start_var_log_throughput: NotRequired[float | None]
+    stalled: float
+
+class PlaybackAbrModel(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    name: str
+    version: int
+    ladder_kbps: list[float]
+    trained_on: str
+    trained_from: NotRequired[Instant | None]
+    trained_to: NotRequired[Instant | None]
+    sessions: int
+    holdout_sessions: int
+    reward: float
+    rebuffer_s: float
+    before: NotRequired[int | None]
+    before_reward: float
+    gain_low: float
+    gain_high: float
+    policy: str
+
 class PlaybackPlaybackStarts(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
@@ -632,6 +682,7 @@ class PlaybackReport(TypedDict):
     player: NotRequired[str | None]
     region: NotRequired[str | None]
     isp_asn: NotRequired[int | None]
+    network_type: NotRequired[str | None]
     switched_from: NotRequired[str | None]
     switched_to: NotRequired[str | None]
     switch_cause: NotRequired[str | None]

@@ -1,6 +1,7 @@
 """The steering service: every play asks it where to go.
 
-    POST /steer {"cid"}         the ranked cache servers, each with its reason and URLs, and why others are not among them;
+    POST /steer {"cid"}         the ranked cache servers, each with its reason and URLs, why others are not among them, and what throughput
+                                the session may expect (`prior`, as producers/abr/prior.py), where anything is known;
                                 may have "version", "sid", "latitude_deg" and "longitude_deg"
     GET  /steering.hls?cid=…    the same decision as a steering manifest (draft-pantos-content-steering); may have version, sid,
     GET  /steering.dash?cid=…   and pathways, those of the player's own manifest (ETSI TS 103 998)
@@ -138,6 +139,7 @@ class Service:
             "isp_asn": decision.isp_asn,
             "stale_ms": decision.stale_ms,
             "contents_known": decision.contents_known,
+            **({"prior": prior} if (prior := self.steering.prior(decision)) else {}),
             "candidates": [
                 {
                     "oca_id": server.oca_id,

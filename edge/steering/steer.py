@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from edge.outbox import Outbox
 from edge.sign import Grant, Keys
+from edge.steering.priors import told as told_prior
 from edge.steering.rank import Ask, Candidate, Rejected, Server, State, rank
 from edge.steering.routes import Address, Prefix, around, prefix
 from edge.steering.tables import Tables
@@ -88,6 +89,12 @@ class Steering:
         if self.keys is None:
             return path
         return self.keys.sign(path, Grant(path[: path.rindex("/") + 1], self.now_ms() // 1000 + self.url_ttl_s, sid))
+
+    def prior(self, decision: Decision, device_type: str | None = None, network_type: str | None = None) -> dict[str, float] | None:
+        """What the session that a decision is for may expect of its throughput, as answers have it; None: nothing is known."""
+        region = decision.candidates[0].server.region if decision.candidates else ""
+        table = self.tables.priors.table
+        return told_prior(table, decision.prefix, decision.isp_asn, region, self.now_ms(), device_type, network_type)
 
     def tell(self, decision: Decision, protocol: str, sid: str | None, event_time_ms: int, took_us: int, correlation_id: str) -> None:
         """Leave the event of a decision. Neither blocks nor raises."""

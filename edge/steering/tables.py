@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from edge.steering.priors import Priors
 from edge.steering.rank import EMBEDDED, ORIGIN, Health, Plan, Server, plan, salt
 from edge.steering.routes import BadRoute, Match, Paths, RouteTable
 from edge.steering.throughput import Evidence, Throughput
@@ -202,6 +203,7 @@ class Tables:
     routes: Routes = field(default_factory=Routes)
     healths: Healths = field(default_factory=Healths)
     throughputs: Throughputs = field(default_factory=Throughputs)
+    priors: Priors = field(default_factory=Priors)
     ocas: Ocas = field(init=False)
     contents: Contents = field(init=False)
 
@@ -211,7 +213,7 @@ class Tables:
     @property
     def all(self) -> Sequence[Folded[Any]]:
         """Each table."""
-        return (self.titles, self.ocas, self.routes, self.healths, self.contents, self.throughputs)
+        return (self.titles, self.ocas, self.routes, self.healths, self.contents, self.throughputs, self.priors)
 
     @property
     def stale_ms(self) -> int:

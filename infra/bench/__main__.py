@@ -1,4 +1,5 @@
-"""`python -m infra.bench [--only NAME] [--seed N] [--runs N] [--events N] [--sessions N] [--seconds S] [--world FILE]`."""
+"""`python -m infra.bench [--only NAME] [--seed N] [--runs N] [--events N] [--sessions N] [--seconds S] [--world FILE]
+[--traces DIR]`."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from infra.bench import harness
 
 ALL = (
     "loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact", "oca",
-    "steering", "fill", "miss_causes", "healing",
+    "steering", "fill", "miss_causes", "healing", "abr", "abr_bound", "abr_rewards",
 )  # fmt: skip
 
 
@@ -27,18 +28,19 @@ def main() -> int:
     words.add_argument("--sessions", type=int, default=None)
     words.add_argument("--seconds", type=float, default=None)
     words.add_argument("--world", type=Path, default=None)
+    words.add_argument("--traces", type=Path, default=None)
     given = words.parse_args()
     names = [name for name in given.only.split(",") if name] or list(ALL)
     if unknown := set(names) - set(ALL):
         words.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
-    options = harness.Options(given.seed, given.runs, given.events, given.sessions, given.seconds, given.world)
+    options = harness.Options(given.seed, given.runs, given.events, given.sessions, given.seconds, given.world, given.traces)
     results, figures, failed = [], {}, []
     for name in names:
         module = importlib.import_module(f"infra.bench.{name}")
-        figures[name] = module.FIGURES
+        figures[name] = module.figures(options) if hasattr(module, "figures") else module.FIGURES
         harness.say(f"[bold]{name}[/bold] {(module.__doc__ or '').splitlines()[0]}")
         try:
-            results.append(harness.report(name, module.FIGURES, module.run(options), options))
+            results.append(harness.report(name, figures[name], module.run(options), options))
         except Exception as error:  # one benchmark's failure must not hide the others' figures
             harness.console.print_exception()
             failed.append(f"{name}: {error}")

@@ -2,7 +2,8 @@
 
 A benchmark is a module of this package with
 
-    FIGURES: dict[str, Figure]                           what it measures, with target and floor
+    FIGURES: dict[str, Figure]                           what it measures, with target and floor; or, where options decide that,
+    def figures(options: Options) -> dict[str, Figure]
     def run(options: Options) -> list[dict[str, float]]  one mapping of figure → value per run, extra keys are kept as raw data
 
 A figure that is missing from a run is a failure, never a skip.
@@ -76,6 +77,7 @@ class Options:
     sessions: int | None = None
     seconds: float | None = None
     world: Path | None = None
+    traces: Path | None = None
 
     def command(self, name: str) -> str:
         """What to type to run benchmark `name` with these options."""

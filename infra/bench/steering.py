@@ -70,6 +70,7 @@ TOPICS = (
     "delivery.oca_health",
     "delivery.content",
     "delivery.throughput",
+    "playback.abr_features",
     "delivery.steering",
 )
 CONNECTIONS = 4

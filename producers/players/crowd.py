@@ -122,7 +122,8 @@ class Crowd:
         doing: list[Action] = [] if broken else actions(rng)
         pressed_ms = self._clock.now_ms()
         try:
-            ticket = await press_play(self._transport, self._gateway_url, title, who.device.member, who.device.address)
+            on = who.device
+            ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, on.kind, on.network_type)
         except (PlayRefused, NoAnswer) as error:
             self.summary.refused += 1
             self._log.warning("play is not granted", member=who.device.member, title=title, reason=str(error))

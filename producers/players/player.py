@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from producers.players.bola import choose
+from producers.abr.bola_finite import choose
+from producers.abr.prior import Prior
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
@@ -46,6 +47,8 @@ class Ticket:
     cid: str
     manifest_urls: tuple[str, ...]
     collector_url: str
+    prior: Prior | None = None
+    """What the session may expect of its throughput; None: nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Device:
     asn: int
     max_height: int
     player: str = "headrace-headless/1.0"
+    network_type: str | None = None
+    """Kind of access network, as in playback.report."""
     address: str = ""
     """Where its requests come from, as a proxy of its ISP would tell the gateway; empty: from where they do come from."""
 
@@ -87,9 +92,12 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
-async def press_play(transport: Transport, gateway_url: str, title: str, member: str, address: str = "") -> Ticket:
+async def press_play(
+    transport: Transport, gateway_url: str, title: str, member: str, address: str = "", device_type: str | None = None,
+    network_type: str | None = None,
+) -> Ticket:  # fmt: skip
     """Ask the gateway for `title`, from an address where one is given. Raises PlayRefused, NoAnswer."""
-    asked = json.dumps({"title": title, "member": member}).encode()
+    asked = json.dumps({"title": title, "member": member, "device_type": device_type, "network_type": network_type}).encode()
     answer = await transport.post(f"{gateway_url}/play", asked, "application/json", address)
     words = answer.content[:300].decode(errors="replace")
     if answer.status != 200:
@@ -97,9 +105,19 @@ async def press_play(transport: Transport, gateway_url: str, title: str, member:
     try:
         told = json.loads(answer.content)
         urls = tuple(str(url) for url in told["manifest_urls"])
-        return Ticket(str(told["sid"]), str(told["correlation_id"]), str(told["cid"]), urls, str(told["collector_url"]))
+        return Ticket(
+            str(told["sid"]), str(told["correlation_id"]), str(told["cid"]), urls, str(told["collector_url"]), _prior(told.get("prior"))
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise PlayRefused(f"{gateway_url} answered {title!r} with something that is no ticket ({error!r}): {words}") from None
+
+
+def _prior(told: Any) -> Prior | None:
+    """What the gateway told of throughput; None where that is no prior: one can play without."""
+    try:
+        return Prior(float(told["mean_log_kbps"]), float(told["sd_log_kbps"]), float(told["weight"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Player:
@@ -380,4 +398,5 @@ def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
         f"{CUSTOM}player": device.player,
         f"{CUSTOM}region": device.region,
         f"{CUSTOM}asn": device.asn,
+        f"{CUSTOM}network": device.network_type,
     }

@@ -21,6 +21,8 @@ NETWORKS = {
 """Autonomous system of an ISP (numbers reserved for documentation, RFC 5398) → its network: fibre, cable, DSL, mobile."""
 
 
+NETWORK_TYPES = {64496: "fibre", 64497: "cable", 64498: "dsl", 64499: "cellular"}
+"""What its players call it."""
 PREFIXES = {64496: "198.18.0", 64497: "192.0.2", 64498: "198.51.100", 64499: "203.0.113"}
 """The /24 of each ISP, a quarter of it for each of `REGIONS`: what producers/topology/laptop.yaml has its servers serve."""
 
@@ -41,7 +43,8 @@ def viewer(number: int, seed: int) -> Viewer:
     asn = 64499 if kind == "phone" and rng.random() < 0.7 else rng.choice(tuple(NETWORKS))
     region, own = rng.choice(REGIONS), rng.getrandbits(32)
     address = f"{PREFIXES[asn]}.{64 * REGIONS.index(region) + 1 + own % 62}"
-    return Viewer(Device(f"member-{number:04d}", kind, region, asn, DEVICES[kind], address=address), NETWORKS[asn], own)
+    device = Device(f"member-{number:04d}", kind, region, asn, DEVICES[kind], network_type=NETWORK_TYPES[asn], address=address)
+    return Viewer(device, NETWORKS[asn], own)
 
 
 def actions(rng: random.Random) -> list[Action]:

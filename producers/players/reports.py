@@ -19,7 +19,7 @@ from schemas.cmcd import serialise, to_query
 
 CONTENT_TYPE = "application/cmcd"
 CUSTOM = "com.headrace-"
-"""What our own keys begin with: member, device, player, region, asn, oca, bytes, cid (the correlation id)."""
+"""What our own keys begin with: member, device, player, region, asn, network, oca, bytes, cid (the correlation id)."""
 
 
 def accepted(answer: Answer, reports: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from itertools import pairwise, repeat
+from typing import Any
 
 import pytest
 
+from producers.abr.prior import Prior
 from producers.players.clock import LoopClock, run_virtual
 from producers.players.network import Link
 from producers.players.player import Action, Device, Outcome, Player, PlayRefused, press_play
@@ -46,6 +49,28 @@ def play(
 
 def states(reports: Sequence[Report]) -> str:
     return "".join(r.fields["sta"] for r in reports if r.fields["e"] == "ps")
+
+
+@pytest.mark.parametrize(
+    ("told", "prior"),
+    [
+        ({"prior": {"mean_log_kbps": 8, "sd_log_kbps": 0.5, "weight": 2.0}}, Prior(8.0, 0.5, 2.0)),
+        ({}, None),
+        ({"prior": {"mean_log_kbps": 8}}, None),
+        ({"prior": {"mean_log_kbps": 8, "sd_log_kbps": -1, "weight": 2.0}}, None),
+        ({"prior": "fast"}, None),
+    ],
+    ids=str,
+)
+def test_a_ticket_has_the_prior_that_the_gateway_told_if_it_is_one(told: dict[str, Any], prior: Prior | None) -> None:
+    class Gateway(FakeEdge):
+        async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
+            assert json.loads(content)["network_type"] == "fibre"
+            answer = await super().post(url, content, content_type, address)
+            return Answer(answer.status, answer.headers, json.dumps({**json.loads(answer.content), **told}).encode())
+
+    ticket = run_virtual(press_play(Gateway(), "http://gateway", "t", "m", device_type="tv", network_type="fibre"))
+    assert ticket.prior == prior
 
 
 def test_a_session_from_press_of_play_to_the_end() -> None:

@@ -6,8 +6,8 @@ A line is an event in JSON, times in ISO 8601. Adding a case is adding its files
   the case's name. A line with `"marker": true` says that time has come to its `event_time`, everywhere; what follows is sent
   once the jobs have taken what came before.
 - `expect`: the rows of the case's sessions, by `sid` and `event_time`, and of each the fields that matter. No more may come; none may lack.
-  Of a topic without sessions it is the rows whose `event_time` is in the case's time. Of a row that a job writes again as it grows
-  the last one counts.
+  Of a topic without sessions it is the rows whose `event_time` is in the case's time, by `event_time` and key. Of a row that a job writes
+  again as it grows the last one counts.
 
 All cases run at once, in a namespace with every job; after the last line time goes on by an hour. Among them are simulated sessions, whose
 minutes are held against a plain function.
@@ -76,7 +76,8 @@ class Case:
             return sorted((row for row in found if row["sid"] in sids), key=lambda row: (row["sid"], row["event_time"]))
         times = [when for when, _, _ in self.arrivals]
         first, last = min(times).replace(second=0, microsecond=0), max(times)
-        return sorted((row for row in found if first <= row["event_time"] <= last), key=lambda row: row["event_time"])
+        key = catalogue().topic(topic).key
+        return sorted((row for row in found if first <= row["event_time"] <= last), key=lambda row: (row["event_time"], str(row[key])))
 
 
 def topic_of(file: Path) -> Topic:

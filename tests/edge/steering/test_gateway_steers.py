@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
@@ -17,6 +20,7 @@ from edge.steering.routes import prefix
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Tables
 from producers.emit import Emitter
+from streams.playback.features import Session, rows
 from tests.broker import FakeRegistry, MockCluster, records
 from tests.edge.steering.test_service import VIEWER, known
 from tests.edge.steering.world import HOME, SERVERS
@@ -43,6 +47,15 @@ async def running(registry: FakeRegistry, tables: Tables, keys: Keys | None = No
                     await asyncio.sleep(0.02)
 
 
+def features(sessions: int) -> list[dict[str, Any]]:
+    """Rows of abr_features after so many sessions on fibre, and as many that are half as fast on cellular."""
+    plain = {"began_ms": 0, "over_ms": 0, "prefix": HOME, "isp_asn": None, "region": "", "freedom": 9, "scatter": 10**8, "stalled": False}
+    fibre = Session(**plain, device_type="tv", network_type="fibre", mean=160_000, start_mean=160_000)
+    cellular = replace(fibre, device_type="phone", network_type="cellular", mean=153_000, start_mean=153_000)
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    return [{**row, "event_time": at} for row in rows([fibre, cellular] * sessions)]
+
+
 def hosts(urls: list[str]) -> list[str | None]:
     return [urlsplit(url).hostname for url in urls]
 
@@ -62,6 +75,24 @@ async def test_a_press_of_play_goes_where_steering_says(cluster: MockCluster, re
     assert (told["sid"], told["correlation_id"], told["client_prefix"]) == (ticket["sid"], ticket["correlation_id"], HOME)
     assert [c["oca_id"] for c in told["candidates"] if c["rank"]] == hosts(ticket["manifest_urls"])
     assert urlsplit(manifest.headers["location"]).hostname in ("in-2", "in-3", "in-4")
+
+
+async def test_a_ticket_says_what_throughput_may_be_expected_once_anything_is_known(cluster: MockCluster, registry: FakeRegistry) -> None:
+    tables = known()
+    async with running(registry, tables) as client:
+        before = (await client.post("/play", json=PRESS, headers=VIEWER)).json()
+        for row in features(20):
+            tables.priors.fold({"marker": False, **row})
+        tickets = [
+            (await client.post("/play", json={**PRESS, **used}, headers=VIEWER)).json()
+            for used in ({}, {"device_type": "tv", "network_type": "fibre"}, {"device_type": "phone", "network_type": "cellular"})
+        ]
+        refused = await client.post("/play", json={**PRESS, "device_type": 4}, headers=VIEWER)
+    assert "prior" not in before
+    anything, fast, slow = (ticket["prior"]["mean_log_kbps"] for ticket in tickets)
+    assert slow < anything < fast
+    assert set(tickets[0]["prior"]) == {"mean_log_kbps", "sd_log_kbps", "weight"}
+    assert (refused.status_code, refused.json()["error"]) == (400, "device_type: a string of at most 200 characters, or left out")
 
 
 async def test_urls_are_signed_for_the_session_that_was_made(cluster: MockCluster, registry: FakeRegistry) -> None:

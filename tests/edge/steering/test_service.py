@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -21,6 +23,7 @@ from edge.steering.service import Service, app
 from edge.steering.steer import TOPIC, Steering
 from edge.steering.tables import Healths, Tables
 from producers.emit import Emitter
+from streams.folded import Unfit
 from tests.broker import FakeRegistry, MockCluster, records
 from tests.edge.steering.standard import applied, violations
 from tests.edge.steering.test_routes import route
@@ -64,6 +67,23 @@ async def running(registry: FakeRegistry, tables: Tables, **changes: Any) -> Asy
             async with asyncio.timeout(10):
                 while service.steering.outbox.held:
                     await asyncio.sleep(0.02)
+
+
+async def test_an_answer_says_what_throughput_may_be_expected(cluster: MockCluster, registry: FakeRegistry) -> None:
+    tables = known()
+    row = {
+        "item": "i", "level": "GLOBAL", "client_prefix": "", "isp_asn": None, "region": "", "hour": 0, "device_type": "",
+        "network_type": "", "starts": 50.0, "start_mean_log_throughput": 15.0, "start_var_log_throughput": 0.3,
+        "within_log_throughput": 0.2, "event_time": datetime(2026, 3, 1, tzinfo=UTC), "marker": False,
+    }  # fmt: skip
+    async with running(registry, tables) as (client, _):
+        before = (await client.post("/steer", json={"cid": "bbb"}, headers=VIEWER)).json()
+        tables.priors.fold(row)
+        after = (await client.post("/steer", json={"cid": "bbb"}, headers=VIEWER)).json()
+    assert "prior" not in before
+    assert after["prior"]["mean_log_kbps"] == pytest.approx(15.0 - math.log(1000), abs=1e-4)
+    with pytest.raises(Unfit, match=r"playback.abr_features 'i': starts nan.*stays as it was"):
+        tables.priors.fold({**row, "starts": math.nan})
 
 
 async def test_a_question_gets_ranked_servers_with_reasons_and_leaves_an_event(cluster: MockCluster, registry: FakeRegistry) -> None:

@@ -1,4 +1,4 @@
-"""BOLA: which bitrate to fetch next, from the buffer alone.
+"""BOLA-FINITE: BOLA near the begin and the end of a title, and with a damper on steps upwards.
 
 After K. Spiteri, R. Urgaonkar, R. K. Sitaraman, "BOLA: Near-Optimal Bitrate Adaptation for Online Videos", IEEE INFOCOM 2016 and
 IEEE/ACM Transactions on Networking 28(4), 2020: BOLA-FINITE with the BOLA-U rule for steps upwards. The symbols are the paper's,

@@ -1,0 +1,61 @@
+"""`python -m producers.abr train --traces DIR --video DIR [--out FILE] [--seed N] [--iterations N] [--reward NAME]`.
+
+With OPENBLAS_NUM_THREADS=1 in its environment: the arrays are small, and sums must not depend on how many threads there are.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.abr import policy
+from producers.abr.environment import BadTrace, read_traces, read_video
+from producers.abr.rewards import REWARDS
+from producers.abr.train import Learner, fit, trained
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def about() -> None:
+    """Adaptation: policies and their training."""
+
+
+@app.command()
+def train(
+    traces: Annotated[Path, typer.Option(help="Folder of recorded bandwidth, `time_s Mbps` per line.")],
+    video: Annotated[Path, typer.Option(help="Folder that has video_sizes/video_size_0, 1, …, and vmaf for that reward.")],
+    out: Annotated[Path, typer.Option(help="Where the policy is written.")] = policy.FILE,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    iterations: Annotated[int, typer.Option(min=1, help="1000 take some five minutes.")] = 1000,
+    reward: Annotated[str, typer.Option(help=f"What a segment is worth: {', '.join(REWARDS)}.")] = "mbps",
+) -> None:
+    """Train the network of a policy; its plan is that of the policy that comes with Headrace."""
+    if reward not in REWARDS:
+        raise SystemExit(f"no reward is named {reward!r}: {', '.join(REWARDS)}")
+    began = time.monotonic()
+
+    def say(iteration: int, regret: float) -> None:
+        if (iteration + 1) % 20 == 0 or iteration + 1 == iterations:
+            spent_s = time.monotonic() - began
+            sys.stderr.write(f"{iteration + 1} of {iterations} iterations, {spent_s:.0f} s: regret {regret:.4f} a decision\n")
+
+    try:
+        paths, title = read_traces(traces), read_video(video)
+        learner: Learner = fit(paths, title, REWARDS[reward], seed=seed, iterations=iterations, say=say)
+    except (BadTrace, OSError, ValueError) as error:
+        raise SystemExit(f"nothing to train on: {error}") from None
+    command = f"OPENBLAS_NUM_THREADS=1 python -m producers.abr train --seed {seed} --iterations {iterations} --reward {reward}"
+    found = trained(learner, title, {"command": command, "traces": traces.name, "trace_count": len(paths), "seed": seed})
+    written = policy.load("untrained", REWARDS[reward])
+    out.write_text(policy.dumps(replace(written, trained=found)))
+    sys.stderr.write(f"{out}\n")
+
+
+if __name__ == "__main__":
+    app()
