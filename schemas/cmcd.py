@@ -371,6 +371,7 @@ LIFTED: dict[str, Place] = {
     "com.headrace-region": ("region", _text), "com.headrace-oca": ("oca_id", _text), "com.headrace-asn": ("isp_asn", _whole),
     "com.headrace-bytes": ("bytes", _whole), "com.headrace-from": ("switched_from", _text), "com.headrace-to": ("switched_to", _text),
     "com.headrace-cause": ("switch_cause", _text), "com.headrace-network": ("network_type", _text),
+    "com.headrace-abr": ("abr", _text),
 }  # fmt: skip
 """Custom keys of ours that have a field of their own."""
 CORRELATION = "com.headrace-cid"

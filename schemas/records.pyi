@@ -686,6 +686,7 @@ class PlaybackReport(TypedDict):
     switched_from: NotRequired[str | None]
     switched_to: NotRequired[str | None]
     switch_cause: NotRequired[str | None]
+    abr: NotRequired[str | None]
     custom: NotRequired[dict[str, str]]
 
 class PlaybackSessionState(TypedDict):

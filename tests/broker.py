@@ -80,6 +80,10 @@ class MockCluster:
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, self.FIRST_REBALANCE_MS)
         self.bootstrap = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
+    def make(self, topic: str, partitions: int) -> None:
+        """A topic with so many partitions, before anybody mentions it."""
+        assert self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1) == 0
+
     def go_away(self) -> None:
         """The broker is down: connections end, and no new one comes about."""
         self._library.rd_kafka_mock_broker_set_down(self._cluster, 1)

@@ -2,6 +2,7 @@
 
     GET  /                        the page              GET /watch          the web player
     GET  /catalogue               the catalogue of topics
+    GET  /abr/policy.json         the policy that players adapt by, as producers/abr has it
     GET  /api/boards              every panel with title, question, unit, thresholds and SQL
     GET  /api/panel/<board>/<name>?from&to&<filters>               one panel's rows
     GET  /api/live/<board>?span_s&<filters>                        server-sent events: each panel again whenever it changes
@@ -48,6 +49,7 @@ from edge.board.tour import Tour
 from infra.base import warehouse
 from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
+from producers.abr.policy import FILE as POLICY
 from schemas import describe, lineage
 from schemas.catalogue import ContractError, Topic, catalogue
 from schemas.changes import changes
@@ -96,6 +98,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             *(Route(path, page) for path in PAGES),
             Route("/static/{name}", static),
             Route("/vendor/{name}", vendor),
+            Route("/abr/policy.json", policy),
             Route("/api/boards", boards),
             Route("/api/panel/{board}/{name}", panel),
             Route("/api/live/{board}", live),
@@ -138,6 +141,11 @@ async def vendor(request: Request) -> Response:
     if not file.exists():
         raise HTTPException(503, f"{name} is not installed: run `headrace setup`, which fetches the page's libraries")
     return FileResponse(file, headers={"Cache-Control": "public, max-age=3600"})
+
+
+async def policy(request: Request) -> Response:
+    """The policy of the web player's adaptation: the file that Python's evaluator reads."""
+    return FileResponse(POLICY, headers={"Cache-Control": "no-cache"})
 
 
 async def boards(request: Request) -> Response:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from infra.cli import (
+    abr,
     audit,
     backfill,
     dead_letters,
@@ -51,6 +52,7 @@ app.add_typer(fill.app, name="fill")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(abr.app, name="abr")
 app.add_typer(new.app, name="new")
 
 

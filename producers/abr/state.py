@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
-LONGEST_DELAY_S = 600.0
-"""A download that took longer was not measured: the clock jumped, or the device slept."""
+SHORTEST_DELAY_S, LONGEST_DELAY_S = 1e-6, 600.0
+"""A download that took less or more was not measured: the clock jumped, or the device slept."""
+SLOWEST_KBPS, FASTEST_KBPS = 1e-3, 1e9
+"""Nor was a throughput beyond these, which is a clock's doing too; plans reckon with its exponentials, which would overflow."""
 
 
 class BadState(ValueError):
@@ -54,10 +56,11 @@ class State:
 def checked(state: State) -> State:
     """The state as a decision can bear it: the door for states that come from outside.
 
-    What a network or a clock does is tolerated: samples whose throughput is not positive and finite, or whose download took no time, less
-    than none or more than `LONGEST_DELAY_S`, are left out; a buffer below 0 or beyond the cap is taken for 0 or the cap. A ladder of
-    one level is a ladder. What only a wrong caller does raises BadState: a ladder that is empty, not positive or not ascending, sizes
-    or utilities that are not finite, not positive (sizes) or of another ladder, a buffer that is not a number, nothing left to fetch.
+    What a network or a clock does is tolerated: samples whose throughput is no number from `SLOWEST_KBPS` to `FASTEST_KBPS`, or whose
+    download took less than `SHORTEST_DELAY_S` or more than `LONGEST_DELAY_S`, are left out; a buffer below 0 or beyond the cap is taken
+    for 0 or the cap. A ladder of one level is a ladder. What only a wrong caller does raises BadState: a ladder that is empty, not positive
+    or not ascending, sizes or utilities that are not finite, not positive (sizes) or of another ladder, a buffer that is not a number,
+    nothing left to fetch.
     """
     levels = len(state.bitrates_kbps)
     if not levels:
@@ -93,7 +96,7 @@ def checked(state: State) -> State:
     samples = [
         (kbps, delay_s)
         for kbps, delay_s in zip(state.throughputs_kbps, state.delays_s, strict=True)
-        if isfinite(kbps) and kbps > 0 and 0 < delay_s <= LONGEST_DELAY_S
+        if SLOWEST_KBPS <= kbps <= FASTEST_KBPS and SHORTEST_DELAY_S <= delay_s <= LONGEST_DELAY_S
     ]
     return replace(
         state,

@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.catalogue import catalogue
 from schemas.examples import example
+from streams.playback import features
 from streams.playback.minute import bucket
 
 OCAS = ("oca-0", "oca-1", "oca-2")
@@ -88,6 +89,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         number += 1
         _play(found, rng, f"play-{seed}-{number:05}", round(at), to_ms, number, round(at) - from_ms)
     _minutes(found)
+    _features(found)
     _network(found, from_ms, to_ms)
     for at_ms in range(from_ms, to_ms, 97_000):
         found.add(
@@ -135,6 +137,16 @@ def _minutes(found: Evening) -> None:
             "delivery.demand", minute_ms + 70_000, item=f"{cid}\x1f{region}\x1f{day}", cid=cid, region=region, day=day,
             **days[cid, region, day],
         )  # fmt: skip
+
+
+def _features(found: Evening) -> None:
+    """What abr_features would have told of the sessions that are over."""
+    reports, decisions = (
+        [{**row, "event_time": round(row["event_time"].timestamp() * 1000)} for row in found._coming[topic]]
+        for topic in ("playback.report", "delivery.steering")
+    )
+    for row in features.rows(features.sessions(reports, decisions)):
+        found.add("playback.abr_features", row.pop("event_time") + 5_000, **row)
 
 
 def _samples(found: Evening, rng: random.Random, at_ms: int) -> None:

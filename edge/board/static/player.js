@@ -1,6 +1,8 @@
 /* The web player: dash.js plays what the gateway's ticket names, and every change on the screen is reported at the moment it happened. */
 
 import { MediaPlayer } from "/vendor/dash.js";
+import { read, readPrior } from "/static/abr.js";
+import { Adaptation } from "/static/abr-rule.js";
 import { Reporter } from "/static/cmcd.js";
 
 const HEARTBEAT_MS = 10_000;
@@ -8,8 +10,10 @@ const TOUCH_MS = 1000;
 const GIVE_UP_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 60_000; // a slow answer is no error: dash.js's own 20 s would make one of a narrow network
 const BUFFER_S = 8; // short, so that a narrow network is felt within seconds
+const SIZES_AFTER = 2; // so many segments in, the link has time for the sizes of the rest
 const MEMBER = "headrace.member";
 const CUSTOM = "com.headrace-";
+const DEVICE = "web";
 const OBJECT_TYPES = { MPD: "m", InitializationSegment: "i" };
 const MEDIA_TYPES = { video: "v", audio: "a", text: "tt" };
 
@@ -17,6 +21,16 @@ const MEDIA_TYPES = { video: "v", audio: "a", text: "tt" };
 export function member() {
   if (!localStorage.getItem(MEMBER)) localStorage.setItem(MEMBER, `web-${crypto.randomUUID().slice(0, 13)}`);
   return localStorage.getItem(MEMBER);
+}
+
+/** The policy of Headrace's own adaptation; null where it cannot be had, or is none that our evaluator reads. */
+async function ownPolicy() {
+  try {
+    return read(await (await fetch("/abr/policy.json")).json());
+  } catch (error) {
+    console.error("adaptation is left to dash.js:", error);
+    return null;
+  }
 }
 
 /** The moment of an event in ms since 1970: when the browser made it, not when we got to it. */
@@ -29,6 +43,7 @@ export class Player extends EventTarget {
     this.video = video;
     this.gateway = gateway;
     this.kbps = 0;
+    this.abr = "headrace";
     this.session = null;
     for (const name of ["playing", "waiting", "pause", "seeking", "seeked", "ended", "error"]) {
       video.addEventListener(name, (event) => this.session?.on(name, moment(event)));
@@ -46,13 +61,14 @@ export class Player extends EventTarget {
   async play(title, event) {
     const pressed = event ? moment(event) : performance.timeOrigin + performance.now();
     this.stop();
+    if (this.abr === "headrace") this.policy ??= ownPolicy();
     const answer = await fetch(`${this.gateway}/play`, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title, member: member() }),
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title, member: member(), device_type: DEVICE }),
     }).catch(() => null);
     if (!answer) throw new Error("the gateway does not answer: `headrace status` says why");
     const ticket = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(ticket.error ?? `the gateway answered ${answer.status}`);
-    this.session = new Session(this, ticket, pressed);
+    this.session = new Session(this, ticket, pressed, this.abr === "headrace" ? await this.policy : null);
     this.changed();
     return ticket.sid;
   }
@@ -63,6 +79,11 @@ export class Player extends EventTarget {
     this.session?.dash.destroy();
     this.session = null;
     this.changed();
+  }
+
+  /** Adapt by "headrace", our own policy, or by "dash.js", its rules, from the next play on. */
+  adapt(abr) {
+    this.abr = abr;
   }
 
   /** Let at most this many kbit/s through from now on; 0 for all the network gives. */
@@ -77,7 +98,7 @@ export class Player extends EventTarget {
 }
 
 class Session {
-  constructor(player, ticket, pressed) {
+  constructor(player, ticket, pressed, policy) {
     this.player = player;
     this.video = player.video;
     this.sid = ticket.sid;
@@ -92,11 +113,14 @@ class Session {
     this.stalled = 0;
     this.shown = null;
     this.sought = false;
+    // Each decision is an event of the video element's, for who wants to see why.
+    this.adaptation = policy && new Adaptation(policy, readPrior(ticket.prior), this.video, (detail) => this.video.dispatchEvent(new CustomEvent("adapted", { detail })));
     this.reporter = new Reporter(
       ticket.collector_url,
       {
-        sid: ticket.sid, cid: ticket.cid, sf: "d", st: "v", [`${CUSTOM}member`]: member(), [`${CUSTOM}device`]: "web",
+        sid: ticket.sid, cid: ticket.cid, sf: "d", st: "v", [`${CUSTOM}member`]: member(), [`${CUSTOM}device`]: DEVICE,
         [`${CUSTOM}player`]: `dash.js/${MediaPlayer().create().getVersion()}`, [`${CUSTOM}cid`]: ticket.correlation_id,
+        [`${CUSTOM}abr`]: policy ? "headrace" : "dash.js",
       },
       (line, status) => player.dispatchEvent(new CustomEvent("told", { detail: { line, status } })),
     );
@@ -114,8 +138,11 @@ class Session {
         cmcd: { enabled: true, version: 1, mode: "query", sid: this.sid, cid: this.cid },
       },
     });
+    this.adaptation?.attach(dash);
     dash.addRequestInterceptor((request) => Promise.resolve(this.player.kbps ? { ...request, url: narrowed(request.url, this.player.kbps) } : request));
     dash.addResponseInterceptor((response) => {
+      this.adaptation?.fetched(response);
+      if (this.adaptation?.throughputs.length >= SIZES_AFTER) this.sizes ??= this.learnSizes();
       this.fetched(response);
       return Promise.resolve(response);
     });
@@ -184,6 +211,14 @@ class Session {
       ttlb: request.endDate - request.startDate, [`${CUSTOM}bytes`]: request.bytesLoaded || response.data?.byteLength || null,
     });
     this.player.changed();
+  }
+
+  /** What the title's files weigh, from the server in use. Where that does not say, plans reckon with bitrates. */
+  async learnSizes() {
+    const url = new URL("checksums.json", this.servers[this.server]).href;
+    const answer = await fetch(this.player.kbps ? narrowed(url, this.player.kbps) : url).catch(() => null);
+    const told = answer?.ok ? await answer.json().catch(() => null) : null;
+    if (told?.files) this.adaptation.learn(told.files);
   }
 
   rendered(kind, representation) {

@@ -6,6 +6,7 @@ import { Player } from "./player.js";
 import { STATES } from "./states.js";
 
 const NETWORKS = [[0, "As it is"], [3000, "3 Mbit/s"], [800, "800 kbit/s"], [100, "100 kbit/s"]];
+const ADAPTATIONS = [["headrace", "Headrace's"], ["dash.js", "dash.js's own"]];
 const REPORTS_SHOWN = 60;
 
 /** Build a player into `root`. Returns {player, play(), throttle(kbps)}; `wide` adds the list of reports. */
@@ -19,6 +20,8 @@ export async function screen(root, { wide = false } = {}) {
   const words = el("p.words", { role: "status" });
   const facts = el("dl.facts");
   const log = el("ol.reports");
+  const adaptations = el("select", { "aria-label": "Adaptation", title: "From the next play on", onchange: () => player.adapt(adaptations.value) },
+    ...ADAPTATIONS.map(([abr, label]) => el("option", { value: abr }, label)));
   const networks = el("div.segmented", { role: "radiogroup", "aria-label": "Network" }, ...NETWORKS.map(([kbps, label]) =>
     el("label", {}, el("input", { type: "radio", name: "kbps", value: kbps, checked: kbps === 0, onchange: () => player.throttle(kbps) }), el("span", {}, label))));
   const overlay = el("div.overlay", { hidden: true });
@@ -64,7 +67,7 @@ export async function screen(root, { wide = false } = {}) {
   root.append(
     el("div.stage", {}, video, overlay),
     el("div.presses", {}, titles, press),
-    el("div.presses", {}, el("span.caption", {}, "Network"), networks),
+    el("div.presses", {}, el("span.caption", {}, "Network"), networks, el("span.caption", {}, "Adaptation"), adaptations),
     words, facts,
     ...(wide ? [el("h3", {}, "What your player reports"), el("p.words", {}, "CMCD v2 lines, newest first; a dot means that Kafka has acknowledged it."), log] : []),
   );

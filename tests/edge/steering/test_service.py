@@ -73,7 +73,7 @@ async def test_an_answer_says_what_throughput_may_be_expected(cluster: MockClust
     tables = known()
     row = {
         "item": "i", "level": "GLOBAL", "client_prefix": "", "isp_asn": None, "region": "", "hour": 0, "device_type": "",
-        "network_type": "", "starts": 50.0, "start_mean_log_throughput": 15.0, "start_var_log_throughput": 0.3,
+        "network_type": "", "starts": 50.0, "start_mean_log_throughput": 15.0, "start_var_log_throughput": 0.1,
         "within_log_throughput": 0.2, "event_time": datetime(2026, 3, 1, tzinfo=UTC), "marker": False,
     }  # fmt: skip
     async with running(registry, tables) as (client, _):

@@ -25,7 +25,7 @@ def session(kbps: float, at_ms: int = NOON_MS, **told: Any) -> Session:
     mean = round(PER_LOG * math.log(1000 * kbps))
     where = {"prefix": "192.0.2.0/24", "isp_asn": 64500, "region": "eu-1", "device_type": "tv", "network_type": "fibre"}
     return Session(
-        **{"began_ms": at_ms, "over_ms": at_ms + HALF_HOUR_MS, "freedom": 9, "scatter": 9 * PER_LOG**2 // 10, "stalled": False}
+        **{"began_ms": at_ms, "over_ms": at_ms + HALF_HOUR_MS, "freedom": 9, "scatter": 9 * PER_LOG**2, "stalled": False}
         | where
         | {"mean": mean, "start_mean": mean}
         | told
@@ -117,7 +117,7 @@ def test_the_spread_is_that_of_sessions_and_more_where_little_is_known() -> None
     assert cold is not None
     assert warm.sd_log_kbps == pytest.approx(0.4, rel=0.15)
     assert warm.sd_log_kbps < cold.sd_log_kbps < 0.6
-    assert warm.weight == pytest.approx(0.1 / warm.sd_log_kbps**2, rel=0.05)
+    assert warm.weight == pytest.approx(1.0 / warm.sd_log_kbps**2, rel=0.05)
 
 
 def test_priors_are_calibrated() -> None:
@@ -132,6 +132,15 @@ def test_priors_are_calibrated() -> None:
         assert prior is not None
         inside += [abs(random.gauss(speed, 0.4) - prior.mean_log_kbps) < 1.645 * prior.sd_log_kbps for _ in range(50)]
     assert 0.85 < sum(inside) / len(inside) < 0.96
+
+
+def test_what_tells_less_than_half_a_segment_is_not_told() -> None:
+    """Where any session may be anything, segments of the session itself tell more than all sessions before it."""
+    random = Random(7)
+    spread = [session(math.exp(random.gauss(8.0, 1.6))) for _ in range(300)]
+    narrow = [session(math.exp(random.gauss(8.0, 0.8))) for _ in range(300)]
+    assert folded(spread).prior("192.0.2.0/24", 64500, "eu-1", 12) is None
+    assert folded(narrow).prior("192.0.2.0/24", 64500, "eu-1", 12) is not None
 
 
 def test_a_later_row_of_a_cell_stands_in_place_of_the_one_before() -> None:
