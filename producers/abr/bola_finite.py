@@ -24,7 +24,7 @@ class Choice:
 
 
 def choose(
-    bitrates_kbps: Sequence[int],
+    bitrates_kbps: Sequence[float],
     segment_ms: int,
     buffer_ms: int,
     buffer_min_ms: int,

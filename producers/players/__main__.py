@@ -1,4 +1,4 @@
-"""`python -m producers.players --count 24 [--seed N] [--seconds S] [--inject]`."""
+"""`python -m producers.players --count 24 [--seed N] [--seconds S] [--inject] [--abr NAME]`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from infra.base import log
 from infra.base.settings import settings
 from producers.encoders.titles import TITLES
+from producers.players.adaptation import ALGORITHMS, DEFAULT, named
 from producers.players.clock import LoopClock
 from producers.players.crowd import Crowd, Summary
 from producers.players.network import BadTrace
@@ -28,21 +29,26 @@ def main(
     inject: Annotated[bool, typer.Option("--inject", help="Make one failed start and one failover happen soon.")] = False,
     titles: Annotated[str, typer.Option(help="Titles by cid, most watched first, separated by commas.")] = DEMO_TITLES,
     trace: Annotated[list[Path] | None, typer.Option(help="Recorded bandwidth, `time_s Mbps` per line, instead of ISP models.")] = None,
+    abr: Annotated[str, typer.Option(help=f"What they adapt by: {', '.join(ALGORITHMS)}.")] = DEFAULT,
 ) -> None:
     """Watch through the gateway of the running stack until told to stop."""
     log.configure("players")
     try:
-        summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(","), trace or []))
+        named(abr)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    try:
+        summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(","), trace or [], abr))
     except (BadTrace, OSError) as error:
         raise SystemExit(f"no such network: {error}") from None
     sys.stdout.write(f"{summary}\n")
 
 
-async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path]) -> Summary:
+async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path], abr: str) -> Summary:
     edge = settings().edge
     transport = HttpTransport(connections=8 * count)
     try:
-        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces)
+        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces, abr)
         watching = asyncio.create_task(crowd.run(seconds))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, watching.cancel)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from infra.base import log
+from producers.players.adaptation import named
 from producers.players.clock import LoopClock
 from producers.players.network import Link, Step, recorded
 from producers.players.player import Action, Outcome, Player, PlayRefused, press_play
@@ -53,15 +54,20 @@ class Crowd:
     """`count` members who press play, watch, and press play again.
 
     Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
-    and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. Raises BadTrace.
+    and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. With `abr` all of them adapt by that
+    algorithm. Raises BadTrace, and ValueError where nobody knows the algorithm.
     """
 
     def __init__(
         self, count: int, seed: int, gateway_url: str, titles: Sequence[str], transport: Transport, clock: LoopClock,
-        oca_urls: Sequence[str] = (), inject: bool = False, traces: Sequence[Path] = (),
+        oca_urls: Sequence[str] = (), inject: bool = False, traces: Sequence[Path] = (), abr: str | None = None,
     ) -> None:  # fmt: skip
         self.summary = Summary()
-        self._viewers = [viewer(number, seed) for number in range(1, count + 1)]
+        viewers = [viewer(number, seed) for number in range(1, count + 1)]
+        if abr is not None:
+            named(abr)
+            viewers = [replace(who, device=replace(who.device, abr=abr)) for who in viewers]
+        self._viewers = viewers
         self._gateway_url = gateway_url
         self._titles = titles
         self._transport = transport

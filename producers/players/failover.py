@@ -121,6 +121,7 @@ class _Record:
     failures: int = 0
     failed_ms: int = 0
     shunned_until_ms: int = 0
+    suspected_until_ms: int = 0
 
 
 class Servers:
@@ -155,3 +156,11 @@ class Servers:
         record.failures //= 2
         record.shunned_until_ms = 0
         self.in_use = server
+
+    def suspect(self, server: int, now_ms: int) -> None:
+        """It worked, but had kept us waiting or failed us before: for a while it may do so again."""
+        self._records[server].suspected_until_ms = now_ms + FORGIVEN_MS
+
+    def suspected(self, now_ms: int) -> bool:
+        """Whether the one in use is suspected."""
+        return now_ms < self._records[self.in_use].suspected_until_ms

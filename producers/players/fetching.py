@@ -116,9 +116,17 @@ class Fetcher:
         finally:
             await race.cut(*race.running)
         self.servers.worked(winner.server)
+        if winner.server in race.causes:  # it gave what was asked for after all
+            self.servers.suspect(winner.server, self.clock.now_ms())
         if winner.server != in_use:
             self.audience.switched(self.names[in_use], self.names[winner.server], race.causes[in_use])
         return winner
+
+    def penalty_ms(self, segment_ms: int) -> int:
+        """What leaving the server in use would cost the next object, while it is suspected: the patience with it, and a round trip more."""
+        if len(self.names) < 2 or not self.servers.suspected(self.clock.now_ms()):
+            return 0
+        return patience(self.audience.drains_ms(), segment_ms, self.starts_ms).silent_ms + round(self._rtt_ms)
 
     async def once(self, server: int, wanted: Wanted, keys: Mapping[str, Any]) -> Transfer:
         """Ask one server once, whatever comes of it."""

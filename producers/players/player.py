@@ -14,19 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urljoin
 
-from producers.abr.bola_finite import choose
 from producers.abr.prior import Prior
+from producers.abr.state import State
+from producers.players.adaptation import DEFAULT, LOOK_AHEAD, TOLD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
-from producers.players.mpd import BadManifest, Manifest, Segment, parse
+from producers.players.mpd import BadManifest, Manifest, Representation, Segment, parse
 from producers.players.network import Link
 from producers.players.playback import Change, Playback
 from producers.players.reports import CUSTOM, Outbox, Reporter
 from producers.players.transport import Transport
 from schemas.assets import CHECKSUMS, InvalidChecksums, Sum, read_checksums
+from schemas.cmcd import CUSTOM_LENGTH
 
-BUFFER_MIN_MS, BUFFER_MAX_MS = 12_000, 24_000
+BUFFER_MAX_MS = 24_000
 HEARTBEAT_MS = 10_000
 SUMS_AFTER = 2
 """So many segments ahead the link has time for checksums."""
@@ -65,6 +67,8 @@ class Device:
     """Kind of access network, as in playback.report."""
     address: str = ""
     """Where its requests come from, as a proxy of its ISP would tell the gateway; empty: from where they do come from."""
+    abr: str = DEFAULT
+    """What it adapts by: one of `adaptation.ALGORITHMS`."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,14 @@ def _prior(told: Any) -> Prior | None:
 
 
 class Player:
-    """Plays one session of one ticket; `run` may be called once."""
+    """Plays one session of one ticket; `run` may be called once. It adapts as its device says, or by `adapt`.
+
+    Raises ValueError where the device adapts by what nobody knows.
+    """
 
     def __init__(
         self, ticket: Ticket, device: Device, transport: Transport, link: Link, rtt_ms: float, outbox: Outbox, clock: LoopClock,
-        actions: Sequence[Action] = (), pressed_ms: int | None = None,
+        actions: Sequence[Action] = (), pressed_ms: int | None = None, adapt: Adaptation | None = None, buffer_max_ms: int = BUFFER_MAX_MS,
     ) -> None:  # fmt: skip
         self.ticket = ticket
         self.outcome = Outcome(ticket.sid, ticket.cid)
@@ -133,14 +140,18 @@ class Player:
         self._pressed_ms = clock.now_ms() if pressed_ms is None else pressed_ms
         self._actions = sorted(actions, key=lambda action: action.at_ms)
         self._max_height = device.max_height
+        self._adapt = adapt or named(device.abr)
+        self._buffer_max_ms = buffer_max_ms
+        self._ladder_kbps: tuple[int, ...] = ()
         self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device))
         self._fetcher = Fetcher(ticket.manifest_urls, transport, link, rtt_ms, clock, self)
         self._sums: Mapping[str, Sum] = {}
         self._learning: asyncio.Task[None] | None = None  # of the sums
         self._playback: Playback | None = None
         self._news = asyncio.Event()  # the playback changed: what is due may be due earlier
-        self._throughput_kbps: float | None = None
-        self._top_kbps: int | None = None
+        self._throughputs_kbps: list[float] = []
+        """Of each video segment, and the seconds that it took."""
+        self._delays_s: list[float] = []
         self._shown_kbps = 0
         self._starved = False
         self._state = "s"
@@ -234,7 +245,8 @@ class Player:
         if first_frame:
             self.outcome.startup_ms = at_ms - self._pressed_ms
         self._state = state
-        self._reporter.report("ps", at_ms, **self._status(at_ms), msd=self.outcome.startup_ms if first_frame else None)
+        once = {"msd": self.outcome.startup_ms, **self._adapts()} if first_frame else {}
+        self._reporter.report("ps", at_ms, **self._status(at_ms), **once)
         if state in "eqf":
             self.outcome.state = state
 
@@ -252,10 +264,24 @@ class Player:
             }
         return status
 
+    def _adapts(self) -> dict[str, str]:
+        """On what grounds it adapts, told once: `headrace abr explain` reads it. What is too long for CMCD is not told."""
+        prior = self.ticket.prior
+        told = {
+            "ladder": " ".join(map(str, self._ladder_kbps)),
+            "buffer-max": str(self._buffer_max_ms),
+            "prior": "" if prior is None else f"{prior.mean_log_kbps:.4f} {prior.sd_log_kbps:.4f} {prior.weight:.4f}",
+        }
+        return {f"{CUSTOM}{name}": value for name, value in told.items() if 0 < len(value) <= CUSTOM_LENGTH}
+
     @property
     def _measured(self) -> int | None:
         """CMCD mtp: rounded to 100 kbit/s, at least that."""
-        return None if self._throughput_kbps is None else max(100, round(self._throughput_kbps / 100) * 100)
+        return max(100, round(self._throughputs_kbps[-1] / 100) * 100) if self._throughputs_kbps else None
+
+    @property
+    def _top_kbps(self) -> int | None:
+        return self._ladder_kbps[-1] if self._ladder_kbps else None
 
     def _close(self, state: str) -> None:
         if self.outcome.state:
@@ -285,46 +311,65 @@ class Player:
         """Keep the buffer filled until the title is in it. Raises Unplayable."""
         manifests = await self._manifests()
         first = manifests[0]
-        top = max((i for i, r in enumerate(first.video) if r.height <= self._max_height), default=0)
-        bitrates = [r.bandwidth_kbps for r in first.video[: top + 1]]
-        self._top_kbps = bitrates[-1]
+        rungs = _rungs(first, self._max_height)
+        self._ladder_kbps = tuple(first.video[rung].bandwidth_kbps for rung in rungs)
         playback = self._playback = Playback(self._pressed_ms, first.duration_ms)
         initialised: set[tuple[str, int]] = set()
-        previous: int | None = None
+        previous = -1
         while True:
             self._catch_up()
             if playback.buffered_ms >= first.duration_ms:  # all of it is there; a seek may throw some away again
                 await self._clock.until(self._clock.now_ms() + 100)
                 continue
             number = _containing(first.video[0].segments, playback.buffered_ms)
-            length_ms = first.video[0].segments[number].duration_ms
-            left_ms = first.duration_ms - playback.playhead_ms
-            choice = choose(
-                bitrates, length_ms, playback.buffer_ms, BUFFER_MIN_MS, BUFFER_MAX_MS, playback.playhead_ms, left_ms,
-                previous, self._throughput_kbps,
-            )  # fmt: skip
+            choice = self._adapt(self._situation(first, rungs, number, previous, playback))
             if choice.pause_ms:
                 await self._clock.until(self._clock.now_ms() + choice.pause_ms)
                 continue  # a seek in the meantime may want another segment
-            for kind, index in [("v", choice.index), *(("a", 0) for _ in first.audio[:1])]:
+            segment = first.video[0].segments[number]
+            for kind, index in [("v", rungs[choice.index]), *(("a", 0) for _ in first.audio[:1])]:
                 tracks = [manifest.video if kind == "v" else manifest.audio for manifest in manifests]
                 kbps = tracks[0][index].bandwidth_kbps
                 if (kind, index) not in initialised:
                     await self._get([t[index].init_url for t in tracks], ot="i", br=kbps)
                     initialised.add((kind, index))
-                segment_urls = [t[index].segments[min(number, len(t[index].segments) - 1)].url for t in tracks]
-                fetched = await self._get(segment_urls, ot=kind, br=kbps, d=length_ms)
+                segment_urls = [_of(t[index], number).url for t in tracks]
+                fetched = await self._get(segment_urls, ot=kind, br=kbps, d=segment.duration_ms)
                 if kind == "v":
                     self.outcome.segments += 1
-                    self._throughput_kbps = fetched.progress.size * 8 / max(1, fetched.ttlb_ms)
-            segment = first.video[choice.index].segments[number]
-            self._tell(
-                playback.append(self._clock.now_ms(), segment.start_ms, segment.start_ms + segment.duration_ms, bitrates[choice.index])
-            )
+                    self._throughputs_kbps.append(fetched.progress.size * 8 / max(1, fetched.ttlb_ms))
+                    self._delays_s.append(fetched.ttlb_ms / 1000)
+            end_ms = segment.start_ms + segment.duration_ms
+            self._tell(playback.append(self._clock.now_ms(), segment.start_ms, end_ms, self._ladder_kbps[choice.index]))
             self._news.set()  # more media: what is due on the screen has changed, even if nothing on it has
             previous = choice.index
-            if self._learning is None and playback.buffer_ms >= SUMS_AFTER * length_ms:
+            if self._learning is None and playback.buffer_ms >= SUMS_AFTER * segment.duration_ms:
                 self._learning = asyncio.create_task(self._learn_sums())
+
+    def _situation(self, manifest: Manifest, rungs: Sequence[int], number: int, previous: int, playback: Playback) -> Situation:
+        """What is known before segment `number` is chosen. With each segment of video comes its audio, which takes from the link, too."""
+        segments = manifest.video[0].segments
+        tracks = [manifest.video[rung] for rung in rungs]
+        coming = range(number, min(number + LOOK_AHEAD, len(segments)))
+        audio = [sum(self._bytes(track, ahead) for track in manifest.audio[:1]) for ahead in coming]
+        state = State(
+            buffer_s=playback.buffer_ms / 1000, buffer_max_s=self._buffer_max_ms / 1000, segment_s=segments[number].duration_ms / 1000,
+            bitrates_kbps=self._ladder_kbps,
+            sizes=[[self._bytes(track, ahead) + more for track in tracks] for ahead, more in zip(coming, audio, strict=True)],
+            left=len(segments) - number, previous=previous, throughputs_kbps=tuple(self._throughputs_kbps), delays_s=tuple(self._delays_s),
+        )  # fmt: skip
+        penalty_s = self._fetcher.penalty_ms(segments[number].duration_ms) / 1000
+        return Situation(state, playback.playhead_ms / 1000, manifest.duration_ms / 1000, self.ticket.prior, penalty_s)
+
+    def _bytes(self, track: Representation, number: int) -> float:
+        """How large a segment is: as its checksum says, else by its bitrate."""
+        segment = _of(track, number)
+        known = self._sum(segment.url)
+        return known.bytes if known and known.bytes else track.bandwidth_kbps * segment.duration_ms / 8
+
+    def _sum(self, url: str) -> Sum | None:
+        """What a file at the first server has to be, where that is known."""
+        return self._sums.get(unquote(url.removeprefix(urljoin(self.ticket.manifest_urls[0], ".")))) if self._sums else None
 
     async def _manifests(self) -> list[Manifest]:
         """The manifest as each server would give it: fetched once, its addresses resolved against each server's."""
@@ -343,8 +388,7 @@ class Player:
 
     async def _get(self, urls: Sequence[str], *, ot: str, br: int | None = None, d: int | None = None) -> Transfer:
         """Fetch one object, from whichever server gives it in time. Raises Unplayable."""
-        name = urls[0].removeprefix(urljoin(self.ticket.manifest_urls[0], "."))
-        known = self._sums.get(unquote(name))
+        known = self._sum(urls[0])
         wanted = Wanted(urls, d, known.sha256 if known else None, keep=ot == "m")
         try:
             return await self._fetcher.get(wanted, lambda: self._keys(ot=ot, br=br, d=d))
@@ -387,6 +431,23 @@ def _containing(segments: Sequence[Segment], position_ms: int) -> int:
     return next((i for i, s in enumerate(segments) if position_ms < s.start_ms + s.duration_ms), len(segments) - 1)
 
 
+def _of(track: Representation, number: int) -> Segment:
+    """A track's segment of this number; the last one where it has fewer."""
+    return track.segments[min(number, len(track.segments) - 1)]
+
+
+def _rungs(manifest: Manifest, max_height: int) -> list[int]:
+    """Which of the video's encodings make the ladder: those that fit the screen, one of each bitrate. Raises Unplayable."""
+    top = max((i for i, r in enumerate(manifest.video) if r.height <= max_height), default=0)
+    found: list[int] = []
+    for index, encoding in enumerate(manifest.video[: top + 1]):
+        if encoding.bandwidth_kbps > (manifest.video[found[-1]].bandwidth_kbps if found else 0):
+            found.append(index)
+    if not found:
+        raise Unplayable("manifest: no encoding has a bitrate")
+    return found
+
+
 def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
     """What every report of the session carries."""
     return {
@@ -399,4 +460,5 @@ def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
         f"{CUSTOM}region": device.region,
         f"{CUSTOM}asn": device.asn,
         f"{CUSTOM}network": device.network_type,
+        f"{CUSTOM}abr": TOLD.get(device.abr, device.abr),
     }

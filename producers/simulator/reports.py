@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.players.adaptation import TOLD
 from producers.simulator.timeline import ERRORS, KINDS, MANIFEST, NONE, STATES, VIDEO, F, P, R, Timelines
 from producers.simulator.world import World
 from schemas.columnar import Coded, Column, Names, Piece, Ready, Text, Where, constant, digits, of_table, table
@@ -132,6 +133,8 @@ class Columns:
         self._titles = table([f"{title.cid}/v1/".encode() for title in titles])
         self._kinds, self._players = (Names([getattr(rig, name) for rig in rigs]) for name in ("kind", "player"))
         self._tb = np.array([rig.tb_kbps for rig in rigs])
+        algorithms = [TOLD.get(rig.abr, rig.abr) for rig in rigs]
+        self._abr = Names(algorithms) if set(algorithms) != {"rate"} else None
         self._regions = Names(list(world.regions))
         self._asn = np.array([isp.asn for isp in world.isps])
         self._events, self._states, self._ot = Names(EVENTS), Names(tuple(STATES)), Names([*KINDS, None])
@@ -140,6 +143,8 @@ class Columns:
     def __call__(self, rows: NDArray[Any], sessions: NDArray[Any]) -> dict[str, Column]:
         """Columns of `rows` (REPORT); `sessions` (audience.SESSION) has the session of each of them."""
         found: dict[str, Column] = {name: Where(rows[name] != NONE, rows[name]) for name in NULLABLE}
+        if self._abr is not None:
+            found["abr"] = Coded(self._abr, sessions["rig"])
         return found | {
             "event_id": Text([hexadecimal(rows["id"])]),
             "event_time": rows["event_time"],

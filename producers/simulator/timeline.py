@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.abr.state import State
+from producers.players.adaptation import ALGORITHMS, LOOK_AHEAD, Situation
 from producers.simulator.world import IspFault, OcaFault, PlayerFault, World
 
 BUFFER_MAX_MS = 24_000
@@ -198,6 +200,11 @@ class _Stage:
             "fetch_starved": zero != 0, "optimism": zero + 1.0, "cannot_start": zero != 0,
         }  # fmt: skip
         self._of = {name: values.copy() for name, values in self._of.items()}
+        self._algorithm = [ALGORITHMS.get(rig.abr) for rig in rigs]
+        self._decides: NDArray[np.bool_] = np.array([of is not None for of in self._algorithm])[sessions["rig"]]
+        """Sessions that decide one by one, as real players do; the rest takes a share of the throughput."""
+        self._measured: dict[int, tuple[list[float], list[float]]] = {int(who): ([], []) for who in np.flatnonzero(self._decides)}
+        """Of those: kbit/s and seconds of each segment of video so far."""
         self._draw_habits()
 
     def _draw_habits(self) -> None:
@@ -315,9 +322,38 @@ class _Stage:
         ladder = self._ladder[s["title"][who]]
         affordable = np.minimum(s["tb"][who], SAFETY * s["optimism"][who] * s["throughput"][who])
         rung = np.maximum(0, (ladder <= affordable[:, None]).sum(axis=1) - 1)
+        for at in np.flatnonzero(self._decides[s["who"][who]]):
+            rung[at] = self._decided(int(who[at]))
         number = s["buffered"][who] // s["segment"][who]
         length = np.minimum(s["segment"][who], s["length"][who] - number * s["segment"][who])
         self._ask(who, np.full(len(who), VIDEO), number, ladder[np.arange(len(who)), rung], length)
+
+    def _decided(self, at: int) -> int:
+        """The rung that one session's own algorithm takes. Of sizes it knows bitrate times length, as where there are no sums."""
+        now = {name: int(self._of[name][at]) for name in ("who", "title", "tb", "segment", "length", "buffered", "playhead", "video")}
+        rig = int(self._sessions["rig"][now["who"]])
+        whole = [int(kbps) for kbps in self._ladder[now["title"]] if kbps < NEVER]
+        ladder = [kbps for kbps in whole if kbps <= now["tb"]] or whole[:1]
+        left = -(-now["length"] // now["segment"]) - now["buffered"] // now["segment"]
+        sizes = [[(kbps + self._world.audio_kbps) * now["segment"] / 8 for kbps in ladder]] * min(left, LOOK_AHEAD)
+        throughputs_kbps, delays_s = self._measured[now["who"]]
+        state = State(
+            buffer_s=(now["buffered"] - now["playhead"]) / 1000, buffer_max_s=BUFFER_MAX_MS / 1000, segment_s=now["segment"] / 1000,
+            bitrates_kbps=tuple(ladder), sizes=sizes, left=left, previous=ladder.index(now["video"]) if now["video"] else -1,
+            throughputs_kbps=tuple(throughputs_kbps), delays_s=tuple(delays_s),
+        )  # fmt: skip
+        algorithm = self._algorithm[rig]
+        assert algorithm
+        choice = algorithm(Situation(state, now["playhead"] / 1000, now["length"] / 1000))
+        return choice.index
+
+    def _measure(self, video: Ints) -> None:
+        """Remember how fast segments came to those who want to know; a bad player takes them for faster than they were."""
+        s = self._of
+        for at in video[self._decides[s["who"][video]]].tolist():
+            throughputs_kbps, delays_s = self._measured[int(s["who"][at])]
+            throughputs_kbps.append(float(s["throughput"][at] * s["optimism"][at]))
+            delays_s.append(float(s["now"][at] - s["asked"][at]) / 1000)
 
     def _ask(self, who: Ints, kind: Ints, number: Ints, kbps: Ints, length: Ints) -> None:
         """Begin one request each; its end is known at once, because the link is."""
@@ -367,6 +403,7 @@ class _Stage:
         if len(video):
             s["throughput"][video] = np.rint(s["size"][video] * 8 / (s["now"][video] - s["asked"][video])).astype(np.int64)
             s["video"][video] = s["kbps"][video]
+            self._measure(video)
             of_audio = np.full(len(video), self._world.audio_kbps)
             self._ask(video, np.full(len(video), AUDIO), s["number"][video], of_audio, s["fetch_length"][video])
         if len(audio):

@@ -10,9 +10,11 @@ from collections import Counter
 from importlib.resources import files
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+
+Abr = Literal["rate", "policy", "bola"]
 
 
 class BadWorld(ValueError):
@@ -65,11 +67,16 @@ class Catalogue(_Model):
 
 
 class Device(_Model):
-    """A kind of device with its player, or the weights of several versions of it, and the highest bitrate it may use."""
+    """A kind of device with its player, or the weights of several versions of it, and the highest bitrate it may use.
+
+    `abr` is what it adapts by, or the weights of several: "rate" takes a share of what the last segment came at, for many sessions at once;
+    those of `producers.players.adaptation` decide one by one, as in real players, and take as long.
+    """
 
     kind: str
     player: str | dict[str, PositiveFloat]
     tb_kbps: PositiveInt
+    abr: Abr | dict[Abr, PositiveFloat] = "rate"
     weight: PositiveFloat = 1.0
 
 
@@ -154,12 +161,13 @@ class Shares(_Model):
 
 
 class Rig(NamedTuple):
-    """A kind of device with one version of its player."""
+    """A kind of device with one version of its player, which adapts by one algorithm."""
 
     kind: str
     player: str
     tb_kbps: int
     weight: float
+    abr: str
 
 
 class World(_Model):
@@ -210,12 +218,17 @@ class World(_Model):
 
     @property
     def rigs(self) -> list[Rig]:
-        """Each kind of device with each version of its player; their weights add up to the device's."""
+        """Each kind of device with each version of its player and each algorithm; their weights add up to the device's."""
         rigs = []
         for device in self.devices:
             versions = device.player if isinstance(device.player, dict) else {device.player: 1.0}
-            of_all = sum(versions.values())
-            rigs += [Rig(device.kind, player, device.tb_kbps, device.weight * w / of_all) for player, w in versions.items()]
+            algorithms: dict[Any, float] = device.abr if isinstance(device.abr, dict) else {device.abr: 1.0}
+            of_all = sum(versions.values()) * sum(algorithms.values())
+            rigs += [
+                Rig(device.kind, player, device.tb_kbps, device.weight * w * share / of_all, abr)
+                for player, w in versions.items()
+                for abr, share in algorithms.items()
+            ]
         return rigs
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from producers.players.failover import (
     patience,
 )
 from tests.producers.fake_edge import SEGMENT_S, FakeEdge
-from tests.producers.test_player import play, states
+from tests.producers.test_player import DEVICE, play, states
 
 THREE = tuple(f"http://oca-{number}/t/v1/manifest.mpd" for number in (1, 2, 3))
 WAITS = st.lists(st.integers(0, 10_000), max_size=30)
@@ -256,11 +257,13 @@ def test_a_late_first_byte_of_the_next_server_does_not_save_the_one_that_stalls(
     assert len(switches(edge)) == outcome.failovers <= 2
 
 
-def test_the_next_server_may_be_ill_too() -> None:
+@pytest.mark.parametrize(("abr", "cause"), [("policy", "stall"), ("bola", "slow_start")])
+def test_the_next_server_may_be_ill_too(abr: str, cause: str) -> None:
+    """At that time the policy is in the middle of a segment, BOLA is between two."""
     edge = FakeEdge(segments=30, ill=from_then_on(6, "silent", ("oca-1", "oca-2")), urls=THREE)
-    outcome, _ = play(edge)
+    outcome, _ = play(edge, device=replace(DEVICE, abr=abr))
     assert (outcome.state, outcome.rebuffer_ms) == ("e", 0)
-    assert switches(edge) == [("oca-1", "oca-3", "slow_start")]
+    assert switches(edge) == [("oca-1", "oca-3", cause)]
     assert failed(edge) == {"oca-1": 1, "oca-2": 1}
 
 

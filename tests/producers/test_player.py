@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, repeat
 from typing import Any
 
 import pytest
 
+from producers.abr.bola_finite import Choice
 from producers.abr.prior import Prior
+from producers.abr.state import checked
+from producers.players.adaptation import ALGORITHMS, Adaptation, Situation
 from producers.players.clock import LoopClock, run_virtual
 from producers.players.network import Link
 from producers.players.player import Action, Device, Outcome, Player, PlayRefused, press_play
@@ -24,16 +28,17 @@ EPOCH_MS = 1_700_000_000_000
 
 
 def play(
-    edge: FakeEdge, kbps: float = 5_000, actions: Sequence[Action] = (), device: Device = DEVICE, cancel_after_s: float | None = None
-) -> tuple[Outcome, Counts]:
+    edge: FakeEdge, kbps: float = 5_000, actions: Sequence[Action] = (), device: Device = DEVICE, cancel_after_s: float | None = None,
+    prior: Prior | None = None, adapt: Adaptation | None = None,
+) -> tuple[Outcome, Counts]:  # fmt: skip
     """One session in virtual time, and what became of its reports."""
 
     async def session() -> tuple[Outcome, Counts]:
         clock = LoopClock(EPOCH_MS)
         outbox = Outbox(edge, clock)
         sending = asyncio.create_task(outbox.run())
-        ticket = await press_play(edge, "http://gateway", "t", device.member)
-        player = Player(ticket, device, edge, Link(repeat((1000.0, kbps)), EPOCH_MS), 20, outbox, clock, actions)
+        ticket = replace(await press_play(edge, "http://gateway", "t", device.member), prior=prior)
+        player = Player(ticket, device, edge, Link(repeat((1000.0, kbps)), EPOCH_MS), 20, outbox, clock, actions, adapt=adapt)
         running = asyncio.create_task(player.run())
         if cancel_after_s is not None:
             await asyncio.sleep(cancel_after_s)
@@ -88,9 +93,10 @@ def test_a_session_from_press_of_play_to_the_end() -> None:
     assert {r.fields[k] for r in edge.reports for k in ("member_id", "device_type", "region")} == {"member-1", "tv", "eu-west"}
 
 
-def test_bola_climbs_and_every_segment_is_reported_with_what_it_cost() -> None:
+@pytest.mark.parametrize("abr", ALGORITHMS)
+def test_it_climbs_and_every_segment_is_reported_with_what_it_cost(abr: str) -> None:
     edge = FakeEdge(segments=20)
-    play(edge)
+    play(edge, device=replace(DEVICE, abr=abr))
     video = [r.fields for r in edge.reports if r.fields["e"] == "rr" and r.fields["ot"] == "v"]
     assert len(video) == 20
     assert video[0]["br_kbps"] == 300
@@ -103,6 +109,106 @@ def test_bola_climbs_and_every_segment_is_reported_with_what_it_cost() -> None:
     shown = [r.fields["br_kbps"] for r in edge.reports if r.fields["e"] == "bc"]
     assert shown
     assert all(a != b for a, b in pairwise(shown))
+
+
+def watched(situations: list[Situation], by: str = "policy") -> Adaptation:
+    """An algorithm, and what it is asked."""
+
+    def choose(situation: Situation) -> Choice:
+        situations.append(situation)
+        return ALGORITHMS[by](situation)
+
+    return choose
+
+
+def test_the_algorithm_sees_what_the_player_knows() -> None:
+    seen: list[Situation] = []
+    prior = Prior(8.0, 0.5, 2.0)
+    play(FakeEdge(segments=20, sums=True), prior=prior, adapt=watched(seen))
+    first, asked = seen[0].state, {situation.state.left: situation.state for situation in seen}
+    assert (first.previous, first.throughputs_kbps, first.buffer_s, first.buffer_max_s, first.left) == (-1, (), 0.0, 24.0, 20)
+    assert first.bitrates_kbps == (300, 1000, 2500)
+    assert [list(row) for row in first.sizes] == [[(kbps + 96) * 250 for kbps in (300, 1000, 2500)]] * 20
+    assert sorted(asked, reverse=True) == list(range(20, 0, -1))
+    for left, state in asked.items():
+        assert len(state.throughputs_kbps) == len(state.delays_s) == 20 - left
+        assert len(state.sizes) == left
+        assert all(kbps < 5_000 for kbps in state.throughputs_kbps), "the round trip is in them"
+        assert not state.throughputs_kbps or state.throughputs_kbps[-1] > 4_000
+    assert {situation.prior for situation in seen} == {prior}
+    assert {situation.penalty_s for situation in seen} == {0.0}
+    assert all(checked(situation.state) for situation in seen)
+
+
+def test_sizes_are_those_of_the_checksums_once_they_are_known() -> None:
+    class Uneven(FakeEdge):
+        def content(self, path: str) -> bytes | None:
+            found = super().content(path)
+            return found[: len(found) // 2] if found and path.endswith("004.m4s") else found
+
+    seen: list[Situation] = []
+    play(Uneven(segments=10, sums=True), adapt=watched(seen))
+    of_four = {situation.state.left: situation.state.sizes[situation.state.left - 6] for situation in seen if situation.state.left >= 6}
+    assert of_four[10] == [(kbps + 96) * 250 for kbps in (300, 1000, 2500)]
+    assert of_four[6] == [(kbps + 96) * 125 for kbps in (300, 1000, 2500)]
+
+
+def test_a_prior_decides_before_anything_is_measured() -> None:
+    first: list[int] = []
+    for prior in (None, Prior(12.0, 0.1, 8.0)):
+        edge = FakeEdge()
+        play(edge, kbps=50_000, prior=prior)
+        first.append(next(r.fields["br_kbps"] for r in edge.reports if r.fields["e"] == "rr" and r.fields["ot"] == "v"))
+    assert first == [300, 2500]
+
+
+def test_a_server_that_slipped_is_suspected_for_a_while() -> None:
+    slips = iter([503])
+    edge = FakeEdge(segments=30)
+    edge.status = lambda url: next(slips, 200) if "oca-1" in url and "/005" in url else 404 if "oca-2" in url else 200
+    seen: list[Situation] = []
+    outcome, _ = play(edge, adapt=watched(seen))
+    assert (outcome.state, outcome.failovers) == ("e", 0)
+    doubts = [situation.penalty_s > 0 for situation in seen]
+    assert doubts.index(True) == next(at for at, situation in enumerate(seen) if situation.state.left == 24), "the one after the slip"
+    assert not doubts[-1]
+    assert all(0.3 <= situation.penalty_s <= 2.1 for situation in seen if situation.penalty_s)
+    alone: list[Situation] = []
+    slips = iter([503])
+    edge.urls = edge.urls[:1]
+    play(edge, adapt=watched(alone))
+    assert {situation.penalty_s for situation in alone} == {0.0}, "there is no other server to go to"
+
+
+def test_what_it_adapts_by_is_told_and_on_which_grounds_once() -> None:
+    for abr, called in (("policy", "headrace"), ("bola", "bola")):
+        edge = FakeEdge()
+        play(edge, device=replace(DEVICE, abr=abr), prior=Prior(8.0, 0.5, 2.0))
+        assert {r.fields["abr"] for r in edge.reports} == {called}
+        [grounds] = [r.fields for r in edge.reports if "com.headrace-ladder" in r.fields.get("custom", {})]
+        assert (grounds["e"], grounds["sta"], "msd_ms" in grounds) == ("ps", "p", True)
+        assert grounds["custom"] == {
+            "com.headrace-ladder": "300 1000 2500",
+            "com.headrace-buffer-max": "24000",
+            "com.headrace-prior": "8.0000 0.5000 2.0000",
+        }
+
+
+def test_an_algorithm_that_nobody_knows_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="no adaptation is called 'guess': there are policy, bola"):
+        play(FakeEdge(), device=replace(DEVICE, abr="guess"))
+
+
+def test_encodings_of_one_bitrate_are_one_rung() -> None:
+    class Twice(FakeEdge):
+        def content(self, path: str) -> bytes | None:
+            found = super().content(path)
+            return found.replace(b'bandwidth="1000000"', b'bandwidth="300000"') if found and path.endswith(".mpd") else found
+
+    seen: list[Situation] = []
+    outcome, _ = play(Twice(), adapt=watched(seen))
+    assert outcome.state == "e"
+    assert seen[0].state.bitrates_kbps == (300, 2500)
 
 
 def test_a_phone_stays_below_its_ceiling() -> None:

@@ -15,7 +15,10 @@ import pytest
 from confluent_kafka import Producer
 from numpy.typing import NDArray
 
+from producers.abr.bola_finite import Choice
+from producers.abr.state import checked
 from producers.emit import Emitter
+from producers.players.adaptation import Situation, by_policy, installed
 from producers.players.playback import Change, Playback
 from producers.simulator.__main__ import main
 from producers.simulator.ahead import Killed, ahead
@@ -23,7 +26,21 @@ from producers.simulator.audience import Audience
 from producers.simulator.outputs import TOPIC, ArrivalClock, ToKafka, ToLines, ToLog, Truths, Writer, keys_of, murmur2
 from producers.simulator.reports import reports
 from producers.simulator.schedule import Plan, Schedule, Second
-from producers.simulator.timeline import BREAK, GIVES_UP_AFTER, INIT, KINDS, NEVER, PAUSE, QUIT, RESUME, SEEK, STATES, Timelines, play
+from producers.simulator.timeline import (
+    BREAK,
+    GIVES_UP_AFTER,
+    INIT,
+    KINDS,
+    NEVER,
+    PAUSE,
+    QUIT,
+    RESUME,
+    SEEK,
+    STATES,
+    Timelines,
+    _Stage,
+    play,
+)
 from producers.simulator.world import BadWorld, World, load
 from schemas.catalogue import catalogue
 from schemas.cmcd import report_id
@@ -382,6 +399,70 @@ def test_a_bad_version_of_a_player_fails_to_start_or_stalls() -> None:
     assert not (lines_of(world, 300, from_ms=START_MS + 60_000).error == INIT).any()
 
 
+ALGORITHMS = {"rate": 1, "policy": 1, "bola": 1}
+
+
+def choosing(**changed: Any) -> World:
+    """A world on slow networks, a third of whose devices adapts by each algorithm."""
+    slow = [{"asn": 64503, "states_kbps": [300, 900, 2600], "stay": 0.8, "rtt_ms": 70}]
+    devices = [{"kind": "tv", "player": "tv/1", "tb_kbps": 5_800, "abr": ALGORITHMS}]
+    titles = [{"cid": "t", "length_s": 60, "segment_s": 2, "ladder_kbps": [235, 560, 1050, 1750, 3000]}]
+    calm = {"shares": {}, "request_failure": 0, "isps": slow, "devices": devices, "titles": titles}
+    return World.model_validate({**load().model_dump(), **calm, **changed})
+
+
+def test_a_share_of_the_devices_decides_as_real_players_do() -> None:
+    world = choosing()
+    assert [(rig.abr, rig.weight) for rig in world.rigs] == [(name, pytest.approx(1 / 3)) for name in ALGORITHMS]
+    lines = lines_of(world, 150)
+    by = lines.sessions["rig"]
+    video = lines.fetches[lines.fetches["kind"] == KINDS.index("v")]
+    worth = np.zeros(3)
+    for number in range(150):
+        mbps = video["kbps"][video["session"] == number] / 1000
+        changes = lines.changes[lines.changes["session"] == number]
+        stalled_s = np.diff(changes["at_ms"])[changes["state"][:-1] == STATES.index("r")].sum() / 1000
+        worth[by[number]] += (mbps.sum() - 4.3 * stalled_s - np.abs(np.diff(mbps)).sum()) / len(mbps)
+    rate, policy, bola = worth / np.bincount(by)
+    assert policy > rate, "it is for that reward"
+    assert len({rate, policy, bola}) == 3
+    ladders = [set(title.ladder_kbps) for title in world.all_titles]
+    assert all(int(row["kbps"]) in ladders[lines.sessions["title"][row["session"]]] for row in video)
+
+
+def test_what_a_session_adapts_by_is_told_where_devices_adapt_as_real_players_do() -> None:
+    devices = [{"kind": "tv", "player": "tv/1", "tb_kbps": 5_800, "abr": {**ALGORITHMS, "rate": 9}}]
+    told, _ = flow(Plan(START_MS, sessions=60), choosing(devices=devices))
+    assert {row["abr"] for row in told} == {"rate", "headrace", "bola"}
+    assert all(len({row["abr"] for row in rows}) == 1 for rows in by_session(told).values())
+    assert {row["abr"] for row in flow(Plan(START_MS, sessions=20))[0]} == {None}
+
+
+def test_algorithms_are_those_of_the_one_definition() -> None:
+    """What the simulator asks is what a real player asks, so its choice is the policy's on the same state."""
+    asked: list[Situation] = []
+    world = choosing(devices=[{"kind": "tv", "player": "tv/1", "tb_kbps": 1_800, "abr": "policy"}])
+    stage = _Stage(world, Audience(world, 1, START_MS).sessions(0, np.array([START_MS]), np.random.default_rng(1)), START_MS,
+                   np.random.default_rng(1))  # fmt: skip
+
+    def watched(situation: Situation) -> Choice:
+        asked.append(situation)
+        return Choice(by_policy(situation), 0)
+
+    stage._algorithm = [watched]
+    lines = stage.run()
+    video = lines.fetches[lines.fetches["kind"] == KINDS.index("v")]
+    assert len(asked) == len(video)
+    took = (video["done_ms"] - video["asked_ms"]) / 1000
+    assert np.allclose(asked[-1].state.delays_s, took[:-1])
+    assert np.allclose(asked[-1].state.throughputs_kbps, np.rint(video["size"] * 8 / took / 1000)[:-1])
+    for situation, row in zip(asked, video, strict=True):
+        assert checked(situation.state) == situation.state
+        assert situation.state.bitrates_kbps[-1] <= 1_800
+        assert situation.state.bitrates_kbps[installed().choose(situation.state)] == row["kbps"]
+        assert situation.state.buffer_s == min(row["buffer_ms"] / 1000, 24.0)
+
+
 def test_load_follows_the_hour_where_members_live_and_weights_drift() -> None:
     regions = {"near": {"weight": 1, "swing": 0.8, "peak_h": 20}, "far": {"weight": 1, "swing": 0.8, "peak_h": 20, "utc_offset_h": 12}}
     drift = [{"of": "title", "name": "tt-short-05", "start_s": 3600, "over_s": 7200, "factor": 9}]
@@ -433,6 +514,8 @@ def test_murmur2_is_the_one_of_the_java_client(key: str, expected: int) -> None:
         ({"faults": [{"kind": "flood", "start_s": 0, "duration_s": 1}]}, r"faults\.0"),
         ({"drift": [{"of": "isp", "name": 1, "start_s": 0, "factor": 2}]}, "no isp is called 1"),
         ({"ocas": ["a", "b", "a"]}, "oca: a is there twice"),
+        ({"devices": [{"kind": "tv", "player": "tv/1", "tb_kbps": 1, "abr": "guess"}]}, r"devices\.0\.abr"),
+        ({"devices": [{"kind": "tv", "player": "tv/1", "tb_kbps": 1, "abr": {"policy": 0}}]}, r"devices\.0\.abr"),
     ],
 )
 def test_a_world_that_is_none_is_refused_by_the_name_of_the_field(tmp_path: Path, change: dict[str, Any], words: str) -> None:
