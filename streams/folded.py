@@ -70,7 +70,7 @@ class Folded(ABC, Generic[T]):
     @property
     def age_ms(self) -> int:
         """How long ago the table was known to hold everything; since its beginning, if it never was."""
-        return round((self._now_s() - self._fresh_at_s) * 1000)
+        return int((self._now_s() - self._fresh_at_s) * 1000)
 
     def follow(self, schema_of: Callable[[int], dict[str, Any]]) -> None:
         """Read until `stop`, whatever happens to Kafka and the registry meanwhile. Blocks: run it on a thread."""

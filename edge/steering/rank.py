@@ -19,10 +19,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import log
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from edge.steering.routes import PathClass, Paths
 from edge.steering.throughput import Throughput
@@ -81,6 +82,8 @@ class Health(NamedTuple):
 OUT = frozenset({"DOWN", "DRAINING"})
 UNKNOWN = Health("UP", 0.0, "")
 """Of whom nothing has been said: there is no reason not to try."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+UNKNOWN_THROUGHPUT = Throughput()
 
 
 class Row(NamedTuple):
@@ -141,8 +144,7 @@ class Plan:
     """The best stand in the client's ISP, in a region of those that come first now, and none of them has announced its prefix."""
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """What is particular to one question. `spread` is what sessions are told apart by: the sid, or what stands for it."""
 
     spread: str
@@ -150,20 +152,19 @@ class Ask:
     """Latitude and longitude of the client, if known."""
     current: str | None = None
     """The server that the session uses now."""
-    measured_bps: Mapping[str, float] = field(default_factory=dict)
+    measured_bps: Mapping[str, float] = NOTHING
     """What it got of late, by oca_id."""
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is known of the servers now."""
 
-    health: Mapping[str, Health] = field(default_factory=dict)
+    health: Mapping[str, Health] = NOTHING
     holders: int | None = None
     """Mask of the servers that hold the title version; None: nobody says what it holds, and whoever is asked must see."""
     parents: Callable[[Server], int] = lambda _: 0
     """Mask of the servers that a server may pull from."""
-    throughput: Throughput = field(default_factory=Throughput)
+    throughput: Throughput = UNKNOWN_THROUGHPUT
 
 
 def plan(announced: Sequence[Paths], has_default: bool, servers: Mapping[str, Server], origins: Collection[Server]) -> Plan:

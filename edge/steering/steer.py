@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.outbox import Outbox
 from edge.sign import Grant, Keys
@@ -22,8 +22,7 @@ REJECTED_TOLD = 8
 """Rejected servers that an answer and its event name; the rest are counted."""
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The servers for a play, best first, and those that are not taken."""
 
     cid: str

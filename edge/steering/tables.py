@@ -218,7 +218,7 @@ class Tables:
     @property
     def stale_ms(self) -> int:
         """Age of the oldest of those that are stale; 0 if none is."""
-        oldest = max(table.age_ms for table in self.all)
+        oldest = max([table.age_ms for table in self.all])
         return oldest if oldest > STALE_AFTER_MS else 0
 
     def told(self) -> dict[str, Any]:

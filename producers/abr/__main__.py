@@ -1,4 +1,5 @@
-"""`python -m producers.abr train --traces DIR --video DIR [--out FILE] [--seed N] [--iterations N] [--reward NAME]`.
+"""`python -m producers.abr train --traces DIR --video DIR [--out FILE] [--seed N] [--iterations N] [--keep-back N]
+[--reward NAME]`.
 
 With OPENBLAS_NUM_THREADS=1 in its environment: the arrays are small, and sums must not depend on how many threads there are.
 """
@@ -11,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from producers.abr import policy
 from producers.abr.environment import BadTrace, read_traces, read_video
 from producers.abr.rewards import REWARDS
 from producers.abr.train import Learner, fit, trained
+
+KEPT_SEED = 99
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,6 +37,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the policy is written.")] = policy.FILE,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     iterations: Annotated[int, typer.Option(min=1, help="1000 take some five minutes.")] = 1000,
+    keep_back: Annotated[int, typer.Option(min=0, help="Traces not trained on, drawn with a seed of their own, to try choices on.")] = 0,
     reward: Annotated[str, typer.Option(help=f"What a segment is worth: {', '.join(REWARDS)}.")] = "mbps",
 ) -> None:
     """Train the network of a policy; its plan is that of the policy that comes with Headrace."""
@@ -46,12 +51,20 @@ def train(
             sys.stderr.write(f"{iteration + 1} of {iterations} iterations, {spent_s:.0f} s: regret {regret:.4f} a decision\n")
 
     try:
-        paths, title = read_traces(traces), read_video(video)
-        learner: Learner = fit(paths, title, REWARDS[reward], seed=seed, iterations=iterations, say=say)
+        recorded, title = read_traces(traces), read_video(video)
+        kept = set(np.random.default_rng(KEPT_SEED).permutation(len(recorded))[:keep_back].tolist())
+        used = [trace for at, trace in enumerate(recorded) if at not in kept]
+        learner: Learner = fit(used, title, REWARDS[reward], seed=seed, iterations=iterations, say=say)
     except (BadTrace, OSError, ValueError) as error:
         raise SystemExit(f"nothing to train on: {error}") from None
-    command = f"OPENBLAS_NUM_THREADS=1 python -m producers.abr train --seed {seed} --iterations {iterations} --reward {reward}"
-    found = trained(learner, title, {"command": command, "traces": traces.name, "trace_count": len(paths), "seed": seed})
+    options = f"--seed {seed} --iterations {iterations} --keep-back {keep_back} --reward {reward}"
+    provenance = {
+        "command": f"OPENBLAS_NUM_THREADS=1 python -m producers.abr train {options}",
+        "traces": traces.name,
+        "trace_count": len(used),
+        "seed": seed,
+    }
+    found = trained(learner, title, provenance)
     written = policy.load("untrained", REWARDS[reward])
     out.write_text(policy.dumps(replace(written, trained=found)))
     sys.stderr.write(f"{out}\n")

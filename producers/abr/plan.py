@@ -4,8 +4,8 @@ Planning over a horizon follows X. Yin, A. Jindal, V. Sekar, B. Sinopoli, "A Con
 over HTTP", ACM SIGCOMM 2015; theirs takes one throughput for granted, this one a distribution, as F. Y. Yan et al., "Learning in situ:
 a randomized experiment in video streaming", USENIX NSDI 2020. The distribution is that of exponential smoothing in its innovations form
 (R. J. Hyndman, A. B. Koehler, J. K. Ord, R. D. Snyder, "Forecasting with Exponential Smoothing", Springer 2008, model ETS(A,N,N)) of
-ln(kbit/s): y = m + σ·e, m' = m + g·σ·e, with e of Student's t, drawn back to a slower average. Its σ does not follow calm weather: in 3G
-networks a calm minute tells little about the next outage.
+ln(kbit/s): y = m + σ·e, m' = m + g·σ·e, with e of Student's t, and m drawn back to a slower average. Its σ hardly follows
+calm weather: in 3G networks a calm minute tells little about the next outage.
 
 Dynamic programming is exact on its grid: errors take 2·SIDE + 1 values, so m moves on a lattice of steps g·σ·STEP; the value is linear in
 the buffer between points; the sizes of the coming segments are the true ones. Beyond the horizon a second of buffer has a worth that
@@ -28,6 +28,7 @@ SIDE, REACH, STEP = 2, 3, 1.2
 """Errors are −SIDE … SIDE steps of so many σ; the lattice of m ends REACH steps away on both sides."""
 POINTS, SPAN_S = 18, 34.0
 """Points of the buffer, and how much the last one stands for: what is beyond counts as that."""
+SIGMA_MAX = 3.0
 REMEMBERED = 48
 """Older samples are forgotten: a decision's time does not grow with the session."""
 
@@ -80,21 +81,29 @@ class Aim:
 def forecast(tuning: Tuning, throughputs_kbps: Sequence[float], prior: Prior | None = None) -> Forecast | None:
     """What the samples, oldest first, and the prior say; None where both say nothing. A prior counts as `weight` samples at its mean."""
     known = 0.0 if prior is None else prior.weight
-    level = slow = 0.0 if prior is None else prior.mean_log_kbps
+    level = slow = 0.0 if prior is None else bounded(prior.mean_log_kbps)
     squares, weight = tuning.sigma_weight * tuning.sigma * tuning.sigma, tuning.sigma_weight
+    begun = False
     gain, kept = tuning.sigma_gain, tuning.sigma_gain * tuning.sigma_weight
     for kbps in throughputs_kbps[-REMEMBERED:]:
-        error, first = log(kbps) - level, known < 1
+        x = bounded(log(kbps))
+        error = x - level
         known += 1
-        slow += max(tuning.slow_gain, 1 / known) * (log(kbps) - slow)
+        slow += max(tuning.slow_gain, 1 / known) * (x - slow)
         level += max(tuning.gain, 1 / known) * error
-        if not first:
+        if begun:  # how far a session is from what was expected of it says nothing of how much it varies
             squares += error * error - gain * squares + kept * tuning.sigma * tuning.sigma
             weight += 1 - gain * weight + kept
+        begun = True
     if known <= 0:
         return None
     unknown = 0.0 if prior is None else prior.sd_log_kbps * prior.weight / known
-    return Forecast(level, sqrt(squares / weight + unknown * unknown), slow)
+    return Forecast(level, min(sqrt(squares / weight + unknown * unknown), SIGMA_MAX), slow)
+
+
+def bounded(log_kbps: float) -> float:
+    """Between 1 kbit/s and 485 Gbit/s: beyond, nothing that a plan could do differs."""
+    return min(max(log_kbps, 0.0), 20.0)
 
 
 def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: float = 0.0) -> list[float]:
@@ -138,8 +147,7 @@ def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tup
     odds = np.empty((width, len(errors)))
     for at, step in enumerate(steps):
         centre = tuning.pull * (expected.slow - expected.level - step) / sigma
-        density = [(1 + (error - centre) * (error - centre) / 3) for error in errors]
-        density = [1 / (one * one) for one in density]
+        density = [_density(error - centre) for error in errors]
         total = 0.0
         for one in density:
             total += one
@@ -147,6 +155,12 @@ def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tup
     slowness = np.array([[exp(-(expected.level + step + sigma * error)) for error in errors] for step in steps])
     then = np.clip(np.arange(width)[:, None] + np.arange(-SIDE, SIDE + 1), 0, width - 1)
     return odds, slowness, then
+
+
+def _density(error: float) -> float:
+    """Student's t of 3 degrees of freedom, times a constant."""
+    one = 1 + error * error / 3
+    return 1 / (one * one)
 
 
 def _expected(

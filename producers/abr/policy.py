@@ -6,7 +6,8 @@ plan's, less `share` times by how much the network likes it less than its favour
 within 1e-9 the lower. The errors of the two have different causes, which is when averaging estimates helps (M. P. Perrone, L. N. Cooper,
 "When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length the plan decides alone.
 
-It starts conservatively: with neither a sample nor a prior the lowest level is taken. A prior counts as so many samples of the session.
+It starts conservatively: with neither a sample nor a prior the lowest level is taken. A prior counts as so
+many samples of the session for the plan; the network, which was trained without, sees the session's own alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from math import exp, floor, isfinite, sqrt
+from math import exp, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,16 @@ import numpy as np
 
 from producers.abr.network import Network, count, features
 from producers.abr.plan import Aim, Forecast, Tuning, forecast, plan
-from producers.abr.prior import WIDEST, Prior
+from producers.abr.prior import Prior
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State, checked
 
 SCHEMA_VERSION = 1
 FILE = Path(__file__).with_name("policy.json")
 TIE = 1e-9
-PRIOR_SAMPLES = 8
-"""As many samples of a prior the network sees at most."""
 RANGES = {
     "gain": (0.01, 1.0), "slow_gain": (0.0, 1.0), "pull": (0.0, 1.0), "sigma": (0.01, 3.0), "sigma_weight": (0.1, 1000.0),
-    "sigma_gain": (0.0, 1.0), "horizon": (1, 20), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
+    "sigma_gain": (0.0, 1.0),  "horizon": (1, 20), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
 }  # fmt: skip
 LARGEST = 1e4
 """No weight of a network is larger than this."""
@@ -96,22 +95,18 @@ class Policy:
         """The choice with its reasons. Raises BadState, and ValueError for a penalty that is not a number from 0."""
         if not (isfinite(penalty_s) and penalty_s >= 0):
             raise ValueError(f"a penalty of {penalty_s} s")
-        state, prior = checked(state), prior and prior.bounded()
+        state = checked(state)
         levels = len(state.bitrates_kbps)
         expected = forecast(self.tuning, state.throughputs_kbps, prior)
         if expected is None:
             return Explanation(0, "start", (0.0, 0.0, 0.0), (0.0,) * levels, (0.0,) * levels)
         planned = worth = plan(self.tuning, self.aim, state, expected, penalty_s)
         by = "plan"
-        if self.trained and state.previous >= 0 and self.trained.fits(state):
-            seen = remembered(state, prior)
-            if seen.throughputs_kbps:
-                liked = self.trained.network(features(seen, max(state.buffer_s - penalty_s, 0.0)))
-                most = max(liked)
-                worth = [
-                    value + self.trained.share * max(like - most, -self.trained.cut) for value, like in zip(planned, liked, strict=True)
-                ]
-                by = "network and plan"
+        if self.trained and state.previous >= 0 and state.throughputs_kbps and self.trained.fits(state):
+            liked = self.trained.network(features(state, max(state.buffer_s - penalty_s, 0.0)))
+            most = max(liked)
+            worth = [value + self.trained.share * max(like - most, -self.trained.cut) for value, like in zip(planned, liked, strict=True)]
+            by = "network and plan"
         return Explanation(best(worth), by, quantiles(expected), tuple(worth), tuple(planned))
 
 
@@ -128,16 +123,6 @@ def quantiles(expected: Forecast) -> tuple[float, float, float]:
     """kbit/s that the next download exceeds in 9, 5 and 1 cases of 10; Student's t of 3 degrees of freedom."""
     reach = 1.6377443536962102 * expected.sigma
     return exp(expected.level - reach), exp(expected.level), exp(expected.level + reach)
-
-
-def remembered(state: State, prior: Prior | None) -> State:
-    """The state with what a prior is worth in samples before its own: around its mean, as far apart as samples of one session are."""
-    if prior is None:
-        return state
-    count = min(PRIOR_SAMPLES, floor(prior.weight + 0.5))
-    apart = min(sqrt(prior.weight) * prior.sd_log_kbps, WIDEST)
-    kbps = [exp(prior.mean_log_kbps + (apart if at % 2 else -apart)) for at in range(count)]
-    return replace(state, throughputs_kbps=(*kbps, *state.throughputs_kbps), delays_s=(*[state.segment_s] * count, *state.delays_s))
 
 
 def load(name: str = "trained", reward: Reward = MBPS) -> Policy:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-LEAST, MOST, WIDEST = -7.0, 21.0, 10.0
-"""ln(kbit/s) within which a mean is believed, and the largest standard deviation."""
-
 
 @dataclass(frozen=True)
 class Prior:
@@ -29,7 +26,3 @@ class Prior:
             value = getattr(self, name)
             if not math.isfinite(value) or (value < 0.0 and name != "mean_log_kbps"):
                 raise ValueError(f"{name} of a prior is {value}: a finite number{'' if name == 'mean_log_kbps' else ' from 0'} is wanted")
-
-    def bounded(self) -> Prior:
-        """The prior within what throughputs can be, 1 bit/s to 1 Tbit/s: decisions reckon with exponentials, which would overflow."""
-        return Prior(min(max(self.mean_log_kbps, LEAST), MOST), min(self.sd_log_kbps, WIDEST), self.weight)

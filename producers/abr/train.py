@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.abr.environment import FIRST_LEVEL, Floats, Ints, Links, Trace, Video, fetch, scored
-from producers.abr.network import AHEAD, CENTRE, CENTRE_KBPS, DELAYS, FAST, LOGS, POOLED, RECENT, SLOW, Network, count
+from producers.abr.network import AHEAD, CENTRE, CENTRE_KBPS, DELAYS, FAST, POOLED, RECENT, SLOW, Network, count
 from producers.abr.policy import Trained
 from producers.abr.rewards import MBPS, Reward
 
@@ -88,7 +88,7 @@ class Batch:
             video.bitrates_kbps[-1] * video.chunk_s * 125,
             which,
             clock_s,
-            np.exp(np.where(varied, 0.8, 0.0) * rng.standard_normal(n)),
+            np.exp(np.where(varied, 0.6, 0.0) * rng.standard_normal(n)),
             sizes[order] * jitter[..., None],
             utilities[order],
             0,
@@ -113,7 +113,7 @@ class Batch:
             self.links, self.which, self.clock_s, self.buffer_s, size / self.scale, self.chunk_s
         )
         utility, before = self.utilities[n, chunk, levels], self.utilities[n, max(chunk - 1, 0), self.previous]
-        x = np.clip(np.log(size * 8 / 1000 / delay_s) - CENTRE, -LOGS, LOGS - 2)
+        x = np.log(size * 8 / 1000 / delay_s) - CENTRE
         if chunk == 0:
             self.logs[:], self.delays[:, 0], self.sent[:, 0] = x[:, None], delay_s, size * 8 / 1000
             self.averages[:] = np.stack([x, x, 0 * x, 0 * x, x], 1)
@@ -137,11 +137,11 @@ class Batch:
         return scored(self.reward, utility, before, rebuffer_s)
 
     def features(self) -> Single:
-        """(sessions, features), the same as `network.features` says of each."""
+        """(sessions, features), as `network.features` of each; logarithms are neither rounded nor bounded here."""
         n, (chunks, levels) = len(self.which), self.sizes.shape[1:]
         sizes, left = self.sizes[:, self.chunk], chunks - self.chunk
         took = np.log(self.delays[:, np.minimum(np.arange(DELAYS), self.chunk - 1)])
-        pooled = np.clip(np.log(self.sent.sum(1) / self.delays.sum(1)) - CENTRE, -LOGS, LOGS - 2)
+        pooled = np.log(self.sent.sum(1) / self.delays.sum(1)) - CENTRE
         rates = np.exp(np.stack([pooled, pooled - self.averages[:, 2]])) * CENTRE_KBPS + 1
         spare = np.clip((self.buffer_s[:, None] - sizes * 8 / 1000 / rates[:, :, None]) / 8, -1.0, 3.0)
         after = self.sizes[:, self.chunk + 1 : self.chunk + 1 + AHEAD, -1] / self.top if left > 1 else sizes[:, -1:] / self.top
@@ -227,17 +227,17 @@ def play_on(policy: Learner, batch: Batch, until: int, stray: Floats | None = No
     return total
 
 
-def weights(traces: Sequence[Trace]) -> Floats:
+def odds(traces: Sequence[Trace]) -> Floats:
     """How often a session is on each trace: more often on long ones and where bandwidth varies; steady or dead links teach little."""
     found = []
     for trace in traces:
         times, rates = np.array((0.0, *trace.times_s[1:])), np.array(trace.mbps[1:])
         passed = np.concatenate([[0.0], np.cumsum(rates * np.diff(times))])
-        grid = np.arange(0.0, times[-1], 4.0)
-        mean = np.diff(np.interp(grid, times, passed)) / 4
+        mean = np.diff(np.interp(np.arange(0.0, times[-1], 4.0), times, passed)) / 4
         spread = float(np.std(np.log(np.maximum(mean, 0.05)))) if len(mean) > 1 else 0.0
         found.append(np.sqrt(min(times[-1], 1500.0)) * min(spread, 1.0) * min(1.0, passed[-1] / times[-1] / 0.3) ** 2)
-    return np.asarray(np.array(found) / np.sum(found))
+    total = np.sum(found)
+    return np.asarray(np.array(found) / total if total else np.full(len(found), 1 / len(found)))
 
 
 def fit(
@@ -255,7 +255,8 @@ def fit(
     if len(video.sizes) <= TRIALS:
         raise ValueError(f"a video of {len(video.sizes)} chunks; more than {TRIALS} are needed")
     rng = np.random.default_rng(seed)
-    links, odds = Links(traces), weights(traces)
+    links = Links(traces)
+    drawn = odds(traces)
     levels = len(video.bitrates_kbps)
     learner = Learner(count(levels), levels, rng)
     mean = [one.copy() for one in learner.parameters]
@@ -263,7 +264,7 @@ def fit(
     advantages: list[Single] = []
     for iteration in range(iterations):
         done = iteration / iterations
-        which = rng.choice(len(traces), SESSIONS, p=odds)
+        which = rng.choice(len(traces), SESSIONS, p=drawn)
         clock_s = np.where(rng.random(SESSIONS) < 0.15, links.first_s[which], rng.random(SESSIONS) * links.lasts_s[which])
         batch = Batch.begin(links, video, reward, which, clock_s, rng.random(SESSIONS) < VARIED, rng)
         stray = np.where(rng.random(SESSIONS) < 0.5, 0.15, 0.0)

@@ -16,7 +16,17 @@ from infra.base.settings import environment
 from producers.encoders import encode
 from tests.board.browser import browser, page, until
 from tests.board.conftest import running
-from tests.board.watching import TOLERANCE_MS, assert_agree, network, press_play, seen
+from tests.board.watching import (
+    TOLERANCE_MS,
+    WITNESS,
+    assert_agree,
+    assert_decided_alike,
+    assert_played_as_decided,
+    decisions,
+    network,
+    press_play,
+    seen,
+)
 from tests.clip import CLIP
 from tests.kit import eventually
 
@@ -24,13 +34,19 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a double of the request path that serves one real clip."""
+def titles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one real clip."""
     folder = tmp_path_factory.mktemp("titles")
     encode.prepare([CLIP], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def edge(titles: Path) -> Iterator[str]:
+    """The address of a double of the request path that serves the clip."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "-m", "tests.board.edge_double", str(port), str(folder)])
+    process = subprocess.Popen([sys.executable, "-m", "tests.board.edge_double", str(port), str(titles)])
     try:
         eventually(lambda: httpx.get(f"{url}/healthz").status_code == 200)
         yield url
@@ -181,3 +197,100 @@ def test_a_title_that_cannot_be_fetched_fails_to_start(chrome: Any, board: str, 
         found = closed(edge, sid)
     assert found["quality"]["failed_start"]
     assert {r["rc"] for r in found["reports"] if r["e"] == "rr"} == {404}
+
+
+def test_the_player_adapts_as_python_would(chrome: Any, board: str, edge: str, titles: Path) -> None:
+    with page(chrome) as tab:
+        sid = press_play(tab, board, "clip")
+        until(tab, "witness.some(([name]) => name === 'ended')")
+        found, told = closed(edge, sid), decisions(tab)
+    assert_decided_alike(told)
+    assert_played_as_decided(told, found["reports"])
+    assert found["quality"]["rebuffer_count"] == 0
+    assert {r["abr"] for r in found["reports"]} == {"headrace"}
+    first, last = told[0]["state"], told[-1]["state"]
+    assert (told[0]["by"], told[0]["level"], first["buffer_s"], first["previous"], first["left"]) == ("start", 0, 0, -1, 8)
+    assert first["sizes"] == [[kbps * 125 * 2 for kbps in first["bitrates_kbps"]]] * 8
+    assert (last["left"], len(last["throughputs_kbps"])) == (1, 7)
+    assert last["sizes"] == [[(titles / "clip" / "v1" / rung.name / "007.m4s").stat().st_size for rung in CLIP.ladder]]
+
+
+def test_a_prior_takes_the_place_of_a_conservative_start(chrome: Any, board: str) -> None:
+    prior = {"mean_log_kbps": 9.2, "sd_log_kbps": 0.3, "weight": 4.0}
+
+    def with_prior(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "prior": prior})
+
+    with page(chrome) as tab:
+        tab.route("**/play", with_prior)
+        press_play(tab, board, "clip")
+        told = decisions(tab)
+    assert_decided_alike(told)
+    assert (told[0]["by"], told[0]["level"], told[0]["prior"]) == ("plan", 1, prior)
+
+
+def test_after_a_seek_the_plan_is_of_what_comes_there(chrome: Any, board: str) -> None:
+    """dash.js asks no rule for the first segment after a seek, which keeps its level; the next is decided with what is buffered there."""
+    with page(chrome) as tab:
+        press_play(tab, board, "clip")
+        tab.evaluate("document.querySelector('video').currentTime = 11")
+        until(tab, "witness.some(([name]) => name === 'ended')")
+        told = decisions(tab)
+    assert_decided_alike(told)
+    landed = next(one["state"] for one in told if one["state"]["left"] <= 2)
+    assert (landed["left"], len(landed["sizes"])) == (2, 2)
+    assert landed["buffer_s"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_dash_js_adapts_where_it_is_chosen(chrome: Any, board: str, edge: str) -> None:
+    with page(chrome) as tab:
+        tab.goto(f"{board}/watch")
+        tab.select_option("select[aria-label=Adaptation]", "dash.js")
+        sid = press_play(tab, board, "clip", opened=True)
+        tab.evaluate("document.querySelector('video').playbackRate = 4")
+        until(tab, "witness.some(([name]) => name === 'ended')")
+        found = closed(edge, sid)
+        assert decisions(tab) == []
+    assert {r["abr"] for r in found["reports"]} == {"dash.js"}
+
+
+def test_without_a_policy_the_player_still_plays(chrome: Any, board: str, edge: str) -> None:
+    with page(chrome) as tab:
+        tab.route("**/abr/policy.json", lambda route: route.fulfill(json={"schema_version": 2}))
+        sid = press_play(tab, board, "clip")
+        assert decisions(tab) == []
+        assert {r["abr"] for r in eventually(lambda: session(edge, sid)["reports"])} == {"dash.js"}
+
+
+def test_a_level_that_the_viewer_chose_stays(chrome: Any, board: str, edge: str) -> None:
+    """dash.js asks no rule then; when it may adapt again, the level that was chosen is the one before."""
+    with page(chrome) as tab:
+        tab.goto(f"{board}/watch")
+        tab.wait_for_selector("button.primary:enabled")
+        tab.evaluate(WITNESS)
+        sid = tab.evaluate(
+            """async (gateway) => {
+              const { Player } = await import("/static/player.js");
+              window.player = new Player(document.querySelector("video"), gateway);
+              return player.play("clip");
+            }""",
+            edge,
+        )
+        until(tab, "decisions.at(-1)?.state.throughputs_kbps.length === 3")
+        tab.evaluate(
+            """() => {
+              player.session.dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false } } } });
+              player.session.dash.setRepresentationForTypeByIndex("video", 0);
+              window.before = decisions.length;
+            }"""
+        )
+        until(tab, "player.session.adaptation.throughputs.length >= 6")
+        assert tab.evaluate("decisions.length === before")
+        tab.evaluate("player.session.dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: true } } } })")
+        until(tab, "witness.some(([name]) => name === 'ended')")
+        after = decisions(tab)[tab.evaluate("before") :]
+        videos = [r for r in closed(edge, sid)["reports"] if r["e"] == "rr" and r["ot"] == "v"]
+    assert_decided_alike(after)
+    assert after[0]["state"]["previous"] == 0
+    assert len({r["br_kbps"] for r in sorted(videos, key=lambda r: r["sn"])[4:6]}) == 1

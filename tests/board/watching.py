@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
+from producers.abr.policy import load
+from producers.abr.prior import Prior
+from producers.abr.state import State
 from tests.board.browser import until
 
 WITNESS = """() => {
   window.witness = [];
+  window.decisions = [];
   const note = (name) => (event) => witness.push([name, performance.timeOrigin + event.timeStamp]);
   const video = document.querySelector("video");
+  video.addEventListener("adapted", ({ detail }) => decisions.push(detail));
   for (const name of ["playing", "waiting", "ended", "pause", "seeking"]) video.addEventListener(name, note(name));
   // dash.js pauses at the end, and where it does so first, no `ended` comes.
   video.addEventListener("pause", (event) => video.currentTime >= video.duration && note("ended")(event));
@@ -62,6 +69,28 @@ def press_play(tab: Any, board: str, title: str, *, opened: bool = False) -> str
     tab.click("button.primary")
     until(tab, "witness.some(([name]) => name === 'playing')")
     return str(tab.get_attribute("#session-link", "href")).partition("sid=")[2]
+
+
+def decisions(tab: Any) -> list[dict[str, Any]]:
+    """What the player's adaptation has decided so far: each with the state that it saw and the prior."""
+    return list(tab.evaluate("decisions"))
+
+
+def assert_decided_alike(found: list[dict[str, Any]]) -> None:
+    """Python's evaluator says of each state what the page's said."""
+    policy = load()
+    for one in found:
+        said = policy.explain(State(**one["state"]), one["prior"] and Prior(**one["prior"]))
+        assert (said.level, said.by) == (one["level"], one["by"]), one
+        assert said.worth == pytest.approx(one["worth"], rel=1e-9, abs=1e-9), one
+
+
+def assert_played_as_decided(found: list[dict[str, Any]], reports: list[dict[str, Any]]) -> None:
+    """Each video segment was fetched at the level that was decided last before it. `reports` are of a session without seeks or failures."""
+    videos = sorted((r for r in reports if r["e"] == "rr" and r["ot"] == "v"), key=lambda r: r["sn"])
+    decided = {len(one["state"]["throughputs_kbps"]): one for one in found}
+    wanted = [decided[fetched]["state"]["bitrates_kbps"][decided[fetched]["level"]] for fetched in range(len(videos))]
+    assert [r["br_kbps"] for r in videos] == [round(kbps) for kbps in wanted]
 
 
 def network(tab: Any, kbps: int) -> None:

@@ -1,8 +1,9 @@
 /* Headrace's own adaptation in dash.js: a custom rule that asks the evaluator in abr.js, and what it needs to know of a session.
 
-   dash.js asks before each segment, the first one included; where it then changes the representation it asks once more for the same
-   segment, so a decision rests on what was fetched, never on what was asked before. A level that the viewer chose, and whether dash.js
-   adapts at all, stay with dash.js: it does not ask while `autoSwitchBitrate.video` is off. What is asked here is for video alone. */
+   dash.js asks before each segment, the first one included, but not for the first one after a seek, which keeps its level. Where it then
+   changes the representation it may ask again for the same segment, so a decision rests on what was fetched, never on what was decided.
+   A level that the viewer chose, and whether dash.js adapts at all, stay with dash.js: it does not ask while `autoSwitchBitrate.video` is
+   off. What is asked here is for video alone. */
 
 import { explain } from "./abr.js";
 

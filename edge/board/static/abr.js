@@ -6,15 +6,14 @@
 
 const SCHEMA_VERSION = 1;
 const SHORTEST_DELAY_S = 1e-6, LONGEST_DELAY_S = 600, SLOWEST_KBPS = 1e-3, FASTEST_KBPS = 1e9;
-const LEAST = -7, MOST = 21, WIDEST = 10;
 const SIDE = 2, REACH = 3, STEP = 1.2, ERRORS = 2 * SIDE + 1, WIDTH = 2 * REACH + 1;
 const POINTS = 18, SPAN_S = 34;
+const SIGMA_MAX = 3;
 const REMEMBERED = 48;
 const RECENT = 8, DELAYS = 4, POOLED = 5, AHEAD = 4;
 const FAST = 0.3, SLOW = 0.07;
 const CENTRE = 7, CENTRE_KBPS = 1096.6331584284585, LOGS = 5, GRID = 4096;
 const TIE = 1e-9;
-const PRIOR_SAMPLES = 8;
 const PLAN = ["gain", "slow_gain", "pull", "sigma", "sigma_weight", "sigma_gain", "horizon", "worth", "enough_s"];
 const AIM = ["rebuffer", "up", "down", "weight"];
 
@@ -85,9 +84,9 @@ export function choose(policy, state, prior = null, penaltyS = 0) {
 }
 
 /** The choice with its reasons, {level, by, throughput_kbps, worth, plan}. Throws BadState, and RangeError for a penalty that is none. */
-export function explain(policy, state, told = null, penaltyS = 0) {
+export function explain(policy, state, prior = null, penaltyS = 0) {
   if (!(Number.isFinite(penaltyS) && penaltyS >= 0)) throw new RangeError(`a penalty of ${penaltyS} s`);
-  const seen = checked(state), prior = told && believed(told);
+  const seen = checked(state);
   const expected = forecast(policy.plan, seen.throughputs_kbps, prior);
   if (!expected) {
     const nothing = seen.bitrates_kbps.map(() => 0);
@@ -96,21 +95,14 @@ export function explain(policy, state, told = null, penaltyS = 0) {
   const planned = plan(policy.plan, policy.reward, seen, expected, penaltyS);
   let worth = planned, by = "plan";
   const network = policy.network;
-  if (network && seen.previous >= 0 && fits(network, seen)) {
-    const before = remembered(seen, prior);
-    if (before.throughputs_kbps.length) {
-      const liked = outputs(network.layers, features(before, Math.max(seen.buffer_s - penaltyS, 0)));
-      const most = Math.max(...liked);
-      worth = planned.map((value, level) => value + network.share * Math.max(liked[level] - most, -network.cut));
-      by = "network and plan";
-    }
+  if (network && seen.previous >= 0 && seen.throughputs_kbps.length && fits(network, seen)) {
+    const liked = outputs(network.layers, features(seen, Math.max(seen.buffer_s - penaltyS, 0)));
+    const most = Math.max(...liked);
+    worth = planned.map((value, level) => value + network.share * Math.max(liked[level] - most, -network.cut));
+    by = "network and plan";
   }
   return { level: best(worth), by, throughput_kbps: quantiles(expected), worth, plan: planned };
 }
-
-const believed = ({ mean_log_kbps, sd_log_kbps, weight }) => ({
-  mean_log_kbps: Math.min(Math.max(mean_log_kbps, LEAST), MOST), sd_log_kbps: Math.min(sd_log_kbps, WIDEST), weight,
-});
 
 function best(worth) {
   let found = 0;
@@ -125,16 +117,6 @@ function quantiles({ level, sigma }) {
 
 const fits = ({ ladder_kbps, segment_s }, state) => segment_s === state.segment_s && ladder_kbps.length === state.bitrates_kbps.length
   && ladder_kbps.every((kbps, level) => kbps === state.bitrates_kbps[level]);
-
-function remembered(state, prior) {
-  if (!prior) return state;
-  const apart = Math.min(Math.sqrt(prior.weight) * prior.sd_log_kbps, WIDEST);
-  const length = Math.min(PRIOR_SAMPLES, Math.floor(prior.weight + 0.5));
-  const kbps = Array.from({ length }, (_, at) => Math.exp(prior.mean_log_kbps + (at % 2 ? apart : -apart)));
-  return {
-    ...state, throughputs_kbps: [...kbps, ...state.throughputs_kbps], delays_s: [...kbps.map(() => state.segment_s), ...state.delays_s],
-  };
-}
 
 // ── the state ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -178,23 +160,26 @@ function worthBefore(state) {
 // ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function forecast(tuning, throughputs, prior) {
-  let known = prior ? prior.weight : 0, level = prior ? prior.mean_log_kbps : 0, slow = level;
+  let known = prior ? prior.weight : 0, level = prior ? believable(prior.mean_log_kbps) : 0, slow = level, begun = false;
   let squares = tuning.sigma_weight * tuning.sigma * tuning.sigma, weight = tuning.sigma_weight;
   const gain = tuning.sigma_gain, kept = tuning.sigma_gain * tuning.sigma_weight;
   for (const kbps of throughputs.slice(-REMEMBERED)) {
-    const log = Math.log(kbps), error = log - level, first = known < 1;
+    const x = believable(Math.log(kbps)), error = x - level;
     known += 1;
-    slow += Math.max(tuning.slow_gain, 1 / known) * (log - slow);
+    slow += Math.max(tuning.slow_gain, 1 / known) * (x - slow);
     level += Math.max(tuning.gain, 1 / known) * error;
-    if (!first) {
+    if (begun) {
       squares += error * error - gain * squares + kept * tuning.sigma * tuning.sigma;
       weight += 1 - gain * weight + kept;
     }
+    begun = true;
   }
   if (known <= 0) return null;
   const unknown = prior ? (prior.sd_log_kbps * prior.weight) / known : 0;
-  return { level, sigma: Math.sqrt(squares / weight + unknown * unknown), slow };
+  return { level, sigma: Math.min(Math.sqrt(squares / weight + unknown * unknown), SIGMA_MAX), slow };
 }
+
+const believable = (log) => Math.min(Math.max(log, 0), 20);
 
 /** [level] what the next segment and the best plan after it are worth on average. Arrays are flat: [level][m][buffer]. */
 function plan(tuning, aim, state, expected, penaltyS) {
@@ -240,12 +225,17 @@ function latticeOf(tuning, { level, sigma, slow }) {
   for (let at = 0; at < WIDTH; at++) {
     const step = (at - REACH) * tuning.gain * sigma * STEP, centre = (tuning.pull * (slow - level - step)) / sigma;
     const errors = Array.from({ length: ERRORS }, (_, side) => (side - SIDE) * STEP);
-    const density = errors.map((error) => 1 + ((error - centre) * (error - centre)) / 3).map((one) => 1 / (one * one));
+    const density = errors.map((error) => densityOf(error - centre));
     const total = density.reduce((sum, one) => sum + one, 0);
     odds.push(density.map((one) => one / total));
     slowness.push(errors.map((error) => Math.exp(-(level + step + sigma * error))));
   }
   return { odds, slowness };
+}
+
+function densityOf(error) {
+  const one = 1 + (error * error) / 3;
+  return 1 / (one * one);
 }
 
 /** [m of `which`][buffer] the mean over errors of `value` after a download of `size` bytes less its rebuffering. */
