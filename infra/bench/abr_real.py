@@ -7,13 +7,16 @@ scaled: buffers take minutes to fill, and what HTTP costs does not shrink with a
 for granted: its buffer of 60 s, its round trip, the first segment's level.
 
 Each session's reward is also predicted: the same function on the same trace in the environment. What the environment leaves out shows in
-the difference: manifest and init segments before the first byte, the link's time during round trips, what servers and clocks take.
+the difference: manifest and init segments before the first byte, the link's time during round trips, what servers and clocks take. On a
+busy machine that is more, and `late_ms` says by how much this process woke up late on average; bytes of a body that are read late have
+been waiting for the link, which therefore goes on from where it was free.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 from types import MappingProxyType
@@ -45,19 +48,51 @@ from producers.players.clock import LoopClock
 from producers.players.network import Link, Step
 from producers.players.player import Device, Player, Ticket
 from producers.players.reports import Outbox
-from producers.players.transport import HttpTransport
+from producers.players.transport import HttpTransport, Incoming, Transport
 
 ALGORITHMS: Mapping[str, Policy] = MappingProxyType({"ours": policy.load().choose, "bola": bola.choose, "robust_mpc": robust_mpc.choose})
 SESSIONS = 30
 WITHIN_S = 1_200.0
 TALLEST = 4_320
+WATCH_S = 0.1
 FIGURES = {
     "sessions": Figure("sessions", 30, 30),
     "ranking_agrees": Figure("", 1, 1),
     "rank_correlation": Figure(""),
     "mean_difference": Figure("reward"),
+    "late_ms": Figure("ms", higher=False),
     **{f"{name}_{how}": Figure("reward") for name in ALGORITHMS for how in ("predicted", "measured")},
 }
+
+
+class Steady(Link):
+    """A link that loses no time within a body: whoever reads it may be late, the server, which has it all, is not."""
+
+    _begins = False
+
+    def begin(self) -> None:
+        """A body is about to come."""
+        self._begins = True
+
+    def pass_bytes(self, now_ms: float, size: int) -> float:
+        """As any link; what is not the begin of a body was there as soon as the link was free."""
+        begins, self._begins = self._begins, False
+        return super().pass_bytes(now_ms if begins else 0.0, size)
+
+
+class Shaped:
+    """The network of one session: tells its link of each body."""
+
+    def __init__(self, transport: Transport, link: Steady) -> None:
+        self._transport, self._link = transport, link
+        self.post = transport.post
+
+    @asynccontextmanager
+    async def get(self, url: str) -> AsyncIterator[Incoming]:
+        """GET with the body in pieces."""
+        async with self._transport.get(url) as incoming:
+            self._link.begin()
+            yield incoming
 
 
 @dataclass(frozen=True)
@@ -76,8 +111,8 @@ def run(options: Options) -> list[dict[str, Any]]:
     count = (options.sessions or SESSIONS) // len(ALGORITHMS)
     traces, video = spread(read_traces(options.traces or FOLDER / "hsdpa_train"), count), read_video(FOLDER)
     with served("infra.bench.abr_segments", "--video", str(FOLDER)) as (url, _):
-        real = asyncio.run(sessions(url, traces, video))
-    return [figures_of(real, traces, video)]
+        real, late_ms = asyncio.run(sessions(url, traces, video))
+    return [figures_of(real, traces, video) | {"late_ms": late_ms}]
 
 
 def spread(traces: list[Trace], count: int) -> list[Trace]:
@@ -87,11 +122,15 @@ def spread(traces: list[Trace], count: int) -> list[Trace]:
     return [traces[at * len(traces) // count] for at in range(count)]
 
 
-async def sessions(url: str, traces: list[Trace], video: Video) -> list[Real]:
-    """Each algorithm over each trace, all at once, in real time. Raises TimeoutError, and AssertionError where one does not end well."""
+async def sessions(url: str, traces: list[Trace], video: Video) -> tuple[list[Real], float]:
+    """Each algorithm over each trace, all at once, in real time, and how late this process woke up, ms.
+
+    Raises TimeoutError, and AssertionError where a session does not end well.
+    """
     clock, transport = LoopClock(), HttpTransport(stall_s=30.0, connections=4 * len(traces) * len(ALGORITHMS))
     outbox = Outbox(transport, clock)
-    sending = asyncio.create_task(outbox.run())
+    late_ms: list[float] = []
+    beside = [asyncio.create_task(outbox.run()), asyncio.create_task(_watch(late_ms))]
     done = 0
 
     async def one(name: str, trace: Trace) -> Real:
@@ -103,12 +142,23 @@ async def sessions(url: str, traces: list[Trace], video: Video) -> list[Real]:
 
     try:
         async with asyncio.timeout(WITHIN_S):
-            return list(await asyncio.gather(*(one(name, trace) for trace in traces for name in ALGORITHMS)))
+            real = await asyncio.gather(*(one(name, trace) for trace in traces for name in ALGORITHMS))
+            return list(real), float(np.mean(late_ms))
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await outbox.drain()
         await transport.close()
+
+
+async def _watch(late_ms: list[float]) -> None:
+    """Sleep again and again, and note by how much each sleep was too long."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due_s = loop.time() + WATCH_S
+        await asyncio.sleep(WATCH_S)
+        late_ms.append((loop.time() - due_s) * 1000)
 
 
 async def _session(
@@ -123,10 +173,10 @@ async def _session(
     sid = f"{name}-{trace.name}"
     ticket = Ticket(sid[:64], sid[:64], "t", (f"{url}{TITLE}manifest.mpd",), f"{url}/reports")
     device = Device("bench", "headless", "nowhere", 64496, TALLEST)
-    link = Link(cycle(steps(trace)), clock.now_ms())
+    link = Steady(cycle(steps(trace)), clock.now_ms())
     buffer_max_ms = round(BUFFER_MAX_S * 1000)
     player = Player(
-        ticket, device, transport, link, ROUND_TRIP_S * 1000, outbox, clock, adapt=paced(level), buffer_max_ms=buffer_max_ms
+        ticket, device, Shaped(transport, link), link, ROUND_TRIP_S * 1000, outbox, clock, adapt=paced(level), buffer_max_ms=buffer_max_ms
     )  # fmt: skip
     outcome = await player.run()
     assert (outcome.state, len(levels)) == ("e", len(video.sizes)), f"{sid} did not play to its end: {outcome}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import httpx2 as httpx
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from infra.bench import abr_real
-from infra.bench.abr_real import ALGORITHMS, Real, figures_of, rank_correlation, reward, sessions, spread, steps
+from infra.bench.abr_real import ALGORITHMS, Real, Steady, figures_of, rank_correlation, reward, sessions, spread, steps
 from infra.bench.harness import served
 from producers.abr.environment import LADDER_KBPS, Trace, Video, play, read_video
 from producers.players.mpd import parse
@@ -62,7 +63,8 @@ def test_the_server_has_a_title_whose_files_are_as_large_as_stated(url: str, vid
 
 
 def test_real_sessions_are_played_to_their_ends_over_links_that_follow_the_traces(url: str, video: Video) -> None:
-    real = asyncio.run(sessions(url, [FAST, SLOW], video))
+    real, late_ms = asyncio.run(sessions(url, [FAST, SLOW], video))
+    assert 0 <= late_ms < 1_000
     assert [(one.algorithm, one.trace) for one in real] == [(name, trace.name) for trace in (FAST, SLOW) for name in ALGORITHMS]
     found = figures_of(real, [FAST, SLOW], video)
     assert found["sessions"] == 6
@@ -98,6 +100,15 @@ def test_traces_are_taken_evenly_and_lose_their_headers() -> None:
     with pytest.raises(ValueError, match="128 traces are wanted, there are 127"):
         spread(many, 128)
     assert steps(SLOW) == [(500.0, pytest.approx(1_140.0)), (1_500.0, pytest.approx(570.0))]
+
+
+def test_a_body_that_is_read_late_has_not_come_late() -> None:
+    link = Steady(repeat((1_000.0, 800.0)))
+    link.begin()
+    assert link.pass_bytes(100, 10_000) == 200
+    assert link.pass_bytes(270, 10_000) == 300, "it was waiting from 200 on"
+    link.begin()
+    assert link.pass_bytes(500, 10_000) == 600, "it was asked for later"
 
 
 def test_rank_correlation_is_spearmans() -> None:
