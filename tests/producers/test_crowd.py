@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from producers.players.__main__ import main
 from producers.players.clock import LoopClock, run_virtual
 from producers.players.crowd import Crowd, Summary
 from producers.players.network import BadTrace
@@ -35,10 +36,12 @@ class Faulty(FakeEdge):
         return await super().post(url, content, content_type)
 
 
-def watch(edge: FakeEdge, seconds: float | None = 120, count: int = 6, inject: bool = False, traces: tuple[Path, ...] = ()) -> Summary:
+def watch(
+    edge: FakeEdge, seconds: float | None = 120, count: int = 6, inject: bool = False, traces: tuple[Path, ...] = (), abr: str | None = None
+) -> Summary:
     async def run() -> Summary:
-        crowd = Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ["http://oca-1", "http://oca-2"], inject, traces)
-        return await crowd.run(seconds)
+        ocas = ["http://oca-1", "http://oca-2"]
+        return await Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ocas, inject, traces, abr).run(seconds)
 
     return run_virtual(run())
 
@@ -104,3 +107,14 @@ def test_recorded_networks_replace_the_models(tmp_path: Path) -> None:
     (bad := tmp_path / "bad").write_text("nothing")
     with pytest.raises(BadTrace):
         watch(FakeEdge(), traces=(bad,))
+
+
+def test_all_members_may_be_told_what_to_adapt_by() -> None:
+    for abr, called in ((None, "headrace"), ("bola", "bola")):
+        edge = FakeEdge()
+        watch(edge, seconds=20, count=2, abr=abr)
+        assert {report.fields["abr"] for report in edge.reports} == {called}
+    with pytest.raises(ValueError, match="no adaptation is called 'guess': there are policy, bola"):
+        watch(FakeEdge(), abr="guess")
+    with pytest.raises(SystemExit, match="no adaptation is called 'guess'"):
+        main(count=1, abr="guess")
