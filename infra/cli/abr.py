@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.cli.abr_explain import explain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from producers.abr.environment import Policy
     from producers.abr.recorded import Recorded
 
-app = typer.Typer(help="Train, check and publish the models that players choose bitrates by.", no_args_is_help=True)
+app = typer.Typer(help="Train, check and publish what players choose bitrates by; explain a session.", no_args_is_help=True)
+app.command()(explain)
 
 REPORTS = "playback.report"
 LEAST_SESSIONS = 50

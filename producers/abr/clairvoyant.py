@@ -23,21 +23,24 @@ from producers.abr.rewards import MBPS, Reward
 INTERVAL_S = 0.1
 
 
-def plans(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval_s: float = INTERVAL_S) -> list[tuple[int, ...]]:
+def plans(
+    traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval_s: float = INTERVAL_S, first_level: int = FIRST_LEVEL,
+    buffer_max_s: float = BUFFER_MAX_S,
+) -> list[tuple[int, ...]]:  # fmt: skip
     """The levels of all chunks, for each trace: intervals are of buffer, for each level. Seconds for a hundred traces."""
     links, sizes, utilities = Links(traces), np.array(video.sizes), np.array(reward.utilities(video))
-    levels = sizes.shape[1]
+    levels, lasts_s = sizes.shape[1], video.chunk_s
     which = np.arange(len(traces))
     _, _, clock_s, buffer_s = fetch(
-        links, which, links.first_s, np.zeros(len(traces)), np.full(len(traces), sizes[0, FIRST_LEVEL]), video.chunk_s
+        links, which, links.first_s, np.zeros(len(traces)), np.full(len(traces), sizes[0, first_level]), lasts_s, buffer_max_s
     )
-    level, worth = np.full(len(traces), FIRST_LEVEL), np.zeros(len(traces))
+    level, worth = np.full(len(traces), first_level), np.zeros(len(traces))
     steps: list[tuple[Ints, Ints]] = []
-    places = int(BUFFER_MAX_S / interval_s) + 1
+    places = int(buffer_max_s / interval_s) + 1
     for chunk in range(1, len(sizes)):
         parent, chosen = np.repeat(np.arange(len(which)), levels), np.tile(np.arange(levels), len(which))
         of = which[parent]
-        _, rebuffer_s, then_s, filled_s = fetch(links, of, clock_s[parent], buffer_s[parent], sizes[chunk, chosen], video.chunk_s)
+        _, rebuffer_s, then_s, filled_s = fetch(links, of, clock_s[parent], buffer_s[parent], sizes[chunk, chosen], lasts_s, buffer_max_s)
         gained = worth[parent] + scored(reward, utilities[chunk, chosen], utilities[chunk - 1, level[parent]], rebuffer_s)
         place = (of * levels + chosen) * places + (filled_s / interval_s).astype(np.int64)
         kept = _first(np.lexsort((-gained, place)), place)
@@ -50,7 +53,7 @@ def plans(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval
         for parents, chosen in reversed(steps):
             path.append(int(chosen[at]))
             at = int(parents[at])
-        found.append((FIRST_LEVEL, *reversed(path)))
+        found.append((first_level, *reversed(path)))
     return found
 
 

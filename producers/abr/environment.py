@@ -192,22 +192,24 @@ class Session:
         return sum(abs(b - a) for a, b in pairwise(self.bitrates_kbps)) / (len(self.bitrates_kbps) - 1)
 
 
-def play(policy: Policy, trace: Trace, video: Video, reward: Reward = MBPS) -> Session:
+def play(
+    policy: Policy, trace: Trace, video: Video, reward: Reward = MBPS, first_level: int = FIRST_LEVEL, buffer_max_s: float = BUFFER_MAX_S
+) -> Session:
     """One session over one trace; `policy` is asked before every chunk but the first. Raises ValueError for a level off the ladder."""
     link, utilities = Link(trace), reward.utilities(video)
     shown = () if reward is MBPS else utilities
-    buffer_s, previous = 0.0, FIRST_LEVEL
+    buffer_s, previous = 0.0, first_level
     levels: list[int] = []
     rewards: list[float] = []
     rebuffers_s: list[float] = []
     throughputs: list[float] = []
     delays_s: list[float] = []
     for chunk, sizes in enumerate(video.sizes):
-        level = FIRST_LEVEL
+        level = first_level
         if chunk:
             level = policy(
                 State(
-                    buffer_s=buffer_s, buffer_max_s=BUFFER_MAX_S, segment_s=video.chunk_s, bitrates_kbps=video.bitrates_kbps,
+                    buffer_s=buffer_s, buffer_max_s=buffer_max_s, segment_s=video.chunk_s, bitrates_kbps=video.bitrates_kbps,
                     sizes=video.sizes[chunk:], left=len(video.sizes) - chunk, previous=previous, throughputs_kbps=tuple(throughputs),
                     delays_s=tuple(delays_s), utilities=shown[chunk:], previous_utility=utilities[chunk - 1][previous],
                 )
@@ -217,8 +219,8 @@ def play(policy: Policy, trace: Trace, video: Video, reward: Reward = MBPS) -> S
         delay_s = link.download(sizes[level]) + ROUND_TRIP_S
         rebuffer_s = max(delay_s - buffer_s, 0.0)
         buffer_s = max(buffer_s - delay_s, 0.0) + video.chunk_s
-        if buffer_s > BUFFER_MAX_S:
-            sleep_s = ceil((buffer_s - BUFFER_MAX_S) / SLEEP_STEP_S) * SLEEP_STEP_S
+        if buffer_s > buffer_max_s:
+            sleep_s = ceil((buffer_s - buffer_max_s) / SLEEP_STEP_S) * SLEEP_STEP_S
             buffer_s -= sleep_s
             link.sleep(sleep_s)
         throughputs.append(sizes[level] * 8 / 1000 / delay_s)
@@ -283,14 +285,14 @@ class Links:
 
 
 def fetch(
-    links: Links, which: Ints, clock_s: Floats, buffer_s: Floats, sizes: Floats, chunk_s: float
+    links: Links, which: Ints, clock_s: Floats, buffer_s: Floats, sizes: Floats, chunk_s: float, buffer_max_s: float = BUFFER_MAX_S
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """One chunk of each of many sessions: delays, rebuffering, and clocks and buffers afterwards, in seconds; all of one shape."""
     took_s, clock_s = links.download(which, clock_s, sizes)
     delay_s = took_s + ROUND_TRIP_S
     rebuffer_s = np.maximum(delay_s - buffer_s, 0.0)
     buffer_s = np.maximum(buffer_s - delay_s, 0.0) + chunk_s
-    sleep_s = np.ceil(np.maximum(buffer_s - BUFFER_MAX_S, 0.0) / SLEEP_STEP_S) * SLEEP_STEP_S
+    sleep_s = np.ceil(np.maximum(buffer_s - buffer_max_s, 0.0) / SLEEP_STEP_S) * SLEEP_STEP_S
     return delay_s, rebuffer_s, links.sleep(which, clock_s, sleep_s), buffer_s - sleep_s
 
 
