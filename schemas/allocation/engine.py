@@ -14,7 +14,8 @@ A rule is tried when the ones before it have not decided:
     value       what the flag gives; with a `split`, to the units in it: a rollout. Without value and experiment a rule is only a gate
     experiment  name; with `variations` [{"key", "value", "name", "passthrough"}] and a `split` of one range per variation: an experiment.
                 `forced` {unit: variation's index}, `force` index, `active` false, `stopped` true,
-                `sticky` {"version", "oldest", "units": [attribute, …]}; `passthrough`: the unit is counted and goes on to the next rule
+                `sticky` {"version", "oldest", "units": [attribute, …]}, found again by the variations' own keys; `passthrough`: the unit
+                is counted and goes on to the next rule
     id          a name for what decided
 
 A split says where a unit lies: `hash` (see `hashing.position`), `salt`, `units` (attributes, the first that is there), `scale`, `ranges`
@@ -182,6 +183,7 @@ class _Requirement:
 @dataclass(frozen=True, slots=True)
 class _Variation:
     key: str
+    own_key: str | None
     value: Any
     name: str | None
     passthrough: bool
@@ -342,7 +344,7 @@ class Table:
         entry = rule.get("entry") or {}
         split = rule.get("split")
         variations = tuple(
-            _Variation(str(one.get("key") or index), one.get("value"), one.get("name"), bool(one.get("passthrough")))
+            _Variation(str(one.get("key") or index), one.get("key"), one.get("value"), one.get("name"), bool(one.get("passthrough")))
             for index, one in enumerate(rule.get("variations") or ())
         )
         if "experiment" in rule and (split is None or not variations):
@@ -357,7 +359,7 @@ class Table:
             entry_requires=self._requires(entry.get("requires")),
             decides="value" in rule,
             value=rule.get("value"),
-            split=Split(split, self._groups, self._strict) if split else None,
+            split=Split(split, self._groups, self._strict) if split is not None else None,
             experiment=rule.get("experiment"),
             variations=variations,
             forced=rule.get("forced") or {},
@@ -395,4 +397,4 @@ def _remembered(rule: _Rule, context: Context) -> tuple[int, bool]:
     if any(f"{rule.experiment}__{version}" in assigned for version in range(sticky.get("oldest") or 0)):
         return -1, True
     key = assigned.get(f"{rule.experiment}__{sticky.get('version') or 0}")
-    return next((index for index, one in enumerate(rule.variations) if one.key == key), -1), False
+    return next((index for index, one in enumerate(rule.variations) if one.own_key is not None and one.own_key == key), -1), False

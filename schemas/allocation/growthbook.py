@@ -171,7 +171,7 @@ class GrowthBook:
 
     def run(self, experiment: Mapping[str, Any], feature: str | None = None) -> dict[str, Any]:
         """An experiment's result: which variation, and whether the unit is in it."""
-        rule = _experiment(experiment, self.documents is not None)
+        rule = rule_of(experiment, self.documents is not None)
         flags = {**self._translated["flags"], "\0": {"rules": [rule]}}  # a key that no feature has
         given = self._context({experiment["key"]: len(experiment["variations"])})
         exposure = Table({**self._translated, "flags": flags}, strict=False).run("\0", given)
@@ -207,7 +207,7 @@ def _rule(feature: str, index: int, rule: Mapping[str, Any], bandits: Mapping[st
         return {**always, "entry": {"condition": rule.get("condition")}, "value": rule["force"], "split": _rollout(feature, rule, sticky)}
     if not _variations(rule):
         return always if always["requires"] else None
-    experiment = _experiment(_experiment_of(feature, rule), sticky)
+    experiment = rule_of(_experiment_of(feature, rule), sticky)
     bandit = bandits.get(rule.get("contextualBanditRef") or "")
     if bandit:
         count, coverage = len(_variations(rule)), rule.get("coverage")
@@ -218,8 +218,8 @@ def _rule(feature: str, index: int, rule: Mapping[str, Any], bandits: Mapping[st
     return {**experiment, **always}
 
 
-def _experiment(experiment: Mapping[str, Any], sticky: bool) -> dict[str, Any]:
-    """The engine's rule of an experiment."""
+def rule_of(experiment: Mapping[str, Any], sticky: bool = False) -> dict[str, Any]:
+    """The engine's rule of an experiment that stands by itself; `sticky`: assignments are kept."""
     count, meta = len(experiment["variations"]), experiment.get("meta") or ()
     keeps = sticky and not experiment.get("disableStickyBucketing")
     name, attribute, fallback = experiment["key"], experiment.get("hashAttribute") or "id", experiment.get("fallbackAttribute")
