@@ -52,13 +52,13 @@ def bucket(salt: str, unit: str) -> int:
     return murmur3_32(f"{salt}:{unit}".encode())
 
 
-def buckets(salt: str, units: Sequence[str] | np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+def buckets(salt: str, units: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """`bucket` of many units at once: shape (len(units),), uint32. Faster by far than one by one. Raises ValueError for a unit with NUL."""
     prefix = f"{salt}:".encode()
     encoded = [unit.encode() for unit in units]
     if not encoded:
         return np.zeros(0, np.uint32)
-    if any(b"\0" in unit for unit in encoded):  # numpy drops trailing zero bytes of a fixed-width text
+    if "\0" in "".join(units):  # numpy drops the zero bytes at the end of a fixed-width text
         raise ValueError("a unit's name holds a NUL character")
     sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) + len(prefix)
     width = -(-int(sizes.max()) // 4)
@@ -80,6 +80,14 @@ def buckets(salt: str, units: Sequence[str] | np.ndarray[Any, Any]) -> np.ndarra
     h = (h ^ (h >> np.uint32(16))) * np.uint32(_F1)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(_F2)
     return np.asarray(h ^ (h >> np.uint32(16)), np.uint32)
+
+
+def allocate(salt: str, units: Sequence[str], ranges: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The index of the range of each unit under `salt`, -1 for none; shape (len(units),). Ranges ascend and do not overlap."""
+    places = buckets(salt, units)
+    begins, belows = (np.array(bounds, np.uint64) for bounds in zip(*ranges, strict=True))
+    found = np.searchsorted(begins, places, side="right") - 1
+    return np.where((found >= 0) & (places < belows[found]), found, -1)
 
 
 def fnv1a_32(text: str, state: int = _FNV_OFFSET) -> int:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.allocation.hashing import SPACE, bucket, bucketer, buckets, fnv1a_32, murmur3_32
+from schemas.allocation.definition import spans
+from schemas.allocation.engine import choose
+from schemas.allocation.hashing import SPACE, allocate, bucket, bucketer, buckets, fnv1a_32, murmur3_32
 
 UNITS = [f"member-{i:08d}" for i in range(200_000)]
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
@@ -46,6 +48,12 @@ def test_one_by_one_with_the_salt_at_hand_and_all_at_once_are_the_same(salt: str
     assert list(map(bucketer(salt), units)) == expected
     assert buckets(salt, units).tolist() == expected
     assert all(0 <= one < SPACE for one in expected)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=20), st.integers(0, 100))
+def test_all_at_once_are_allocated_as_one_by_one(units: list[str], coverage: int) -> None:
+    ranges = spans([0.2, 0.3, 0.5], coverage / 100)
+    assert allocate("s", units, ranges).tolist() == [choose(bucket("s", unit), [(a, b) for a, b in ranges]) for unit in units]
 
 
 def test_a_name_with_a_nul_is_refused_in_bulk() -> None:
