@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -75,7 +76,7 @@ class _Compiler:
         test = self.test(value, depth + 1)
         path = key.split(".")
         if len(path) == 1:
-            return lambda attributes: test(attributes.get(key) if isinstance(attributes, Mapping) else None)
+            return lambda attributes: test(attributes.get(key) if attributes.__class__ is dict else _at(attributes, path))
         return lambda attributes: test(_at(attributes, path))
 
     def test(self, wanted: Any, depth: int, ignore_case: bool = False) -> Test:
@@ -143,6 +144,7 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     return value
 
 
+_NUMBERS = (int, float)
 Operator = Callable[[_Compiler, Any, int], Test]
 
 
@@ -200,7 +202,18 @@ def _group(negated: bool) -> Operator:
 
 
 def _ordered(*accepted: int) -> Operator:
-    return lambda _, operand, __: lambda value: js.compare(value, operand) in accepted
+    def build(_: _Compiler, operand: Any, __: int) -> Test:
+        if operand.__class__ not in _NUMBERS or operand != operand:
+            return lambda value: js.compare(value, operand) in accepted
+
+        def test(value: Any) -> bool:
+            if value.__class__ in _NUMBERS and value == value:
+                return (value > operand) - (value < operand) in accepted
+            return js.compare(value, operand) in accepted
+
+        return test
+
+    return build
 
 
 def _version(*accepted: int) -> Operator:
@@ -220,8 +233,11 @@ def padded_version(value: Any) -> str:
     """A version as a text that orders as versions do, after GrowthBook: no `v`, no build, numbers padded, releases after pre-releases."""
     if js.is_number(value):
         value = js.text(value)
-    if not value or not isinstance(value, str):
-        value = "0"
+    return _padded(value if value and isinstance(value, str) else "0")
+
+
+@lru_cache(maxsize=1024)
+def _padded(value: str) -> str:
     parts = re.split(r"[-.]", re.sub(r"^v|\+.*$", "", value))
     if len(parts) == 3:
         parts.append("~")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,32 @@ def bucketer(salt: str) -> Callable[[str], int]:
     prefix = f"{salt}:".encode()
     whole = len(prefix) & ~3
     state, left, prefix_bytes = _blocks(prefix[:whole], 0), prefix[whole:], len(prefix)
+    skip = -len(left) & 3
 
     def bucket(unit: str) -> int:
-        data = unit.encode()
-        size = prefix_bytes + len(data)
-        data = left + data
-        whole = len(data) & ~3
-        return _finish(_blocks(data[:whole], state), data[whole:], size)
+        head, blocks, tail, size = _unit(unit, skip)
+        h = _blocks(left + head, state) if skip else state
+        for k in blocks:
+            h = ((h ^ k) << 13 & _MASK | (h ^ k) >> 19) * 5 + _ROUND & _MASK
+        h ^= tail ^ size + prefix_bytes
+        h = (h ^ h >> 16) * _F1 & _MASK
+        h = (h ^ h >> 13) * _F2 & _MASK
+        return h ^ h >> 16
 
-    return bucket
+    def any_bucket(unit: str) -> int:
+        return bucket(unit) if len(unit) > 3 else murmur3_32(prefix + unit.encode())  # a short one may end within the salt's last block
+
+    return any_bucket
+
+
+@lru_cache(maxsize=4096)
+def _unit(unit: str, skip: int) -> tuple[bytes, tuple[int, ...], int, int]:
+    """What hashing a unit has in common under all salts that leave `skip` bytes of it to their last block: a member is in many tests."""
+    data = unit.encode()
+    rest = data[skip:]
+    whole = len(rest) & ~3
+    blocks = tuple(_mix(k) for (k,) in _WORD.iter_unpack(rest[:whole]))
+    return data[:skip], blocks, _mix(int.from_bytes(rest[whole:], "little")), len(data)
 
 
 def bucket(salt: str, unit: str) -> int:
@@ -121,19 +139,20 @@ def position(kind: str, salt: str, scale: int = SPACE) -> Callable[[str], Positi
     return None
 
 
+def _mix(k: int) -> int:
+    k = k * _C1 & _MASK
+    return (k << 15 | k >> 17) * _C2 & _MASK
+
+
 def _blocks(data: bytes, h: int) -> int:
     for (k,) in _WORD.iter_unpack(data):
-        k = k * _C1 & _MASK
-        h ^= (k << 15 | k >> 17) * _C2 & _MASK
+        h ^= _mix(k)
         h = (h << 13 | h >> 19) * 5 + _ROUND & _MASK
     return h
 
 
 def _finish(h: int, tail: bytes, size: int) -> int:
-    if tail:
-        k = int.from_bytes(tail, "little") * _C1 & _MASK
-        h ^= (k << 15 | k >> 17) * _C2 & _MASK
-    h ^= size
+    h ^= _mix(int.from_bytes(tail, "little")) ^ size
     h = (h ^ h >> 16) * _F1 & _MASK
     h = (h ^ h >> 13) * _F2 & _MASK
     return h ^ h >> 16

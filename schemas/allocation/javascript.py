@@ -18,7 +18,7 @@ def is_number(value: Any) -> bool:
 
 def truthy(value: Any) -> bool:
     """ToBoolean: null, false, 0, NaN and "" are false, lists and objects are true even when empty."""
-    if isinstance(value, (list, tuple, Mapping)):
+    if value.__class__ in (dict, list) or isinstance(value, (tuple, Mapping)):
         return True
     return bool(value) and value == value
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,12 @@ def ask(questions: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """A decision, an exposure or a context as JSON has it."""
-    return json.loads(json.dumps(asdict(value)))
+    """A decision or a context as JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif hasattr(value, "_asdict"):
+        value = {**value._asdict(), "exposures": [one._asdict() for one in value.exposures]}
+    return json.loads(json.dumps(value))
 
 
 def asked(table: dict[str, Any], flag: str, context: Context, ask: str = "decide") -> dict[str, Any]:
