@@ -160,13 +160,15 @@ class GrowthBook:
         rule = self._features[key]["rules"][int(decision.rule)] if decision.rule else {}
         result = _result(decision.value, REASONS[decision.reason], rule.get("id") or "")
         if decision.exposure is not None:
-            ran = _experiment_of(key, rule)
-            bandit = _bandit_result(
-                ran, decision.exposure, (self._given.get("contextualBandits") or {}).get(rule.get("contextualBanditRef"))
-            )
+            ran, said = _experiment_of(key, rule), _exposed(decision.exposure, key)
+            bandit = (self._given.get("contextualBandits") or {}).get(rule.get("contextualBanditRef") or "")
             if bandit:
-                ran = {**ran, "weights": bandit["variationWeights"], "contextualBandit": bandit}
-            result |= {"experiment": ran, "experimentResult": {**_exposed(decision.exposure, key), **bandit}}
+                leaf = self._leaf(bandit)
+                told = _told(ran, leaf, bandit)
+                ran |= {"weights": leaf["weights"]} if leaf else {}
+                if decision.exposure.hashed:
+                    ran, said = {**ran, "contextualBandit": told}, said | told
+            result |= {"experiment": ran, "experimentResult": said}
         return result
 
     def run(self, experiment: Mapping[str, Any], feature: str | None = None) -> dict[str, Any]:
@@ -181,6 +183,10 @@ class GrowthBook:
     def _context(self, experiments: Mapping[str, int]) -> Context:
         kept = None if self.documents is None else {key: one.get("assignments") or {} for key, one in self.documents.items()}
         return context(self._given, experiments, kept)
+
+    def _leaf(self, bandit: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        groups, attributes = self._given.get("savedGroups"), self._context({}).attributes
+        return next((one for one in bandit.get("contexts") or () if condition(attributes, one.get("condition") or {}, groups)), None)
 
     def _remember(self, exposure: Exposure) -> None:
         if exposure.remember is not None and self.documents is not None:
@@ -302,13 +308,8 @@ def _exposed(exposure: Exposure, feature: str | None) -> dict[str, Any]:
     return said | {name: value for name, value in more.items() if value is not None}
 
 
-def _bandit_result(ran: Mapping[str, Any], exposure: Exposure, bandit: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The leaf of a contextual bandit that gave the weights; nothing where there is no bandit or the hash was not asked."""
-    if bandit is None or not exposure.hashed:
-        return {}
-    leaf = (
-        next((one for one in bandit.get("contexts") or () if one["leafId"] == exposure.label), None) if exposure.label is not None else None
-    )
+def _told(ran: Mapping[str, Any], leaf: Mapping[str, Any] | None, bandit: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a contextual bandit: its leaf, that leaf's weights (the rule's where the unit is in no context) and its version."""
     weights = leaf["weights"] if leaf else ran.get("weights") or equal_weights(len(ran["variations"]))
     version = {} if bandit.get("banditVersion") is None else {"banditVersion": bandit["banditVersion"]}
     return {"leafId": WITHOUT_A_CONTEXT if leaf is None else leaf["leafId"], "variationWeights": weights, **version}

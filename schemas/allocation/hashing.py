@@ -34,7 +34,7 @@ def murmur3_32(data: bytes, seed: int = 0) -> int:
 
 def bucketer(salt: str) -> Callable[[str], int]:
     """The function that gives a unit's bucket under `salt`; the salt's part of the hash is computed once, here."""
-    prefix = f"{salt}:".encode()
+    prefix = _utf8(f"{salt}:")
     whole = len(prefix) & ~3
     state, left, prefix_bytes = _blocks(prefix[:whole], 0), prefix[whole:], len(prefix)
     skip = -len(left) & 3
@@ -50,7 +50,7 @@ def bucketer(salt: str) -> Callable[[str], int]:
         return h ^ h >> 16
 
     def any_bucket(unit: str) -> int:
-        return bucket(unit) if len(unit) > 3 else murmur3_32(prefix + unit.encode())  # a short one may end within the salt's last block
+        return bucket(unit) if len(unit) > 3 else murmur3_32(prefix + _utf8(unit))  # a short one may end within the salt's last block
 
     return any_bucket
 
@@ -58,7 +58,7 @@ def bucketer(salt: str) -> Callable[[str], int]:
 @lru_cache(maxsize=4096)
 def _unit(unit: str, skip: int) -> tuple[bytes, tuple[int, ...], int, int]:
     """What hashing a unit has in common under all salts that leave `skip` bytes of it to their last block: a member is in many tests."""
-    data = unit.encode()
+    data = _utf8(unit)
     rest = data[skip:]
     whole = len(rest) & ~3
     blocks = tuple(_mix(k) for (k,) in _WORD.iter_unpack(rest[:whole]))
@@ -67,13 +67,16 @@ def _unit(unit: str, skip: int) -> tuple[bytes, tuple[int, ...], int, int]:
 
 def bucket(salt: str, unit: str) -> int:
     """The bucket of one unit under one salt, in [0, 2³²)."""
-    return murmur3_32(f"{salt}:{unit}".encode())
+    return murmur3_32(_utf8(f"{salt}:{unit}"))
 
 
 def buckets(salt: str, units: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """`bucket` of many units at once: shape (len(units),), uint32. Faster by far than one by one. Raises ValueError for a unit with NUL."""
-    prefix = f"{salt}:".encode()
-    encoded = [unit.encode() for unit in units]
+    prefix = _utf8(f"{salt}:")
+    try:
+        encoded = [unit.encode() for unit in units]
+    except UnicodeEncodeError:
+        encoded = list(map(_utf8, units))
     if not encoded:
         return np.zeros(0, np.uint32)
     if "\0" in "".join(units):  # numpy drops the zero bytes at the end of a fixed-width text
@@ -133,10 +136,18 @@ def position(kind: str, salt: str, scale: int = SPACE) -> Callable[[str], Positi
         state = fnv1a_32(salt)
         return lambda unit: fnv1a_32(str(fnv1a_32(unit, state))) % 10000 / 10000
     if kind == "unleash":
-        return lambda unit: murmur3_32(f"{salt}:{unit}".encode()) % scale + 1
+        return lambda unit: murmur3_32(_utf8(f"{salt}:{unit}")) % scale + 1
     if kind == "unleash_variant":
-        return lambda unit: murmur3_32(f"{salt}:{unit}".encode(), UNLEASH_VARIANT_SEED) % scale + 1
+        return lambda unit: murmur3_32(_utf8(f"{salt}:{unit}"), UNLEASH_VARIANT_SEED) % scale + 1
     return None
+
+
+def _utf8(text: str) -> bytes:
+    """UTF-8, where half a surrogate pair is U+FFFD, as browsers write it."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _mix(k: int) -> int:

@@ -95,13 +95,18 @@ def same_json(a: Any, b: Any) -> bool:
 
 def _number_text(value: float) -> str:
     if isinstance(value, int) or (value == value and abs(value) < 1e21 and value == int(value)):
-        return str(int(value)) if abs(value) < 10**21 else _number_text(float(value))
+        if abs(value) < 10**21:
+            return str(int(value))
+        try:
+            value = float(value)
+        except OverflowError:  # beyond what a double holds, where JavaScript reads infinity
+            return "Infinity" if value > 0 else "-Infinity"
     if not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     written = repr(value)
     if "e" not in written:
         return written
     mantissa, _, exponent = written.partition("e")
-    if -7 <= int(exponent) < 0:
+    if -7 < int(exponent) < 0:
         return format(Decimal(written), "f")
     return f"{mantissa}e{int(exponent):+d}"

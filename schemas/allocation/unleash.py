@@ -201,6 +201,9 @@ def _met(constraint: Mapping[str, Any]) -> dict[str, Any]:
     if operator in _DATE:
         return {"currentTime": {_DATE[operator]: value}}
     if operator == "REGEX":
+        # RE2, which their SDKs match with, knows flags within the pattern; this one is what our operator is called.
+        if insensitive := insensitive or str(value).startswith("(?i)"):
+            value = str(value).removeprefix("(?i)")
         return {name: {"$exists": True, "$regexi" if insensitive else "$regex": value}}
     if operator == "IN_CIDR":
         return {name: {"$cidr": values}}

@@ -362,6 +362,11 @@ function address(text) {
     if (bytes.some((byte, i) => byte > 255 || (v4[i + 1].length > 1 && v4[i + 1][0] === "0"))) return null;
     return { bits: bytes.reduce((bits, byte) => bits << 8n | BigInt(byte), 0n), size: 32 };
   }
+  const quad = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text);
+  if (quad) {
+    const last = address(quad[2]);
+    return last && address(`${quad[1]}${(last.bits >> 16n).toString(16)}:${(last.bits & 0xffffn).toString(16)}`);
+  }
   const halves = text.split("::");
   if (!text.includes(":") || halves.length > 2) return null;
   const groups = halves.map((half) => (half === "" ? [] : half.split(":")));
@@ -384,6 +389,7 @@ function network(text) {
 
 const lists = (build) => (operand, groups) => (Array.isArray(operand) ? build(operand, groups) : () => false);
 const texts = (holds, insensitive) => lists((wanted) => {
+  if (!wanted.every((one) => typeof one === "string")) return () => false;
   const all = insensitive ? wanted.map((one) => one.toLowerCase()) : wanted;
   return (value) => typeof value === "string" && all.some((one) => holds(insensitive ? value.toLowerCase() : value, one));
 });
@@ -464,6 +470,7 @@ const OPERATORS = {
   $endsWith: texts((value, one) => value.endsWith(one), false), $endsWithi: texts((value, one) => value.endsWith(one), true),
   $contains: texts((value, one) => value.includes(one), false), $containsi: texts((value, one) => value.includes(one), true),
   $cidr: lists((wanted) => {
+    if (!wanted.every((one) => typeof one === "string")) return () => false;
     const networks = wanted.map(network).filter(Boolean);
     return (value) => {
       const one = typeof value === "string" ? address(value) : null;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 
 from schemas.allocation import growthbook, hashing, unleash
+from schemas.allocation.conditions import OPERATORS, compile_condition
 from schemas.allocation.definition import fold, read_folder
 from schemas.allocation.engine import Context, Table
 from schemas.allocation.growthbook import GrowthBook
@@ -111,6 +113,57 @@ def test_the_examples_table_gives_the_same() -> None:
     ours = [[decision.value for decision in Table(table).decide_all(context).values()] for context in contexts]
     assert answer == ours
     assert {"bola", "hybrid", "throughput"} == {values[0] for values in ours}
+
+
+@pytest.mark.parametrize(
+    ("value", "networks", "expected"),
+    [
+        ("10.1.2.3", ["10.0.0.0/8"], True),
+        ("10.1.2.3", ["10.1.2.4/31", "nonsense"], False),
+        ("010.1.2.3", ["10.0.0.0/8"], False),
+        ("::1", ["::1"], True),
+        ("2001:db8::ff", ["2001:db8::/120"], True),
+        ("2001:db8::1:ff", ["2001:db8::/120"], False),
+        ("::ffff:1.2.3.4", ["::ffff:0:0/96"], True),
+        ("1:2:3:4:5:6:7:8:9", ["::/0"], False),
+        ("1.2.3.4", ["::/0"], False),
+        ("", ["0.0.0.0/0"], False),
+    ],
+)
+def test_networks(value: str, networks: list[str], expected: bool) -> None:
+    wanted = {"ip": {"$cidr": networks}}
+    assert compile_condition(wanted, strict=False)({"ip": value}) is expected
+    assert ask([{"ask": "condition", "condition": wanted, "attributes": {"ip": value}, "groups": {}}]) == [expected]
+
+
+def test_versions_and_texts_compare_the_same() -> None:
+    dice = random.Random(9)
+    versions = [
+        "1.0.0",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-1",
+        "1.0.0-rc.1+b",
+        "v1.0.0",
+        "2.10.0",
+        "2.9.0",
+        "01.0.0",
+        "1.0",
+        "",
+        "1.0.0-01",
+    ]
+    others = [*versions, 3, 2.5, 1e-7, 1e21, True, None, "3", " 3 ", "0x10", "abc", [], [3], ["a"], {}, "2026-01-01", "2026-01-01T00:00:00"]
+    names = sorted(set(OPERATORS) - {"$elemMatch", "$inGroup", "$notInGroup", "$type"})
+    questions, expected = [], []
+    for _ in range(4_000):
+        operand: Any = dice.choice(others) if dice.random() < 0.7 else [str(dice.choice(versions)) for _ in range(2)]
+        wanted = {"a": {dice.choice(names): operand}} if dice.random() < 0.9 else {"a": operand}
+        attributes = {"a": dice.choice(others)} if dice.random() < 0.95 else {}
+        questions.append({"ask": "condition", "condition": wanted, "attributes": attributes, "groups": {}})
+        expected.append(compile_condition(wanted, strict=False)(attributes))
+    answers = ask(questions)
+    assert [(q["condition"], q["attributes"], a) for q, a, e in zip(questions, answers, expected, strict=True) if a is not e] == []
+    assert {True, False} == set(expected)
 
 
 def test_patterns_match_the_same_texts() -> None:

@@ -56,6 +56,12 @@ def test_all_at_once_are_allocated_as_one_by_one(units: list[str], coverage: int
     assert allocate("s", units, ranges).tolist() == [choose(bucket("s", unit), [(a, b) for a, b in ranges]) for unit in units]
 
 
+def test_half_a_surrogate_pair_is_a_replacement_character_as_in_a_browser() -> None:
+    for unit in ("\ud800", "member-\udc00-1"):
+        expected = bucket("s", unit.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        assert [bucket("s", unit), bucketer("s")(unit), buckets("s", [unit])[0]] == [expected] * 3
+
+
 def test_a_name_with_a_nul_is_refused_in_bulk() -> None:
     with pytest.raises(ValueError, match="NUL"):
         buckets("s", ["a\0"])
