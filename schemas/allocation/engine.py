@@ -232,6 +232,8 @@ class Table:
         """Raises TableError and ConditionError for what cannot be read; not `strict`, what cannot be meant is never met."""
         self._strict, self._groups = strict, table.get("groups") or {}
         self._flags: dict[str, tuple[Any, tuple[_Rule, ...]]] = {}
+        if not isinstance(table.get("flags"), Mapping):
+            raise TableError("a table has `flags`, a mapping of keys to flags")
         for key, flag in table["flags"].items():
             try:
                 self._flags[key] = flag.get("default"), tuple(map(self._rule, flag.get("rules") or ()))

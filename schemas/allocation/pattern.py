@@ -17,6 +17,8 @@ MOST_STEPS = 5_000
 """Instructions of the automaton after `{m,n}` has been written out."""
 MOST_STATES = 500
 """Sets of states that are remembered; when there are more, remembering starts afresh, so memory is bounded, too."""
+MOST_CHARACTERS = 1_000
+"""Characters whose way is remembered in a set of states."""
 
 _DIGIT, _SPACE = frozenset("0123456789"), frozenset(" \t\n\r\f\v\u00a0\ufeff\u2028\u2029")
 _WORD = _DIGIT | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
@@ -55,6 +57,7 @@ class Pattern:
         self._steps: list[tuple[object, ...]] = []
         self._emit(_Reader(text, ignore_case).whole())
         self._add("match")
+        self._found = _State(frozenset(), "o")
         self._forget()
 
     def search(self, text: str) -> bool:
@@ -68,7 +71,6 @@ class Pattern:
 
     def _forget(self) -> None:
         self._states: dict[tuple[frozenset[int], str], _State] = {}
-        self._found = _State(frozenset(), "o")
         self._first = self._state(frozenset({0}), "^")
 
     def _state(self, steps: frozenset[int], before: str) -> _State:
@@ -89,6 +91,8 @@ class Pattern:
         else:
             moved = {at + 1 for at in reading if char and self._steps[at][1](char)}  # type: ignore[operator]
             after = self._state(frozenset(moved | {0}), kind)  # {0}: the match may begin at any character
+        if len(state.after) >= MOST_CHARACTERS:
+            state.after.clear()
         state.after[char] = after
         return after
 

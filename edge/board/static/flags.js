@@ -50,6 +50,7 @@ const HASHES = {
 const LONGEST_PATTERN = 1000;
 const MOST_STEPS = 5000;
 const MOST_STATES = 500;
+const MOST_CHARACTERS = 1000;
 const isDigit = (c) => c >= "0" && c <= "9";
 const isWord = (c) => /^[0-9A-Za-z_]$/.test(c);
 const isSpace = (c) => " \t\n\r\f\v\u00a0\ufeff\u2028\u2029".includes(c);
@@ -243,6 +244,7 @@ export class Pattern {
       const moved = char === "" ? [] : reading.filter((at) => this.steps[at].accepts(char)).map((at) => at + 1);
       after = this.state([...new Set([0, ...moved])].sort((a, b) => a - b), kind);
     }
+    if (state.after.size >= MOST_CHARACTERS) state.after.clear();
     state.after.set(char, after);
     return after;
   }

@@ -178,6 +178,8 @@ def test_a_condition_nested_without_end_is_refused() -> None:
         {"f": {"rules": [{"value": 1, "split": {"hash": "md5", "ranges": []}}]}},
         {"f": {"rules": [{"value": 1, "split": {}}]}},
         {"f": []},
+        [],
+        None,
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(flags: Any) -> None:

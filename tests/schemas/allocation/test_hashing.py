@@ -89,9 +89,10 @@ def test_clickhouse_says_the_same() -> None:
     units = ["".join(dice.choices("abcdefghijklmnop0123456789-äß漢😀", k=dice.randrange(1, 30))) for _ in range(100_000)]
     program = """
 import sys, chdb
-query = "SELECT murmurHash3_32(concat('abr_hybrid.0', ':', c1)) FROM file('/dev/stdin', 'TSVRaw', 'c1 String')"
+query = "SELECT murmurHash3_32(concat('abr_hybrid.0', ':', unit)) FROM file('/dev/stdin', 'TSVRaw', 'i UInt32, unit String') ORDER BY i"
 print(chdb.query(query, "TSV"), end="")
 """
-    done = subprocess.run([sys.executable, "-c", program], input="\n".join(units), capture_output=True, text=True, check=False, timeout=120)
+    lines = "\n".join(f"{index}\t{unit}" for index, unit in enumerate(units))
+    done = subprocess.run([sys.executable, "-c", program], input=lines, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [int(line) for line in done.stdout.split()] == buckets("abr_hybrid.0", units).tolist()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from schemas.allocation.pattern import MOST_STATES, Pattern, PatternError
+from schemas.allocation.pattern import MOST_CHARACTERS, MOST_STATES, Pattern, PatternError
 
 
 @pytest.mark.parametrize("ignore_case", [False, True])
@@ -77,3 +77,6 @@ def test_memory_is_bounded() -> None:
     assert not pattern.search(text)
     assert pattern.search(text + "abbbbbbbbbbbbc")
     assert len(pattern._states) <= MOST_STATES + 2
+    every = Pattern("ab")
+    assert not every.search("".join(map(chr, range(0x4E00, 0x9000))))
+    assert len(every._first.after) <= MOST_CHARACTERS
