@@ -12,7 +12,7 @@ from infra.bench import harness
 
 ALL = (
     "loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact", "oca",
-    "steering", "fill", "miss_causes", "healing",
+    "steering", "fill", "miss_causes", "healing", "experiment_stats",
 )  # fmt: skip
 
 

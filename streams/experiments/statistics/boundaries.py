@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from math import exp, inf, log, sqrt
 
-from scipy import optimize  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special  # type: ignore[import-untyped]
 
 from streams.experiments.statistics.distributions import (
     beta_share,
@@ -26,6 +28,8 @@ from streams.experiments.statistics.distributions import (
     probability,
     zeta,
 )
+
+Floats = NDArray[np.float64]
 
 EXACT = 1e-13
 """Roots are found to this, relatively."""
@@ -147,6 +151,15 @@ class BetaBinomialMixture(Mixture):
         g, h = self.g, self.h
         drift = v / (g * h) * log(g + h) - (v + h * s) / (h * (g + h)) * log(g) - (v - g * s) / (g * (g + h)) * log(h)
         return drift + self._log_beta(self.r + v - g * s, self.r + v + h * s) - self.before
+
+    def logs(self, s: Floats, v: float) -> Floats:
+        """The same of many s at once, two-sided. Raises ValueError where it is one-sided."""
+        if self.one_sided:
+            raise ValueError("many values at once are for the two-sided mixture")
+        g, h = self.g, self.h
+        drift = v / (g * h) * log(g + h) - (v + h * s) / (h * (g + h)) * log(g) - (v - g * s) / (g * (g + h)) * log(h)
+        after = special.betaln((self.r + v - g * s) / (g * (g + h)), (self.r + v + h * s) / (h * (g + h)))
+        return np.asarray(drift + after - self.before)
 
     def largest(self, v: float) -> float:
         return v / self.g

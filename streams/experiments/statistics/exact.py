@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, floor, log
+from math import ceil, exp, floor, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from scipy import optimize  # type: ignore[import-untyped]
 from streams.experiments.statistics.boundaries import BetaBinomialMixture, root
 from streams.experiments.statistics.distributions import Undefined, log_beta, probability
 from streams.experiments.statistics.fixed import Result
+
+Floats = NDArray[np.float64]
 
 EDGE = 1e-12
 """Shares are looked for from here to 1 minus this."""
@@ -77,12 +79,12 @@ def rate_ratio(events_a: int, events_b: int, share_b: float = 0.5, alpha: float 
 class Sample:
     """Values in ascending order, each as often as it occurred: the raw ones, or the buckets of a histogram."""
 
-    values: NDArray[np.float64]
+    values: Floats
     upto: NDArray[np.int64]
     """How many values lie at or below each."""
 
     @classmethod
-    def of(cls, values: Sequence[float] | NDArray[np.float64], counts: Sequence[int] | NDArray[np.int64] | None = None) -> Sample:
+    def of(cls, values: Sequence[float] | Floats, counts: Sequence[int] | NDArray[np.int64] | None = None) -> Sample:
         """From values, or from distinct values with their counts. Raises Undefined for none, ValueError for NaN or infinite ones."""
         array = np.asarray(values, float)
         if not np.isfinite(array).all():
@@ -102,16 +104,6 @@ class Sample:
     def order(self, rank: int) -> float:
         """The value of this rank, from 1 to n."""
         return float(self.values[np.searchsorted(self.upto, min(max(rank, 1), self.n))])
-
-    def at_most(self, x: float) -> int:
-        """How many values are ≤ x."""
-        index = int(np.searchsorted(self.values, x, side="right"))
-        return int(self.upto[index - 1]) if index else 0
-
-    def below(self, x: float) -> int:
-        """How many values are < x."""
-        index = int(np.searchsorted(self.values, x, side="left"))
-        return int(self.upto[index - 1]) if index else 0
 
 
 def _mixture(level: float, planned: float) -> BetaBinomialMixture:
@@ -150,23 +142,22 @@ def quantile_difference_p(a: Sample, b: Sample, level: float, planned: float = 1
     def lowest(sample: Sample) -> tuple[float, float, float]:
         """The share at which the martingale is smallest, and the values between which it is."""
         n = sample.n
-        share = float(
-            optimize.minimize_scalar(lambda at: log_mixture(n, at), bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-10}).x
-        )
-        return share, sample.order(int(np.ceil(share * n))), sample.order(floor(share * n) + 1)
+        found = optimize.minimize_scalar(lambda at: log_mixture(n, at), bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-10})
+        share = float(found.x)
+        return share, sample.order(ceil(share * n)), sample.order(floor(share * n) + 1)
 
-    def at(sample: Sample, low: tuple[float, float, float], x: float) -> float:
+    def at(sample: Sample, low: tuple[float, float, float], x: Floats) -> Floats:
+        """The martingale's logarithm, were the quantile x."""
         share, first, last = low
-        if x < first:
-            share = sample.at_most(x) / sample.n
-        elif x > last:
-            share = sample.below(x) / sample.n
-        return log_mixture(sample.n, share)
+        upto = np.concatenate([[0], sample.upto])
+        at_most, below = (upto[np.searchsorted(sample.values, x, side=side)] / sample.n for side in ("right", "left"))
+        shares = np.where(x < first, at_most, np.where(x > last, below, share))
+        return mixture.logs((shares - level) * sample.n, level * (1 - level) * sample.n)
 
     low_a, low_b = lowest(a), lowest(b)
     if low_a[2] > low_b[2]:
         a, b, low_a, low_b = b, a, low_b, low_a
     begin, end = low_a[2], low_b[1]
     between = b.values[(b.values >= min(begin, end)) & (b.values <= max(begin, end))]
-    smallest = min(at(a, low_a, float(x)) + at(b, low_b, float(x)) for x in [begin, end, *between])
-    return min(1.0, exp(-smallest))
+    x = np.concatenate([[begin, end], between])
+    return min(1.0, exp(-float((at(a, low_a, x) + at(b, low_b, x)).min())))

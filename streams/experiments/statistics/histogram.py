@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil, floor, sqrt
 
-from streams.experiments.statistics.distributions import Undefined, probability
-from streams.experiments.statistics.sufficient import Z_95, ClusteredQuantile, Quantile, Ratio
+from streams.experiments.statistics.distributions import Undefined
+from streams.experiments.statistics.sufficient import ClusteredQuantile, Quantile, Ratio, ranks
 from streams.playback.minute import bucket, middle
 
 
@@ -75,9 +74,8 @@ class Histogram:
         return ClusteredQuantile(*self._quantile(level), below)
 
     def _quantile(self, level: float) -> tuple[int, float, float, float, float, int]:
-        n, half = self.n, Z_95 * sqrt(probability("level", level) * (1 - level) / max(self.n, 1))
-        low, high = self.order(max(1, floor((level - half) * n))), self.order(ceil((level + half) * n))
-        return n, level, self.order(ceil(level * n)), low, high, n
+        estimate, low, high = (self.order(rank) for rank in ranks(self.n, level))
+        return self.n, level, estimate, low, high, self.n
 
 
 def shares_below(units: Iterable[Histogram], value: float) -> Ratio:

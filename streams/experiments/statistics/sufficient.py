@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite, sqrt
+from math import ceil, floor, isfinite, sqrt
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streams.experiments.statistics.distributions import Undefined, normal_quantile, probability
 
@@ -248,6 +251,15 @@ class Quantile:
             if not isfinite(value):
                 raise ValueError(f"Quantile.{name} is {value!r}: a unit's value was not a finite number")
 
+    @classmethod
+    def of(cls, values: Sequence[float] | NDArray[np.float64], level: float) -> Quantile:
+        """From the values themselves. Raises Undefined when there is none."""
+        ordered = np.sort(np.asarray(values, float))
+        if not len(ordered):
+            raise Undefined("a variation has no data")
+        estimate, low, high = (float(ordered[rank - 1]) for rank in ranks(len(ordered), level))
+        return Quantile(len(ordered), level, estimate, low, high, len(ordered))
+
     def means(self) -> Vector:
         """(1,): the quantile."""
         return (self.estimate,)
@@ -293,6 +305,12 @@ class ClusteredQuantile(Quantile):
 
 
 Metric = Statistic | Quantile
+
+
+def ranks(n: int, level: float) -> tuple[int, int, int]:
+    """Which of n ordered values, from 1, are the quantile and the ends of its 95 % interval."""
+    half = Z_95 * sqrt(probability("level", level) * (1 - level) / max(n, 1))
+    return max(1, ceil(level * n)), max(1, floor((level - half) * n)), min(n, ceil((level + half) * n))
 
 
 def mean(n: int, total: Number) -> float:
