@@ -42,6 +42,7 @@ def confidence_sequence(
     to follow from `planned_units`; both must stay the same from look to look. Raises ValueError when `alpha` is out of range: one-sided
     sequences are for alpha below 0.5.
     """
+    probability("alpha", alpha)
     tuned = rho(alpha, planned_units, side) if weight is None else weight
     n = effect.n
     spread = n * tuned**2 + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import copysign, inf, isfinite, sqrt
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.sufficient import (
     Cuped,
     CupedRatio,
+    Matrix,
     Metric,
-    Number,
     Proportion,
     Statistic,
     Vector,
@@ -228,50 +228,34 @@ def _cell(a: Statistic, b: Statistic) -> tuple[Floats, Floats]:
 def _regressed(a: Cuped | CupedRatio, b: Cuped | CupedRatio) -> tuple[Floats, Floats]:
     """The same from the regression of the q outcomes on a constant, the variation and the q covariates, at the covariates' mean.
 
-    R. A. Fisher's analysis of covariance; the covariates' mean is itself estimated, which counts.
+    R. A. Fisher's analysis of covariance, in deviations from each variation's means, so that large values cost no digits; the covariates'
+    mean is itself estimated, which counts.
     """
-    (n_a, sums_a, products_a), (n_b, sums_b, products_b) = _moments(a), _moments(b)
-    n, sums, products = n_a + n_b, sums_a + sums_b, products_a + products_b
-    q = len(sums) // 2
-    design = np.empty((q + 2, q + 2))
-    design[:2, :2] = [[n, n_b], [n_b, n_b]]
-    design[0, 2:] = design[2:, 0] = sums[q:]
-    design[1, 2:] = design[2:, 1] = sums_b[q:]
-    design[2:, 2:] = products[q:, q:]
-    against = np.vstack([sums[:q], sums_b[:q], products[q:, :q]])  # (q + 2, q): design columns × outcomes
-    try:
-        inverse = np.linalg.inv(design)
-    except np.linalg.LinAlgError:
-        raise Undefined("a stratum's covariates are the same for all its units") from None
-    coefficients = inverse @ against
+    n, n_of = a.n + b.n, (a.n, b.n)
+    means = [np.array(one.means()) for one in (a, b)]
+    q = len(means[0]) // 2  # means and covariance have the outcomes first, then their covariates
+    within = (a.n - 1) * np.array(_of_sample(a)) + (b.n - 1) * np.array(_of_sample(b))
     left = n - (3 if q == 1 else 6)
     if left <= 0:
         raise Undefined(f"a stratum of {n} units is too small to be regressed")
-    residual = (products[:q, :q] - against.T @ coefficients) / left
-    center = sums[q:] / n
-    spread = (products[q:, q:] - np.outer(sums[q:], sums[q:]) / n) / (n - 1) / n  # covariance of the covariates' mean
-    at_a, at_b = np.concatenate([[1.0, 0.0], center]), np.concatenate([[1.0, 1.0], center])
-    slopes = coefficients[2:]
-    of_mean = residual * np.trace(inverse[2:, 2:] @ spread) + slopes.T @ spread @ slopes
+    try:
+        inverse = np.linalg.inv(within[q:, q:])
+    except np.linalg.LinAlgError:
+        raise Undefined("a stratum's covariates determine one another") from None
+    slopes = inverse @ within[q:, :q]
+    residual = (within[:q, :q] - within[:q, q:] @ slopes) / left
+    center = (a.n * means[0][q:] + b.n * means[1][q:]) / n
+    away = [center - mean[q:] for mean in means]
+    spread = np.array(_of_sample(a + cast(Any, b)))[q:, q:] / n
     # The mean of the covariates is the same for both variations: so is what its error adds, and none of it is in b − a.
-    blocks = [[residual * (left_at @ inverse @ right_at) + of_mean for right_at in (at_a, at_b)] for left_at in (at_a, at_b)]
-    return np.concatenate([at_a @ coefficients, at_b @ coefficients]), np.asarray(n * np.block(blocks), float)
+    of_mean = residual * np.trace(inverse @ spread) + slopes.T @ spread @ slopes
+    blocks = [[residual * ((i == j) / n_of[i] + away[i] @ inverse @ away[j]) + of_mean for j in (0, 1)] for i in (0, 1)]
+    adjusted = [mean[:q] + apart @ slopes for mean, apart in zip(means, away, strict=True)]
+    return np.concatenate(adjusted), np.asarray(n * np.block(blocks), float)
 
 
-def _moments(one: Cuped | CupedRatio) -> tuple[int, Floats, Floats]:
-    """n, (2q,) sums and (2q, 2q) sums of products: outcomes first, then their covariates."""
-    if isinstance(one, Cuped):
-        return one.n, np.array([one.sum_y, one.sum_x], float), np.array([[one.sum_yy, one.sum_xy], [one.sum_xy, one.sum_xx]], float)
-    names = "xyuv"
-
-    def product(first: str, second: str) -> Number:
-        return cast(Number, getattr(one, "sum_" + "".join(sorted(first + second, key=names.index))))
-
-    return (
-        one.n,
-        np.array([getattr(one, f"sum_{name}") for name in names], float),
-        np.array([[product(i, j) for j in names] for i in names], float),
-    )
+def _of_sample(one: Cuped | CupedRatio) -> Matrix:
+    return Cuped.covariance(one) if isinstance(one, Cuped) else one.covariance()
 
 
 def _point(center: Floats) -> tuple[float, Floats]:

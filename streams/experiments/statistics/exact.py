@@ -130,7 +130,7 @@ def quantile(sample: Sample, level: float, alpha: float = 0.05, planned: float =
 
 
 def quantile_difference_p(a: Sample, b: Sample, level: float, planned: float = 100.0) -> float:
-    """Always-valid p-value of two samples having the same quantile: Howard and Ramdas 2022, §6.
+    """Always-valid p-value of two samples having the same quantile: Howard and Ramdas 2022, on A/B tests.
 
     Were they the same x, both martingales at x would be small: the p-value is one over their smallest product.
     """

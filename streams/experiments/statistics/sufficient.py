@@ -291,7 +291,7 @@ class ClusteredQuantile(Quantile):
     """A quantile of events of which a unit brings many: the variance of independent events times the design effect of the clusters.
 
     Per cluster, s is its number of events at or below the quantile and m its number of events; `below` is the Ratio Σs / Σm over clusters.
-    A. Deng, U. Knoblich, J. Lu, KDD 2018, §4.2: the quantile's variance is that of the share of events below it, over the density squared.
+    A. Deng, U. Knoblich, J. Lu, KDD 2018, on percentiles: the variance is that of the share of events below it, over the density squared.
     """
 
     below: Ratio

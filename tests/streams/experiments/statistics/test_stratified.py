@@ -120,6 +120,26 @@ def test_a_ratio_with_a_covariate_follows_its_definition() -> None:
     assert found.standard_error < stratified([(a.unadjusted(), b.unadjusted())] * 2).standard_error
 
 
+def test_large_integers_cost_no_digits() -> None:
+    """The same units in another unit and from another zero: a covariate of 10¹² with deviations of a few."""
+    chance = np.random.default_rng(77)
+
+    def sums(y: list[int], x: list[int]) -> Cuped:
+        return Cuped(len(y), sum(y), sum(v * v for v in y), sum(x), sum(v * v for v in x), sum(v * w for v, w in zip(x, y, strict=True)))
+
+    cells = []
+    for lift in (0, 3, 1, 4):
+        x = chance.integers(0, 40, 60).tolist()
+        cells.append(([v + lift + int(chance.integers(0, 9)) for v in x], x))
+    near = [sums(y, x) for y, x in cells]
+    far = [sums([10**12 + v for v in y], [10**12 + v for v in x]) for y, x in cells]
+    expected, found = (stratified([(one[0], one[1]), (one[2], one[3])]) for one in (near, far))
+    assert found.estimate == pytest.approx(expected.estimate, abs=1e-3)  # 10¹² itself is a float of 1e-4
+    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-3)
+    per_day = expected.scaled(-24)
+    assert (per_day.estimate, per_day.standard_error) == (-24 * expected.estimate, 24 * expected.standard_error)
+
+
 def test_nothing_is_averaged_from_nothing() -> None:
     with pytest.raises(Undefined, match="there is no stratum"):
         stratified([])
