@@ -19,6 +19,7 @@ from streams.experiments.statistics.fixed import Result, Side, fixed_horizon
 from streams.experiments.statistics.multiple import holm
 from streams.experiments.statistics.sample_ratio import SUSPECT, chi_square_p
 from streams.experiments.statistics.sufficient import Cuped, CupedRatio, Metric, Proportion, Quantile, Ratio, Statistic
+from streams.experiments.statistics.survival import Survival, mean_time_effect
 
 FEWEST_UNITS = 50
 """Of a variation; below, no interval that rests on the central limit theorem is what it says."""
@@ -49,7 +50,7 @@ class Variation:
     with_data: int | None = None
     in_several: int = 0
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> list[Metric | Survival]:
         """The statistic of each stratum. Raises ValueError for sums that cannot be."""
         return [self.kind(*values) for values in self.sums]
 
@@ -137,7 +138,7 @@ def read_out(control: Variation, treatment: Variation, plan: Plan, others: Seque
         found,
         fixed_horizon(found, plan.alpha, plan.side),
         confidence_sequence(found, plan.alpha, plan.side, plan.planned_units),
-        gain(control.metrics()[0], treatment.metrics()[0]) if len(control.sums) == 1 else 0.0,
+        _gain(control.metrics(), treatment.metrics()),
     )
 
 
@@ -152,12 +153,24 @@ def adjusted(
 
 def _effect(control: Variation, treatment: Variation, relative: bool) -> Effect:
     a, b = control.metrics(), treatment.metrics()
-    if len(a) == len(b) == 1:
-        return effect(a[0], b[0], relative)
+    if len(a) != len(b):
+        raise Undefined(f"{control.name} has {len(a)} strata and {treatment.name} has {len(b)}")
+    if len(a) == 1:
+        one, two = a[0], b[0]
+        if isinstance(one, Survival) and isinstance(two, Survival):
+            return mean_time_effect(one, two, len(one.events), relative=relative)
+        if isinstance(one, Survival) or isinstance(two, Survival):
+            raise Undefined("a time to an event cannot be compared with another metric")
+        return effect(one, two, relative)
     cells = [(one, two) for one, two in zip(a, b, strict=True) if isinstance(one, Statistic) and isinstance(two, Statistic)]
     if len(cells) < len(a):
-        raise Undefined("quantiles cannot be averaged over strata")
+        raise Undefined("only sums can be averaged over strata")
     return stratified(cells, relative)
+
+
+def _gain(a: Sequence[Metric | Survival], b: Sequence[Metric | Survival]) -> float:
+    (one, *more), (two, *_) = a, b
+    return 0.0 if more or not isinstance(one, Cuped | CupedRatio) or not isinstance(two, Cuped | CupedRatio) else gain(one, two)
 
 
 def _split(variations: Sequence[Variation], plan: Plan) -> list[Refusal]:
@@ -255,6 +268,8 @@ def _near_zero(control: Variation, treatment: Variation, relative: bool) -> list
                 if abs(below) < FARTHER * error:
                     found.append(Refusal(Cause.NEAR_ZERO, f"{one.name}: the denominator's mean is {below:.3g} ± {error:.2g}"))
     for metric in control.metrics() if relative and len(control.sums) == 1 else ():
+        if isinstance(metric, Survival):
+            continue  # a mean time is never near zero
         value, error = metric.value()[0], sqrt(metric.variance() / metric.n)
         if abs(value) < FARTHER * error:
             words = f"{control.name} is {value:.3g} ± {error:.2g}: nothing can be relative to that, read the absolute effect"
@@ -277,6 +292,8 @@ def _assumptions(control: Variation, plan: Plan, strata: int) -> list[str]:
         said.append("the covariate is of the time before the exposure, so the variation cannot have changed it")
     if issubclass(control.kind, Quantile):
         said.append("values have a density around the quantile, and units that bring several values were taken together")
+    if issubclass(control.kind, Survival):
+        said.append("when a unit was seen last says nothing about when it would have happened; the mean time is that within all intervals")
     if issubclass(control.kind, Proportion):
         said.append("each unit counts once, with the property or without")
     if plan.relative:

@@ -13,6 +13,7 @@ from streams.experiments.statistics.histogram import Histogram
 from streams.experiments.statistics.multiple import benjamini_hochberg
 from streams.experiments.statistics.readout import Cause, Plan, ReadOut, Variation, adjusted, read_out
 from streams.experiments.statistics.sufficient import Cuped, Mean, Proportion, Quantile, Ratio
+from streams.experiments.statistics.survival import Survival
 
 A = Variation("calm", 0.5, 10_000, Mean, [(10_000, 50_000, 400_000)])
 B = Variation("bold", 0.5, 10_100, Mean, [(10_100, 52_000, 430_000)])
@@ -100,6 +101,27 @@ def test_covariates_strata_and_quantiles_are_read() -> None:
     tails = read_out(*(replace(one, kind=Quantile, sums=s) for one, s in zip((A, B), sums, strict=True)), PLAN)  # type: ignore[misc]
     assert tails.effect is not None
     assert abs(tails.effect.estimate) < 0.02
+
+
+def test_a_time_to_an_event_is_read() -> None:
+    chance = np.random.default_rng(52)
+    sums = []
+    for units, mean in ((10_000, 20.0), (10_100, 24.0)):
+        event, seen = np.ceil(chance.exponential(mean, units)).astype(int), chance.integers(10, 31, units)
+        found = Survival.of(np.minimum(event, seen) - 1, event <= seen, 30)
+        sums.append([(found.events, found.censored)])
+    a, b = (replace(one, kind=Survival, sums=said) for one, said in zip((A, B), sums, strict=True))
+    found = read_out(a, b, replace(PLAN, relative=False))
+    truth = [sum(np.exp(-t / mean) for t in range(30)) for mean in (20.0, 24.0)]
+    assert found.always_valid is not None
+    assert 0 < found.always_valid.low < truth[1] - truth[0] < found.always_valid.high
+    never = replace(b, sums=[((0,) * 30, (10_100,) + (0,) * 29)])
+    assert causes(read_out(a, never, PLAN)) == {Cause.UNDEFINED}
+
+
+def test_strata_that_are_not_the_same_are_refused() -> None:
+    halves = replace(B, sums=[(5_050, 26_000, 215_000)] * 2)
+    assert causes(read_out(A, halves, PLAN)) == {Cause.UNDEFINED}
 
 
 def test_many_questions_are_adjusted_and_refused_ones_are_none() -> None:
