@@ -1,0 +1,540 @@
+"""What a team writes, checked and folded into the table that decides.
+
+A definition is one YAML document: a flag, an experiment, a holdout, a namespace, a group or a metric (`kind`). `read` checks one by
+itself, `problems` all of them together, `changes` one set against the next while experiments run; each says in words what is wrong.
+`fold` writes the engine's table. schemas/allocation/examples holds one of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from schemas.allocation.conditions import ConditionError, compile_condition
+from schemas.allocation.hashing import SPACE
+
+SUM_TOLERANCE = Fraction(1, 100_000)
+"""How far from one the weights may sum, so that three times 0.333333 is thirds; they are divided by their sum."""
+LIVE = ("running", "stopped", "shipped")
+"""States after the draft: what units were told in these must not be told otherwise."""
+
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+When = dict[str, Any]
+
+
+class DefinitionError(ValueError):
+    """Definitions that cannot be used; `problems` has a line for each thing that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Step(_Model):
+    """From `at` on, this share of the units."""
+
+    at: AwareDatetime
+    coverage: Share
+
+
+class Requires(_Model):
+    """What another flag must give, asked of {"value": …}. A failed gate turns the flag off, else only the rule is skipped."""
+
+    flag: Key
+    when: When
+    gate: bool = False
+
+
+class Rule(_Model):
+    """A value for whom `when` describes, or for `coverage` of them, or for ever more of them (`ramp`)."""
+
+    name: Key
+    value: Any
+    when: When = {}
+    requires: list[Requires] = []
+    coverage: Share = 1.0
+    ramp: list[Step] = []
+    salt: str | None = None
+
+
+class Flag(_Model):
+    """A value that is decided per unit. Its rules come first, then its experiments in the order of their keys, then `default`."""
+
+    kind: Literal["flag"]
+    key: Key
+    owner: str
+    about: str = ""
+    type: Literal["boolean", "string", "number", "object"]
+    default: Any
+    unit: str
+    rules: list[Rule] = []
+
+
+class Group(_Model):
+    """A list that conditions name ($inGroup)."""
+
+    kind: Literal["group"]
+    key: Key
+    owner: str
+    about: str = ""
+    members: list[str | float]
+
+
+class Namespace(_Model):
+    """Experiments that exclude each other: each takes a slice, and slices do not overlap.
+
+    With `flags` it is a layer (Tang et al., KDD 2010): every experiment on one of these flags has to take a slice of it.
+    """
+
+    kind: Literal["namespace"]
+    key: Key
+    owner: str
+    about: str = ""
+    unit: str
+    salt: str | None = None
+    flags: list[Key] = []
+
+
+class Holdout(_Model):
+    """A share of units that get none of the experiments which name the holdout: what all of them together are worth."""
+
+    kind: Literal["holdout"]
+    key: Key
+    owner: str
+    about: str = ""
+    unit: str
+    salt: str | None = None
+    share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+class Variation(_Model):
+    """One arm."""
+
+    key: Key
+    weight: Share
+    value: Any
+
+
+class Slice(_Model):
+    """Part of a namespace: from ≤ place < below."""
+
+    key: Key
+    begin: Share = Field(alias="from")
+    below: Share
+
+
+class Experiment(_Model):
+    """Variations of one flag, given by hash to the units that `when` describes."""
+
+    kind: Literal["experiment"]
+    key: Key
+    owner: str
+    about: str = ""
+    flag: Key
+    unit: str
+    fallback: str | None = None
+    state: Literal["draft", "running", "stopped", "shipped"] = "draft"
+    shipped: Key | None = None
+    phase: Annotated[int, Field(ge=0)] = 0
+    oldest_phase: Annotated[int, Field(ge=0)] = 0
+    salt: str | None = None
+    sticky: bool = False
+    when: When = {}
+    requires: list[Requires] = []
+    namespace: Slice | None = None
+    holdouts: list[Key] = []
+    coverage: Share = 1.0
+    ramp: list[Step] = []
+    variations: list[Variation]
+    forced: dict[Key, list[str]] = {}
+    metrics: list[Key] = []
+    guardrails: list[Key] = []
+
+    @property
+    def salted(self) -> str:
+        """The salt: what is written, or the key and the phase, so that a new phase deals anew."""
+        return self.salt if self.salt is not None else f"{self.key}.{self.phase}"
+
+
+class Winsorise(_Model):
+    """Values beyond a quantile count as that quantile."""
+
+    lower: Share = 0.0
+    upper: Share = 1.0
+
+
+class Metric(_Model):
+    """What is measured per unit of an experiment, from the first exposure for `window_s`."""
+
+    kind: Literal["metric"]
+    key: Key
+    owner: str
+    about: str = ""
+    unit: str
+    topic: str
+    field: str | None = None
+    denominator: str | None = None
+    when: When = {}
+    aggregation: Literal["sum", "mean", "count", "proportion", "ratio", "quantile"]
+    quantile: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    window_s: Annotated[int, Field(gt=0)]
+    winsorise: Winsorise = Winsorise()
+    better: Literal["higher", "lower"]
+    guardrail_margin: Annotated[Finite, Field(ge=0)] | None = None
+
+
+Definition = Annotated[Flag | Group | Namespace | Holdout | Experiment | Metric, Field(discriminator="kind")]
+_DEFINITION: TypeAdapter[Any] = TypeAdapter(Definition)
+AnyDefinition = Flag | Group | Namespace | Holdout | Experiment | Metric
+
+
+def read(text: str, where: str = "the definition") -> AnyDefinition:
+    """One definition of a YAML document, checked by itself. Raises DefinitionError."""
+    try:
+        written = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DefinitionError([f"{where}: not YAML: {error}"]) from None
+    try:
+        read: AnyDefinition = _DEFINITION.validate_python(written)
+    except ValidationError as error:
+        lines = [f"{where}: {'.'.join(str(part) for part in one['loc'][1:]) or 'kind'}: {one['msg']}" for one in error.errors()]
+        raise DefinitionError(lines) from None
+    return read
+
+
+def read_folder(folder: Path) -> list[AnyDefinition]:
+    """All definitions of a folder's *.yaml, checked by themselves and together. Raises DefinitionError with everything that is wrong."""
+    found: list[AnyDefinition] = []
+    wrong: list[str] = []
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            found.append(read(path.read_text(encoding="utf-8"), str(path.relative_to(folder))))
+        except DefinitionError as error:
+            wrong += error.problems
+    wrong += problems(found)
+    if wrong:
+        raise DefinitionError(wrong)
+    return found
+
+
+def problems(definitions: Iterable[AnyDefinition]) -> list[str]:
+    """What is wrong with definitions that are used together; a line each, none where all is well."""
+    return list(_Checker(list(definitions)).all())
+
+
+def spans(weights: Sequence[float], coverage: float = 1.0) -> list[list[int]]:
+    """The buckets of each weight, [first, below), shape (len(weights), 2): at its place in [0, 2³²), `coverage` of its length.
+
+    Computed in decimals as they were written, so that it is the same everywhere; more coverage moves ends outwards only.
+    """
+    exact = [Fraction(str(weight)) for weight in weights]
+    total, begin, found = sum(exact) or Fraction(1), Fraction(0), []
+    for weight in exact:
+        share = weight / total
+        found.append([int(begin * SPACE), int((begin + Fraction(str(coverage)) * share) * SPACE)])
+        begin += share
+    return found
+
+
+def fold(definitions: Iterable[AnyDefinition]) -> dict[str, Any]:
+    """The engine's table. Raises DefinitionError where `problems` finds one."""
+    definitions = list(definitions)
+    if wrong := problems(definitions):
+        raise DefinitionError(wrong)
+    holdouts = {one.key: one for one in definitions if isinstance(one, Holdout)}
+    namespaces = {one.key: one for one in definitions if isinstance(one, Namespace)}
+    experiments = sorted((one for one in definitions if isinstance(one, Experiment)), key=lambda one: one.key)
+    flags: dict[str, Any] = {}
+    for flag in sorted((one for one in definitions if isinstance(one, Flag)), key=lambda one: one.key):
+        rules = [_rule(flag, rule) for rule in flag.rules]
+        rules += [_experiment(one, namespaces, holdouts) for one in experiments if one.flag == flag.key and one.state == "running"]
+        rules += [_shipped(one) for one in experiments if one.flag == flag.key and one.state == "shipped"]
+        flags[flag.key] = {"default": _plain(flag.default), "rules": rules}
+    for key, holdout in sorted(holdouts.items()):
+        held, free = spans([holdout.share, 1 - holdout.share])
+        flags[f"holdout.{key}"] = {"default": False, "rules": [_holdout_rule(holdout, [held, [held[1], free[1]]])]}
+    return {"groups": {one.key: one.members for one in definitions if isinstance(one, Group)}, "flags": flags}
+
+
+def changes(before: Iterable[AnyDefinition], after: Iterable[AnyDefinition]) -> list[str]:
+    """What may not change while an experiment runs, yet does; a line each. A higher `phase` deals anew and may change everything."""
+    running = {one.key: one for one in before if isinstance(one, Experiment) and one.state == "running"}
+    wrong = []
+    for now in after:
+        if not isinstance(now, Experiment) or now.key not in running or now.phase > running[now.key].phase or now.state not in LIVE:
+            continue
+        was = running[now.key]
+        fixed = {
+            "salt": (was.salted, now.salted),
+            "unit": ((was.unit, was.fallback), (now.unit, now.fallback)),
+            "phase": (was.phase, now.phase),
+            "flag": (was.flag, now.flag),
+            "variations": ([(one.key, one.weight) for one in was.variations], [(one.key, one.weight) for one in now.variations]),
+            "values": ([one.value for one in was.variations], [one.value for one in now.variations]),
+        }
+        for name, (old, new) in fixed.items():
+            if old != new:
+                wrong.append(f"experiment {now.key}: {name} changed from {old!r} to {new!r} while it runs: raise `phase` to deal anew")
+        if not _widens(was.namespace, now.namespace):
+            wrong.append(f"experiment {now.key}: its slice of the namespace moved or shrank while it runs: raise `phase` to deal anew")
+        if now.state == "running" and _last(now) < _last(was):
+            wrong.append(f"experiment {now.key}: coverage fell from {_last(was)} to {_last(now)} while it runs: stop it, or raise `phase`")
+    return wrong
+
+
+def _last(experiment: Experiment) -> float:
+    return experiment.ramp[-1].coverage if experiment.ramp else experiment.coverage
+
+
+def _widens(was: Slice | None, now: Slice | None) -> bool:
+    if was is None or now is None:
+        return now is None
+    return was.key == now.key and now.begin <= was.begin and now.below >= was.below
+
+
+class _Checker:
+    def __init__(self, definitions: list[AnyDefinition]) -> None:
+        self.definitions = definitions
+        self.flags = {one.key: one for one in definitions if isinstance(one, Flag)}
+        self.namespaces = {one.key: one for one in definitions if isinstance(one, Namespace)}
+        self.holdouts = {one.key: one for one in definitions if isinstance(one, Holdout)}
+        self.metrics = {one.key for one in definitions if isinstance(one, Metric)}
+        self.groups = {one.key: one.members for one in definitions if isinstance(one, Group)}
+        self.experiments = [one for one in definitions if isinstance(one, Experiment)]
+
+    def all(self) -> Iterator[str]:
+        seen = set()
+        for one in self.definitions:
+            if (one.kind, one.key) in seen:
+                yield f"{one.kind} {one.key}: is defined twice"
+            seen.add((one.kind, one.key))
+        for flag in self.flags.values():
+            yield from self.flag(flag)
+        for experiment in self.experiments:
+            yield from self.experiment(experiment)
+        for one in self.definitions:
+            if isinstance(one, Metric):
+                yield from self.metric(one)
+        for namespace in self.namespaces.values():
+            yield from (f"namespace {namespace.key}: there is no flag {key}" for key in namespace.flags if key not in self.flags)
+        yield from self.together()
+        yield from self.cycles()
+
+    def flag(self, flag: Flag) -> Iterator[str]:
+        where = f"flag {flag.key}"
+        yield from self.typed(where, flag, "default", flag.default)
+        for rule in flag.rules:
+            inside = f"{where}, rule {rule.name}"
+            yield from self.typed(inside, flag, "value", rule.value)
+            yield from self.condition(inside, rule.when, self.groups)
+            yield from self.requirements(inside, rule.requires)
+            yield from self.ramp(inside, rule.ramp)
+
+    def experiment(self, one: Experiment) -> Iterator[str]:
+        where = f"experiment {one.key}"
+        keys = [variation.key for variation in one.variations]
+        if len(keys) < 2:
+            yield f"{where}: {len(keys)} variations; an experiment compares two or more"
+        yield from (f"{where}: variation {key} is there twice" for key in sorted({key for key in keys if keys.count(key) > 1}))
+        total = sum((Fraction(str(variation.weight)) for variation in one.variations), Fraction(0))
+        if abs(total - 1) > SUM_TOLERANCE:
+            yield f"{where}: the weights sum to {float(total):g}, not to 1"
+        if one.flag not in self.flags:
+            yield f"{where}: there is no flag {one.flag}"
+        else:
+            for variation in one.variations:
+                yield from self.typed(f"{where}, variation {variation.key}", self.flags[one.flag], "value", variation.value)
+        yield from self.condition(where, one.when, self.groups)
+        yield from self.requirements(where, one.requires)
+        yield from self.ramp(where, one.ramp)
+        if one.oldest_phase > one.phase:
+            yield f"{where}: oldest_phase {one.oldest_phase} is after its phase {one.phase}"
+        if (one.state == "shipped") is (one.shipped is None):
+            yield f"{where}: `shipped` names the variation exactly when the state is shipped"
+        if one.shipped is not None and one.shipped not in keys:
+            yield f"{where}: what is shipped, {one.shipped}, is none of its variations"
+        yield from (f"{where}: forces into {key}, which is none of its variations" for key in one.forced if key not in keys)
+        units = [unit for forced in one.forced.values() for unit in forced]
+        yield from (f"{where}: {unit} is forced into two variations" for unit in sorted({unit for unit in units if units.count(unit) > 1}))
+        yield from (f"{where}: there is no metric {key}" for key in [*one.metrics, *one.guardrails] if key not in self.metrics)
+        for key in one.holdouts:
+            if key not in self.holdouts:
+                yield f"{where}: there is no holdout {key}"
+            elif self.holdouts[key].unit != one.unit:
+                yield f"{where}: allocates by {one.unit}, holdout {key} by {self.holdouts[key].unit}"
+        if one.namespace is not None:
+            yield from self.slice(where, one, one.namespace)
+
+    def slice(self, where: str, one: Experiment, part: Slice) -> Iterator[str]:
+        if part.begin >= part.below:
+            yield f"{where}: its slice of namespace {part.key} is empty, from {part.begin} below {part.below}"
+        if part.key not in self.namespaces:
+            yield f"{where}: there is no namespace {part.key}"
+        elif self.namespaces[part.key].unit != one.unit:
+            yield f"{where}: allocates by {one.unit}, namespace {part.key} by {self.namespaces[part.key].unit}"
+
+    def metric(self, metric: Metric) -> Iterator[str]:
+        where = f"metric {metric.key}"
+        if (metric.aggregation == "ratio") is (metric.denominator is None):
+            yield f"{where}: a ratio has a denominator, and nothing else has"
+        if (metric.aggregation == "quantile") is (metric.quantile is None):
+            yield f"{where}: a quantile says which (`quantile`), and nothing else does"
+        if metric.aggregation not in ("count", "proportion") and metric.field is None:
+            yield f"{where}: {metric.aggregation} of which field?"
+        if metric.winsorise.lower >= metric.winsorise.upper:
+            yield f"{where}: winsorised from {metric.winsorise.lower} to {metric.winsorise.upper}, which leaves nothing"
+        yield from self.condition(where, metric.when)
+
+    def together(self) -> Iterator[str]:
+        """What running experiments do to each other."""
+        running = sorted((one for one in self.experiments if one.state == "running"), key=lambda one: one.key)
+        layers = {flag: layer.key for layer in self.namespaces.values() for flag in layer.flags}
+        for one in running:
+            if one.flag in layers and (one.namespace is None or one.namespace.key != layers[one.flag]):
+                yield f"experiment {one.key}: flag {one.flag} belongs to the layer {layers[one.flag]}, so it needs a slice of that"
+        for a, b in combinations(running, 2):
+            apart = False
+            if a.namespace and b.namespace and a.namespace.key == b.namespace.key:
+                begin, below = max(a.namespace.begin, b.namespace.begin), min(a.namespace.below, b.namespace.below)
+                apart = begin >= below
+                if not apart:
+                    both = f"from {begin:g} below {below:g}"
+                    yield f"experiments {a.key} and {b.key}: their slices of namespace {a.namespace.key} overlap {both}"
+                    continue
+            if a.flag == b.flag and not apart:
+                yield f"experiments {a.key} and {b.key}: both decide flag {a.flag}: give them slices of one namespace"
+            if a.salted == b.salted:
+                yield f"experiments {a.key} and {b.key}: have one salt, {a.salted!r}, so each tells which variation of the other"
+
+    def cycles(self) -> Iterator[str]:
+        """Flags that require each other."""
+        needs: dict[str, set[str]] = {key: {one.flag for rule in flag.rules for one in rule.requires} for key, flag in self.flags.items()}
+        for experiment in self.experiments:
+            needs.setdefault(experiment.flag, set()).update(one.flag for one in experiment.requires)
+        done: set[str] = set()
+        for start in sorted(needs):
+            path, waiting = [start], [iter(sorted(needs[start]))]
+            while waiting and start not in done:
+                following = next(waiting[-1], None)
+                if following is None:
+                    waiting.pop()
+                    done.add(path.pop())
+                elif following in path:
+                    yield f"flags require each other: {' → '.join([*path[path.index(following) :], following])}"
+                elif following not in done:
+                    path.append(following)
+                    waiting.append(iter(sorted(needs.get(following, ()))))
+
+    def typed(self, where: str, flag: Flag, what: str, value: Any) -> Iterator[str]:
+        kinds = {"boolean": bool, "string": str, "number": (int, float), "object": (dict, list)}
+        if not isinstance(value, kinds[flag.type]) or (flag.type == "number" and isinstance(value, bool)):  # type: ignore[arg-type]
+            yield f"{where}: {what} {value!r} is no {flag.type}, which flag {flag.key} gives"
+        elif isinstance(value, float) and (value != value or abs(value) == float("inf")):
+            yield f"{where}: {what} {value!r} is not finite"
+
+    def condition(self, where: str, when: When, groups: Mapping[str, Any] | None = None) -> Iterator[str]:
+        try:
+            compile_condition(_plain(when), groups)
+        except ConditionError as error:
+            yield f"{where}: {error}"
+
+    def requirements(self, where: str, requires: Sequence[Requires]) -> Iterator[str]:
+        for one in requires:
+            if one.flag not in self.flags:
+                yield f"{where}: there is no flag {one.flag}, which it requires"
+            yield from self.condition(where, one.when)
+
+    def ramp(self, where: str, ramp: Sequence[Step]) -> Iterator[str]:
+        for one, following in pairwise(ramp):
+            if following.at <= one.at:
+                yield f"{where}: its ramp goes back in time, at {following.at.isoformat()}"
+            if following.coverage < one.coverage:
+                yield f"{where}: its ramp falls to {following.coverage:g} at {following.at.isoformat()}: who was in would be out"
+
+
+def _rule(flag: Flag, rule: Rule) -> dict[str, Any]:
+    salt = rule.salt if rule.salt is not None else f"{flag.key}/{rule.name}"
+    split = None if rule.coverage == 1.0 and not rule.ramp else _split(salt, [flag.unit], [1.0], rule.coverage, rule.ramp)
+    said = {"id": rule.name, "requires": _requires(rule.requires), "entry": {"condition": _plain(rule.when)}, "value": _plain(rule.value)}
+    return said | ({"split": split} if split else {})
+
+
+def _experiment(one: Experiment, namespaces: Mapping[str, Namespace], holdouts: Mapping[str, Holdout]) -> dict[str, Any]:
+    units = [one.unit, one.fallback] if one.fallback else [one.unit]
+    entry: dict[str, Any] = {"condition": _plain(one.when)}
+    if one.namespace is not None:
+        namespace = namespaces[one.namespace.key]
+        bounds = [int(Fraction(str(bound)) * SPACE) for bound in (one.namespace.begin, one.namespace.below)]
+        entry["filters"] = [{"salt": _salt(namespace), "units": [namespace.unit], "ranges": [bounds]}]
+    indexes = {variation.key: index for index, variation in enumerate(one.variations)}
+    rule: dict[str, Any] = {
+        "id": one.key,
+        "experiment": one.key,
+        "requires": _requires(one.requires),
+        "filters": [_outside(holdouts[key]) for key in one.holdouts],
+        "entry": entry,
+        "split": _split(one.salted, units, [variation.weight for variation in one.variations], one.coverage, one.ramp),
+        "variations": [{"key": variation.key, "value": _plain(variation.value)} for variation in one.variations],
+        "forced": {unit: indexes[key] for key, forced in one.forced.items() for unit in forced},
+    }
+    if one.sticky:
+        rule["sticky"] = {"version": one.phase, "oldest": one.oldest_phase, "units": units}
+    return rule
+
+
+def _outside(holdout: Holdout) -> dict[str, Any]:
+    """The split of who is not held out."""
+    (_, held), _ = spans([holdout.share, 1 - holdout.share])
+    return {"salt": _salt(holdout), "units": [holdout.unit], "ranges": [[held, SPACE]]}
+
+
+def _shipped(one: Experiment) -> dict[str, Any]:
+    value = next(variation.value for variation in one.variations if variation.key == one.shipped)
+    return {"id": one.key, "requires": _requires(one.requires), "entry": {"condition": _plain(one.when)}, "value": _plain(value)}
+
+
+def _holdout_rule(holdout: Holdout, ranges: list[list[int]]) -> dict[str, Any]:
+    return {
+        "id": holdout.key,
+        "experiment": f"holdout.{holdout.key}",
+        "split": {"salt": _salt(holdout), "units": [holdout.unit], "ranges": ranges},
+        "variations": [{"key": "held", "value": True}, {"key": "free", "value": False}],
+    }
+
+
+def _salt(one: Namespace | Holdout) -> str:
+    return one.salt if one.salt is not None else f"{one.kind}.{one.key}"
+
+
+def _split(salt: str, units: list[str], weights: Sequence[float], coverage: float, ramp: Sequence[Step]) -> dict[str, Any]:
+    """Before a ramp's first step nobody is in."""
+    split: dict[str, Any] = {"hash": "murmur3", "salt": salt, "units": units, "ranges": [] if ramp else spans(weights, coverage)}
+    if ramp:
+        split["ramp"] = [[round(step.at.timestamp() * 1000), spans(weights, step.coverage)] for step in ramp]
+    return split
+
+
+def _requires(requires: Sequence[Requires]) -> list[dict[str, Any]]:
+    return [{"flag": one.flag, "condition": _plain(one.when), "gate": one.gate} for one in requires]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it: YAML's times become texts."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Experiments: who is in which variation, what they did, and what may be concluded from it."""
