@@ -226,9 +226,10 @@ def document(policy: Policy) -> dict[str, Any]:
 
 
 def dumps(policy: Policy) -> str:
-    """The data of a policy as JSON, one row of weights a line."""
+    """The data of a policy as JSON, one row of weights a line; 0 in as few letters as it takes, since wide networks are full of it."""
     text = json.dumps(document(policy), indent=1)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda row: "[" + ", ".join(row[0][1:-1].replace(",", " ").split()) + "]", text) + "\n"
+    rows = re.sub(r"\[[^\[\]{}\"]*\]", lambda row: "[" + ", ".join(row[0][1:-1].replace(",", " ").split()) + "]", text)
+    return re.sub(r"(?<=[\[ ])0\.0(?=[,\]])", "0", rows) + "\n"
 
 
 def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
