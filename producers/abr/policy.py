@@ -1,10 +1,11 @@
 """Our own adaptation: a plan over what the network may do, and what a trained network prefers besides.
 
-A policy is data, `policy.json`: the numbers of the plan (`producers.abr.plan`), the reward that it is for, and perhaps a network
-(`producers.abr.network`, trained by `python -m producers.abr train`) for one ladder, segment length and reward. A level's worth is the
-plan's, less `share` times by how much the network likes it less than its favourite, `cut` at most; the best is taken, and of two
-within 1e-9 the lower. The errors of the two have different causes, which is when averaging estimates helps (M. P. Perrone, L. N. Cooper,
-"When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length the plan decides alone.
+A policy is data, `policy.json`: the numbers of the plan (`producers.abr.plan`), the reward that it is for, with stalls perhaps counted
+for more, and perhaps a network (`producers.abr.network`, made by `python -m producers.abr`) for one ladder, segment length and reward. A
+level's worth is the plan's, less `share` times by how much the network likes it less than its favourite, `cut` at most; the best is
+taken, and of two within 1e-9 the lower. The errors of the two have different causes, which is when averaging estimates helps (M. P.
+Perrone, L. N. Cooper, "When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length
+the plan decides alone.
 
 It starts conservatively: with neither a sample nor a prior the lowest level is taken. A prior counts as so
 many samples of the session for the plan; the network, which was trained without, sees the session's own alone.
