@@ -1,5 +1,5 @@
 """`python -m producers.abr train --traces DIR --video DIR [--out FILE] [--seed N] [--iterations N] [--keep-back N]
-[--reward NAME]`.
+[--reward NAME]`, and `python -m producers.abr join FILE... [--out FILE]`, which makes one policy of several that differ by their seed.
 
 With OPENBLAS_NUM_THREADS=1 in its environment: the arrays are small, and sums must not depend on how many threads there are.
 """
@@ -16,9 +16,10 @@ import numpy as np
 import typer
 
 from producers.abr import policy
+from producers.abr.ensemble import joined
 from producers.abr.environment import BadTrace, read_traces, read_video
 from producers.abr.rewards import REWARDS
-from producers.abr.train import Learner, fit, trained
+from producers.abr.train import CUT, ENTROPY, Learner, fit, trained
 
 KEPT_SEED = 99
 
@@ -67,6 +68,25 @@ def train(
     found = trained(learner, title, provenance)
     written = policy.load("untrained", REWARDS[reward])
     out.write_text(policy.dumps(replace(written, trained=found)))
+    sys.stderr.write(f"{out}\n")
+
+
+@app.command()
+def join(
+    files: Annotated[list[Path], typer.Argument(help="Policies that `train` wrote, all for one ladder and reward.")],
+    out: Annotated[Path, typer.Option(help="Where the policy is written.")] = policy.FILE,
+    share: Annotated[float, typer.Option(min=0, help="How much of what the network likes a level less counts.")] = ENTROPY,
+    cut: Annotated[float, typer.Option(min=0, help="How much less it may like a level at most, in its outputs.")] = CUT,
+    caution: Annotated[float, typer.Option(min=0, help="How many times as bad as the reward says a stall is to the plan.")] = 1.0,
+) -> None:
+    """Make one policy, whose network is the mean of those of several."""
+    options = f"--share {share:g} --cut {cut:g} --caution {caution:g}"
+    provenance = {"command": f"python -m producers.abr join {' '.join(file.name for file in files)} {options}"}
+    try:
+        found = joined([policy.read(file) for file in files], share, cut, caution, provenance)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"nothing to join: {error}") from None
+    out.write_text(policy.dumps(found))
     sys.stderr.write(f"{out}\n")
 
 

@@ -117,6 +117,7 @@ class Network:
         for layer, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
             total = biases
             for value, row in zip(values, weights, strict=True):
-                total = total + value * row
+                if value:  # about half are rectified to 0
+                    total = total + value * row
             values = (np.maximum(total, 0.0) if layer < len(self.weights) - 1 else total).tolist()
         return list(values)

@@ -1,10 +1,11 @@
 """Our own adaptation: a plan over what the network may do, and what a trained network prefers besides.
 
-A policy is data, `policy.json`: the numbers of the plan (`producers.abr.plan`), the reward that it is for, and perhaps a network
-(`producers.abr.network`, trained by `python -m producers.abr train`) for one ladder, segment length and reward. A level's worth is the
-plan's, less `share` times by how much the network likes it less than its favourite, `cut` at most; the best is taken, and of two
-within 1e-9 the lower. The errors of the two have different causes, which is when averaging estimates helps (M. P. Perrone, L. N. Cooper,
-"When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length the plan decides alone.
+A policy is data, `policy.json`: the numbers of the plan (`producers.abr.plan`), the reward that it is for, with stalls perhaps counted
+for more, and perhaps a network (`producers.abr.network`, made by `python -m producers.abr`) for one ladder, segment length and reward. A
+level's worth is the plan's, less `share` times by how much the network likes it less than its favourite, `cut` at most; the best is
+taken, and of two within 1e-9 the lower. The errors of the two have different causes, which is when averaging estimates helps (M. P.
+Perrone, L. N. Cooper, "When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length
+the plan decides alone.
 
 It starts conservatively: with neither a sample nor a prior the lowest level is taken. A prior counts as so
 many samples of the session for the plan; the network, which was trained without, sees the session's own alone.
@@ -52,6 +53,8 @@ class Trained:
     segment_s: float
     share: float
     cut: float
+    caution: float
+    """How many times as bad as the reward says a stall is to the plan, where the network speaks beside it."""
     provenance: Mapping[str, Any]
 
     def fits(self, state: State) -> bool:
@@ -100,12 +103,14 @@ class Policy:
         expected = forecast(self.tuning, state.throughputs_kbps, prior)
         if expected is None:
             return Explanation(0, "start", (0.0, 0.0, 0.0), (0.0,) * levels, (0.0,) * levels)
-        planned = worth = plan(self.tuning, self.aim, state, expected, penalty_s)
+        speaks = self.trained if state.previous >= 0 and state.throughputs_kbps and self.trained and self.trained.fits(state) else None
+        aim = replace(self.aim, rebuffer=self.aim.rebuffer * speaks.caution) if speaks else self.aim
+        planned = worth = plan(self.tuning, aim, state, expected, penalty_s)
         by = "plan"
-        if self.trained and state.previous >= 0 and state.throughputs_kbps and self.trained.fits(state):
-            liked = self.trained.network(features(state, max(state.buffer_s - penalty_s, 0.0)))
+        if speaks:
+            liked = speaks.network(features(state, max(state.buffer_s - penalty_s, 0.0)))
             most = max(liked)
-            worth = [value + self.trained.share * max(like - most, -self.trained.cut) for value, like in zip(planned, liked, strict=True)]
+            worth = [value + speaks.share * max(like - most, -speaks.cut) for value, like in zip(planned, liked, strict=True)]
             by = "network and plan"
         return Explanation(best(worth), by, quantiles(expected), tuple(worth), tuple(planned))
 
@@ -197,6 +202,7 @@ def _trained(data: Mapping[str, Any]) -> Trained:
         _number(data, "segment_s", "network.segment_s", 0.1, 60.0),
         _number(data, "share", "network.share", 0.0, 100.0),
         _number(data, "cut", "network.cut", 0.0, 1000.0),
+        _number(data, "caution", "network.caution", 0.1, 10.0),
         _mapping(data, "provenance"),
     )
 
@@ -211,6 +217,7 @@ def document(policy: Policy) -> dict[str, Any]:
             "segment_s": one.segment_s,
             "share": one.share,
             "cut": one.cut,
+            "caution": one.caution,
             "provenance": dict(one.provenance),
             "layers": [
                 {"weights": weights.tolist(), "biases": biases.tolist()}
@@ -226,9 +233,10 @@ def document(policy: Policy) -> dict[str, Any]:
 
 
 def dumps(policy: Policy) -> str:
-    """The data of a policy as JSON, one row of weights a line."""
+    """The data of a policy as JSON, one row of weights a line; 0 in as few letters as it takes, since wide networks are full of it."""
     text = json.dumps(document(policy), indent=1)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda row: "[" + ", ".join(row[0][1:-1].replace(",", " ").split()) + "]", text) + "\n"
+    rows = re.sub(r"\[[^\[\]{}\"]*\]", lambda row: "[" + ", ".join(row[0][1:-1].replace(",", " ").split()) + "]", text)
+    return re.sub(r"(?<=[\[ ])0\.0(?=[,\]])", "0", rows) + "\n"
 
 
 def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

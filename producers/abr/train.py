@@ -47,30 +47,33 @@ VARIED = 0.4
 
 @dataclass
 class Batch:
-    """Many sessions at the same chunk; arrays of one row a session."""
+    """Many sessions at the same chunk; arrays whose last axis is the session."""
 
     links: Links
     reward: Reward
     chunk_s: float
     top: float
+    sizes: Floats
+    """(chunks, titles, levels) bytes; a session's title is `title`."""
+    utilities: Floats
+    chunk: int
+    title: Ints
     which: Ints
     clock_s: Floats
     scale: Floats
     """Of the bandwidth."""
-    sizes: Floats
-    """(sessions, chunks, levels) bytes."""
-    utilities: Floats
-    chunk: int
     buffer_s: Floats
     previous: Ints
     logs: Floats
-    """(sessions, RECENT), newest first."""
+    """(RECENT, sessions), newest first."""
+    took: Floats
+    """(DELAYS, sessions) ln(seconds), newest first."""
     delays: Floats
-    """(sessions, POOLED) seconds, newest first."""
+    """(POOLED, sessions) seconds, newest first."""
     sent: Floats
-    """(sessions, POOLED) kilobits."""
+    """(POOLED, sessions) kilobits."""
     averages: Floats
-    """(sessions, 5): fast, slow, fast and slow change, minimum."""
+    """(5, sessions): fast, slow, fast and slow change, minimum."""
 
     @classmethod
     def begin(
@@ -79,49 +82,56 @@ class Batch:
         n, levels = len(which), len(video.bitrates_kbps)
         sizes, utilities = np.array(video.sizes), np.array(reward.utilities(video))
         shift = np.where(varied, rng.integers(0, len(sizes), n), 0)
-        order = (np.arange(len(sizes)) + shift[:, None]) % len(sizes)
+        order = (np.arange(len(sizes))[:, None] + shift) % len(sizes)
         jitter = np.exp(np.where(varied, 0.15, 0.0)[:, None] * rng.standard_normal((n, len(sizes))))
         return cls(
             links,
             reward,
             video.chunk_s,
             video.bitrates_kbps[-1] * video.chunk_s * 125,
+            sizes[order] * jitter.T[..., None],
+            utilities[order],
+            0,
+            np.arange(n),
             which,
             clock_s,
             np.exp(np.where(varied, 0.6, 0.0) * rng.standard_normal(n)),
-            sizes[order] * jitter[..., None],
-            utilities[order],
-            0,
             np.zeros(n),
             np.full(n, min(FIRST_LEVEL, levels - 1)),
-            np.zeros((n, RECENT)),
-            np.zeros((n, POOLED)),
-            np.zeros((n, POOLED)),
-            np.zeros((n, 5)),
+            np.zeros((RECENT, n)),
+            np.zeros((DELAYS, n)),
+            np.zeros((POOLED, n)),
+            np.zeros((POOLED, n)),
+            np.zeros((5, n)),
         )
 
     def rows(self, at: Any) -> Batch:
-        """The sessions `at`, any index of a first axis."""
-        names = ["which", "clock_s", "scale", "sizes", "utilities", "buffer_s", "previous", "logs", "delays", "sent", "averages"]
-        return replace(self, **{name: getattr(self, name)[at] for name in names})
+        """The sessions `at`, any index of one axis."""
+        return replace(self, **{name: getattr(self, name)[..., at] for name in SESSION})
+
+    def joined(self, others: Batch) -> Batch:
+        """These sessions and others, of the same titles and at the same chunk."""
+        return replace(self, **{name: np.concatenate([getattr(self, name), getattr(others, name)], -1) for name in SESSION})
 
     def step(self, levels: Ints) -> Floats:
         """The rewards of the next chunk."""
-        n, chunk = np.arange(len(levels)), self.chunk
-        size = self.sizes[n, chunk, levels]
+        chunk = self.chunk
+        size = self.sizes[chunk, self.title, levels]
         delay_s, rebuffer_s, self.clock_s, self.buffer_s = fetch(
             self.links, self.which, self.clock_s, self.buffer_s, size / self.scale, self.chunk_s
         )
-        utility, before = self.utilities[n, chunk, levels], self.utilities[n, max(chunk - 1, 0), self.previous]
-        x = np.log(size * 8 / 1000 / delay_s) - CENTRE
+        utility, before = self.utilities[chunk, self.title, levels], self.utilities[max(chunk - 1, 0), self.title, self.previous]
+        sent = size * 8 / 1000
+        x, took = np.log(sent / delay_s) - CENTRE, np.log(delay_s)
         if chunk == 0:
-            self.logs[:], self.delays[:, 0], self.sent[:, 0] = x[:, None], delay_s, size * 8 / 1000
-            self.averages[:] = np.stack([x, x, 0 * x, 0 * x, x], 1)
+            self.logs[:], self.took[:], self.delays[0], self.sent[0] = x, took, delay_s, sent
+            self.averages[:] = np.stack([x, x, 0 * x, 0 * x, x])
         else:
-            self.logs = np.concatenate([x[:, None], self.logs[:, :-1]], 1)
-            self.delays = np.concatenate([delay_s[:, None], self.delays[:, :-1]], 1)
-            self.sent = np.concatenate([(size * 8 / 1000)[:, None], self.sent[:, :-1]], 1)
-            fast, slow, change_fast, change_slow, low = self.averages.T
+            self.logs = np.concatenate([x[None], self.logs[:-1]])
+            self.took = np.concatenate([took[None], self.took[:-1]])
+            self.delays = np.concatenate([delay_s[None], self.delays[:-1]])
+            self.sent = np.concatenate([sent[None], self.sent[:-1]])
+            fast, slow, change_fast, change_slow, low = self.averages
             change = np.abs(x - fast)
             self.averages = np.stack(
                 [
@@ -130,40 +140,31 @@ class Batch:
                     change_fast + FAST * (change - change_fast),
                     change_slow + SLOW * (change - change_slow),
                     np.minimum(low, x),
-                ],
-                1,
+                ]
             )
         self.previous, self.chunk = levels, chunk + 1
         return scored(self.reward, utility, before, rebuffer_s)
 
     def features(self) -> Single:
         """(sessions, features), as `network.features` of each; logarithms are neither rounded nor bounded here."""
-        n, (chunks, levels) = len(self.which), self.sizes.shape[1:]
-        sizes, left = self.sizes[:, self.chunk], chunks - self.chunk
-        took = np.log(self.delays[:, np.minimum(np.arange(DELAYS), self.chunk - 1)])
-        pooled = np.log(self.sent.sum(1) / self.delays.sum(1)) - CENTRE
-        rates = np.exp(np.stack([pooled, pooled - self.averages[:, 2]])) * CENTRE_KBPS + 1
-        spare = np.clip((self.buffer_s[:, None] - sizes * 8 / 1000 / rates[:, :, None]) / 8, -1.0, 3.0)
-        after = self.sizes[:, self.chunk + 1 : self.chunk + 1 + AHEAD, -1] / self.top if left > 1 else sizes[:, -1:] / self.top
-        ones = np.ones((n, 1))
-        columns = [
-            self.buffer_s[:, None] / 10,
-            np.minimum(self.buffer_s, 8.0)[:, None] / 4,
-            self.previous[:, None] == np.arange(levels),
-            self.logs,
-            took,
-            self.averages,
-            ones * min(self.chunk, 10) / 10,
-            pooled[:, None],
-            sizes / 1e6,
-            spare[0],
-            spare[1],
-            after.mean(1, keepdims=True),
-            after[:, :1],
-            ones * min(left, 16) / 16,
-            ones * min(left, 4) / 4,
-        ]
-        return np.asarray(np.concatenate(columns, 1), np.float32)
+        chunks, _, levels = self.sizes.shape
+        sizes, left = self.sizes[self.chunk, self.title].T, chunks - self.chunk
+        pooled = np.log(self.sent.sum(0) / self.delays.sum(0)) - CENTRE
+        rates = np.exp(np.stack([pooled, pooled - self.averages[2]])) * CENTRE_KBPS + 1
+        after = (self.sizes[self.chunk + 1 : self.chunk + 1 + AHEAD, :, -1] if left > 1 else self.sizes[-1:, :, -1])[:, self.title]
+        found = np.empty((count(levels), len(self.which)), np.float32)
+        rows: list[Any] = [self.buffer_s / 10, np.minimum(self.buffer_s, 8.0) / 4, *(self.previous == np.arange(levels)[:, None])]
+        rows += [*self.logs, *self.took, *self.averages, min(self.chunk, 10) / 10, pooled, *(sizes / 1e6)]
+        rows += [*np.clip((self.buffer_s - sizes * 8 / 1000 / rates[0]) / 8, -1.0, 3.0)]
+        rows += [*np.clip((self.buffer_s - sizes * 8 / 1000 / rates[1]) / 8, -1.0, 3.0)]
+        rows += [after.mean(0) / self.top, after[0] / self.top, min(left, 16) / 16, min(left, 4) / 4]
+        for row, values in zip(found, rows, strict=True):
+            row[:] = values
+        return found.T
+
+
+SESSION = ("title", "which", "clock_s", "scale", "buffer_s", "previous", "logs", "took", "delays", "sent", "averages")
+"""The fields of a batch that have a value a session."""
 
 
 class Learner:
@@ -213,18 +214,33 @@ class Learner:
         return float(-(odds * advantages).sum(1).mean())
 
 
-def play_on(policy: Learner, batch: Batch, until: int, stray: Floats | None = None, rng: np.random.Generator | None = None) -> Floats:
-    """Let the policy play until chunk `until`; the sum of the rewards of each session. It strays to a near level with odds `stray`."""
-    total = np.zeros(len(batch.which))
+def tried(policy: Learner, batch: Batch, chunks: Ints, stray: Floats, rng: np.random.Generator) -> tuple[Single, Single]:
+    """Features of the states that the policy comes to at `chunks`, ascending and not 0, each of another share of the sessions; and what
+    each level loses there, (states, levels), where the policy goes on to the end. On the way it strays to a near level with odds `stray`.
+    """
+    n, (until, _, levels) = len(batch.which), batch.sizes.shape
+    group = rng.permutation(n) % len(chunks)
+    batch.step(batch.previous)
+    inputs: list[Single] = []
+    total = np.zeros(0)
+    ways = n  # sessions that have not split yet come first
     while batch.chunk < until:
-        levels = batch.previous if batch.chunk == 0 else policy.best(batch.features())
-        if stray is not None and rng is not None and batch.chunk:
-            near = np.clip(levels + rng.integers(-2, 3, len(levels)), 0, batch.sizes.shape[2] - 1)
-            levels = np.where(rng.random(len(levels)) < stray, near, levels)
-        first = batch.chunk == 0
-        rewards = batch.step(levels)
-        total += 0.0 if first else rewards
-    return total
+        seen = batch.features()
+        chosen = policy.best(seen)
+        for number in np.flatnonzero(chunks == batch.chunk):
+            asked = np.flatnonzero(group == number)
+            inputs.append(seen[asked])
+            batch = batch.joined(batch.rows(np.repeat(asked, levels)))
+            chosen = np.concatenate([chosen, np.tile(np.arange(levels), len(asked))])
+            total = np.concatenate([total, np.zeros(len(asked) * levels)])
+        if batch.chunk >= chunks[-1] and ways:
+            batch, chosen, ways = batch.rows(slice(n, None)), chosen[n:], 0
+        if ways:
+            near = np.clip(chosen[:n] + rng.integers(-2, 3, n), 0, levels - 1)
+            chosen[:n] = np.where(rng.random(n) < stray, near, chosen[:n])
+        total += batch.step(chosen)[ways:]
+    worth = total.reshape(-1, levels)
+    return np.concatenate(inputs), np.maximum(worth - worth.max(1, keepdims=True), -REGRET_MAX).astype(np.float32)
 
 
 def odds(traces: Sequence[Trace]) -> Floats:
@@ -268,16 +284,11 @@ def fit(
         clock_s = np.where(rng.random(SESSIONS) < 0.15, links.first_s[which], rng.random(SESSIONS) * links.lasts_s[which])
         batch = Batch.begin(links, video, reward, which, clock_s, rng.random(SESSIONS) < VARIED, rng)
         stray = np.where(rng.random(SESSIONS) < 0.5, 0.15, 0.0)
-        group = rng.permutation(SESSIONS) % TRIALS
-        for number, chunk in enumerate(np.sort(rng.choice(np.arange(1, len(video.sizes)), TRIALS, replace=False))):
-            play_on(learner, batch, int(chunk), stray, rng)
-            asked = batch.rows(group == number)
-            inputs.append(asked.features())
-            tried = asked.rows(np.repeat(np.arange(len(asked.which)), levels))
-            rewards = tried.step(np.tile(np.arange(levels), len(asked.which)))
-            rewards = (rewards + play_on(learner, tried, len(video.sizes))).reshape(-1, levels)
-            advantages.append(np.maximum(rewards - rewards.max(1, keepdims=True), -REGRET_MAX).astype(np.float32))
-        kept = TRIALS * int(12 + 28 * done)
+        chunks = np.sort(rng.choice(np.arange(1, len(video.sizes)), TRIALS, replace=False))
+        states, lost = tried(learner, batch, chunks, stray, rng)
+        inputs.append(states)
+        advantages.append(lost)
+        kept = int(12 + 28 * done)
         inputs, advantages = inputs[-kept:], advantages[-kept:]
         seen, known = np.concatenate(inputs), np.concatenate(advantages)
         regret = 0.0
@@ -294,6 +305,11 @@ def fit(
 
 def trained(learner: Learner, video: Video, provenance: Mapping[str, Any]) -> Trained:
     """What a policy holds of it. The plan and the network count alike."""
-    rounded = [np.array([float(f"{x:.6g}") for x in one.ravel().tolist()]).reshape(one.shape) for one in learner.parameters]
-    network = Network(tuple(rounded[::2]), tuple(rounded[1::2]))
-    return Trained(network, tuple(video.bitrates_kbps), video.chunk_s, ENTROPY, CUT, provenance)
+    parameters = [rounded(one, 6) for one in learner.parameters]
+    network = Network(tuple(parameters[::2]), tuple(parameters[1::2]))
+    return Trained(network, tuple(video.bitrates_kbps), video.chunk_s, ENTROPY, CUT, 1.0, provenance)
+
+
+def rounded(values: Floats | Single, digits: int) -> Floats:
+    """The same to so many significant digits."""
+    return np.array([float(f"{one:.{digits}g}") for one in values.ravel().tolist()]).reshape(values.shape)

@@ -58,7 +58,7 @@ def policies(seed: int) -> list[Policy]:
     weights = tuple(random.normal(0, 0.5, size) for size in pairwise(widths))
     network = Network(weights, tuple(random.normal(0, 0.1, width) for width in widths[1:]))
     shipped = load()
-    made = replace(shipped, trained=Trained(network, ladder, LADDERS[0][1], 0.3, 2.0, {}))
+    made = replace(shipped, trained=Trained(network, ladder, LADDERS[0][1], 0.3, 2.0, 1.5, {}))
     return [made, shipped, load(reward=LOG), load(reward=VMAF)]
 
 

@@ -40,9 +40,9 @@ export function read(json) {
 }
 
 function trained(network) {
-  const { ladder_kbps: ladder, segment_s, share, cut, layers } = network;
+  const { ladder_kbps: ladder, segment_s, share, cut, caution, layers } = network;
   numbers(ladder, "network.ladder_kbps");
-  for (const [name, value] of Object.entries({ segment_s, share, cut })) number(value, `network.${name}`);
+  for (const [name, value] of Object.entries({ segment_s, share, cut, caution })) number(value, `network.${name}`);
   if (!Array.isArray(layers) || !layers.length) throw new BadPolicy("network.layers: there is none");
   let width = count(ladder.length);
   const read = layers.map(({ weights, biases }, at) => {
@@ -57,7 +57,7 @@ function trained(network) {
     return { weights: weights.map((row) => Float64Array.from(row)), biases: Float64Array.from(biases) };
   });
   if (width !== ladder.length) throw new BadPolicy(`network.layers: ${width} outputs for a ladder of ${ladder.length}`);
-  return { ladder_kbps: ladder, segment_s, share, cut, layers: read };
+  return { ladder_kbps: ladder, segment_s, share, cut, caution, layers: read };
 }
 
 function numbers(found, where) {
@@ -92,10 +92,11 @@ export function explain(policy, state, prior = null, penaltyS = 0) {
     const nothing = seen.bitrates_kbps.map(() => 0);
     return { level: 0, by: "start", throughput_kbps: [0, 0, 0], worth: nothing, plan: nothing };
   }
-  const planned = plan(policy.plan, policy.reward, seen, expected, penaltyS);
+  const network = policy.network, speaks = network && seen.previous >= 0 && seen.throughputs_kbps.length && fits(network, seen);
+  const aim = speaks ? { ...policy.reward, rebuffer: policy.reward.rebuffer * network.caution } : policy.reward;
+  const planned = plan(policy.plan, aim, seen, expected, penaltyS);
   let worth = planned, by = "plan";
-  const network = policy.network;
-  if (network && seen.previous >= 0 && seen.throughputs_kbps.length && fits(network, seen)) {
+  if (speaks) {
     const liked = outputs(network.layers, features(seen, Math.max(seen.buffer_s - penaltyS, 0)));
     const most = Math.max(...liked);
     worth = planned.map((value, level) => value + network.share * Math.max(liked[level] - most, -network.cut));
