@@ -98,13 +98,16 @@ def test_a_difference_would_be_seen(tmp_path: Path) -> None:
     assert sum(bool(differs(case, answer)) for case, answer in zip(recorded, answers, strict=True)) > 0.9 * len(recorded)
 
 
+NETWORK = {"ladder_kbps": [300], "segment_s": 4, "share": 1, "cut": 1, "caution": 1}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"schema_version": 2}, "schema_version 2; this evaluator reads 1"),
         ({"plan": {}}, "plan.gain: undefined is no finite number"),
         ({"reward": None}, "reward.rebuffer: undefined is no finite number"),
-        ({"network": {"ladder_kbps": [9], "segment_s": 4, "share": 1, "cut": 1, "caution": 1, "layers": []}}, "network.layers: there is none"),
+        ({"network": {**NETWORK, "layers": []}}, "network.layers: there is none"),
     ],
 )
 def test_what_is_no_policy_is_refused_in_words(change: dict[str, Any], said: str, tmp_path: Path) -> None:
