@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SUMMARY = Path("build/demo/summary.json")
 VICTIM, KILLED_AFTER_S = "oca-1", 110.0
 """The cache server that is killed, once it has been filled and players watch from it; the supervisor starts it again."""
+BACK_WITHIN_S = 10.0
+"""How long it may take to come back: a demo that ends sooner after that kills nobody."""
 SETTLE_S = 60.0
 """How long what is in flight when the players stop may take to reach the tables."""
 
@@ -58,7 +60,7 @@ def demo(
         out.print(f"  the page      [bold]{settings().edge.board_url}[/bold]")
         out.print(f"  in a terminal HEADRACE_STATE_DIR={os.path.relpath(stack.state_dir)} {_command()} status")
         send_a_report_to_refuse(settings().edge.collector_url)
-        with killing(stack):
+        with killing(stack, seconds):
             if not seconds:
                 out.print("Ctrl-C ends it.")
                 stack.wait_end()
@@ -104,8 +106,8 @@ def encode() -> None:
 
 
 @contextmanager
-def killing(stack: LocalStack) -> Iterator[None]:
-    """Kill a cache server after a while, so that the board shows how it is left alone and comes back."""
+def killing(stack: LocalStack, seconds: int) -> Iterator[None]:
+    """Kill a cache server after a while, if the demo lasts for long enough, so that the board shows how it is left alone and comes back."""
     from infra.cli.words import out
     from infra.stack.local import NotRunning
 
@@ -116,7 +118,8 @@ def killing(stack: LocalStack) -> Iterator[None]:
 
     timer = threading.Timer(KILLED_AFTER_S, kill)
     timer.daemon = True
-    timer.start()
+    if not seconds or seconds >= KILLED_AFTER_S + BACK_WITHIN_S:
+        timer.start()
     try:
         yield
     finally:

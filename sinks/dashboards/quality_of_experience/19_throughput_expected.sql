@@ -29,9 +29,9 @@ SELECT
   measured.begun AS from_hour_utc,
   measured.sessions AS sessions,
   measured.kbps AS measured_kbps,
-  if(expected.isp = '', NULL, exp(expected.newest.1) / 1000) AS expected_kbps,
+  if(ifNull(expected.isp, '') = '', NULL, exp(expected.newest.1) / 1000) AS expected_kbps,
   measured.stalled AS stalled_share,
-  if(expected.isp = '', NULL, expected.newest.2) AS stalled_share_expected
+  if(ifNull(expected.isp, '') = '', NULL, expected.newest.2) AS stalled_share_expected
 FROM (
   SELECT ifNull(isp, '') AS isp, begun, count() AS sessions, exp(avg(log_bps)) / 1000 AS kbps, avg(stalled) AS stalled
   FROM sessions
