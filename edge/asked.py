@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
+from edge.serve import Json
 from edge.steering.routes import Address, BadRoute, Prefix, address, around
 
 MAX_BODY = 16 << 10
@@ -20,6 +22,10 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    def answer(self) -> Response:
+        """It in JSON; 503 is for now, so it says when to come again."""
+        return Json({"error": str(self)}, self.status, {"Retry-After": "2"} if self.status == 503 else None)
 
 
 async def short_json(request: Request, what: str) -> Any:

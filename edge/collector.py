@@ -32,6 +32,7 @@ from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
 from edge.judge import DEAD_LETTERS, TOPIC, Judge, Rejected
+from edge.outbox import meanwhile
 from edge.serve import CORS, Json, serve
 from edge.shares import Shares
 from infra.base import log
@@ -254,9 +255,8 @@ def app(collector: Collector) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        marking = asyncio.create_task(collector.mark())
-        yield
-        marking.cancel()
+        async with meanwhile(collector.mark()):
+            yield
 
     routes = [Route("/cmcd", collector.reports, methods=["POST"]), Route("/healthz", collector.health)]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)

@@ -146,7 +146,7 @@ class Gateway:
             try:
                 response = await handler(request, asked)
             except Refusal as refusal:
-                response = Json({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
+                response = refusal.answer()
             response.headers["x-correlation-id"] = asked.correlation_id
             record: dict[str, Any] = {
                 "route": asked.route,

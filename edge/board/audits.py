@@ -30,7 +30,7 @@ class Auditor:
         begins another audit when it is time for one.
         """
         if self._running is None and time.monotonic() >= self._due_s:
-            self._running = asyncio.create_task(self._run())
+            self._running = asyncio.create_task(self._run(SETTLE_S))
         return self._newest
 
     async def fresh(self, settle_s: float = SETTLE_S) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Auditor:
         self._running = asyncio.create_task(self._run(settle_s))
         return await asyncio.shield(self._running)
 
-    async def _run(self, settle_s: float = SETTLE_S) -> dict[str, Any]:
+    async def _run(self, settle_s: float) -> dict[str, Any]:
         clock = WorkClock()
         try:
             found = await asyncio.to_thread(partial(audit.run, settle_s=settle_s, content="none", clock=clock))

@@ -238,6 +238,6 @@ def _in_words(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
         try:
             return await handler(request)
         except Refusal as refusal:
-            return Json({"error": str(refusal)}, refusal.status, {"Retry-After": "2"} if refusal.status == 503 else None)
+            return refusal.answer()
 
     return endpoint
