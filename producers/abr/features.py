@@ -35,6 +35,8 @@ HOURS = 3
 LEVELS = {"PREFIX": "client_prefix", "ISP": "isp_asn", "REGION": "region", "GLOBAL": "level"}
 """Which field says where a place of a level is."""
 LOG_KILO = math.log(1000)
+MOST_REMEMBERED = 50_000
+"""Answers that are kept until the next row."""
 MAX_LOG = 40.0
 """Of ln(bit/s), to either side: beyond is no throughput."""
 
@@ -43,6 +45,10 @@ Place = tuple[Any, ...]
 Used = tuple[str, str]
 """Device and network."""
 EVERYBODY: Place = ("GLOBAL", "GLOBAL")
+UNSEEN = ""
+"""Where a place is of which nothing has been told: all of those are alike."""
+Question = tuple[tuple[Place, ...], int | None, str | None, str | None]
+"""Places from the widest on, time of day, device, network."""
 
 
 class BadFeatures(ValueError):
@@ -92,6 +98,7 @@ class Features:
         self._hours: dict[Place, dict[int, Evidence]] = {}
         self._used: dict[Place, dict[Used, Evidence]] = {}
         self._known: dict[tuple[Place, ...], _Place] = {}
+        self._told: dict[Question, Prior | None] = {}
 
     def __len__(self) -> int:
         """Cells."""
@@ -121,7 +128,7 @@ class Features:
             self._used[place] = {**self._used.get(place, {}), (row["device_type"], row["network_type"]): evidence}
         else:
             self._hours[place] = {**self._hours.get(place, {}), hour: evidence}
-        self._known = {}
+        self._known, self._told = {}, {}
 
     def prior(
         self,
@@ -139,11 +146,21 @@ class Features:
         if EVERYBODY not in self._hours:
             return None
         places = (("REGION", region), ("ISP", isp_asn), ("PREFIX", prefix))
-        chain = (EVERYBODY, *(place for place in places if place[1]))
+        chain = (EVERYBODY, *(place if place in self._hours or place in self._used else (place[0], UNSEEN) for place in places if place[1]))
+        question = chain, None if hour is None else hour % 24 // HOURS * HOURS, device_type, network_type
+        remembered = self._told  # a row puts another dictionary in its place
+        try:
+            return remembered[question]
+        except KeyError:
+            prior = self._prior(*question)
+        if len(remembered) < MOST_REMEMBERED:
+            remembered[question] = prior
+        return prior
+
+    def _prior(self, chain: tuple[Place, ...], bucket: int | None, device_type: str | None, network_type: str | None) -> Prior | None:
         known = self._place(chain)
         if known.within is None:
             return None
-        bucket = None if hour is None else hour % 24 // HOURS * HOURS
         seen = known.hours.get(bucket, Effect(0.0, 0.0)).sessions if bucket is not None else math.inf
         var = known.var + known.doubt + known.var / (seen + PRIOR_SESSIONS)
         sd = max(math.sqrt(var), LEAST_SD)
