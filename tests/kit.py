@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +54,13 @@ def vectors(name: str) -> Path:
     if not folder.exists():
         pytest.skip(f"outside vectors are not beside this checkout: {name}")
     return folder
+
+
+def json_of(command: Sequence[str], given: str = "", within: float | None = None) -> Any:
+    """What a command writes as JSON, `given` this text on standard input; fails with its last words where it fails."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=within)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def kill(local: LocalStack, name: str) -> None:

@@ -10,6 +10,7 @@ expressions in linear time.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -52,10 +53,7 @@ class _Compiler:
         if not isinstance(condition, Mapping):
             self.refuse(f"a condition is a mapping of attributes to what they must be, not {condition!r}")
             return _never
-        parts = [self.part(key, value, depth) for key, value in condition.items()]
-        if len(parts) == 1:
-            return parts[0]
-        return _every(parts)
+        return _every([self.part(key, value, depth) for key, value in condition.items()])
 
     def part(self, key: str, value: Any, depth: int) -> Condition:
         if key == "$not":
@@ -95,14 +93,11 @@ class _Compiler:
             return lambda value: js.number(value) == wanted
         if wanted is None:
             return lambda value: value is None
-        if not isinstance(wanted, Mapping) or not wanted or not all(key.startswith("$") for key in wanted):
+        if not _is_operators(wanted):
             if isinstance(wanted, Mapping) and self.strict and any(key in OPERATORS for key in wanted):
                 raise ConditionError(f"operators and names stand in one object: {sorted(wanted)}")
             return lambda value: js.same_json(value, wanted)
-        tests = [self.operator(name, operand, depth) for name, operand in wanted.items()]
-        if len(tests) == 1:
-            return tests[0]
-        return _every(tests)
+        return _every([self.operator(name, operand, depth) for name, operand in wanted.items()])
 
     def operator(self, name: str, operand: Any, depth: int) -> Test:
         if name not in OPERATORS:
@@ -123,7 +118,14 @@ def _never(_: Any) -> bool:
     return False
 
 
+def _is_operators(wanted: Any) -> bool:
+    return isinstance(wanted, Mapping) and bool(wanted) and all(key.startswith("$") for key in wanted)
+
+
 def _every(tests: Sequence[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+
     def test(value: Any) -> bool:
         for one in tests:  # noqa: SIM110 — all() takes twice the time, and this is asked on every request
             if not one(value):
@@ -216,17 +218,25 @@ def _ordered(*accepted: int) -> Operator:
     return build
 
 
-def _version(*accepted: int) -> Operator:
+def _read_as(what: str, read: Callable[[Any], Any], *accepted: int) -> Operator:
+    """Compares what `read` makes of both sides; None from it is refused as an operand and never met as a value."""
+
     def build(_: _Compiler, operand: Any, __: int) -> Test:
-        wanted = padded_version(operand)
+        wanted = read(operand)
+        if wanted is None:
+            raise ConditionError(f"{operand!r} is no {what}")
 
         def test(value: Any) -> bool:
-            ours = padded_version(value)
-            return (ours > wanted) - (ours < wanted) in accepted
+            ours = read(value)
+            return ours is not None and (ours > wanted) - (ours < wanted) in accepted
 
         return test
 
     return build
+
+
+def _version(*accepted: int) -> Operator:
+    return _read_as("version", padded_version, *accepted)
 
 
 def padded_version(value: Any) -> str:
@@ -265,34 +275,17 @@ def semantic_version(value: Any) -> tuple[Any, ...] | None:
 
 
 def _semver(*accepted: int) -> Operator:
-    def build(_: _Compiler, operand: Any, __: int) -> Test:
-        wanted = semantic_version(operand)
-        if wanted is None:
-            raise ConditionError(f"{operand!r} is no semantic version")
+    return _read_as("semantic version", semantic_version, *accepted)
 
-        def test(value: Any) -> bool:
-            ours = semantic_version(value)
-            return ours is not None and (ours > wanted) - (ours < wanted) in accepted
 
-        return test
-
-    return build
+def numeric(value: Any) -> float | None:
+    """A number, or a text that is one; None for what is missing (unlike $gt, where that is 0) or no number."""
+    found = math.nan if value is None else js.number(value)
+    return found if found == found else None
 
 
 def _numeric(*accepted: int) -> Operator:
-    """Numbers, or texts that are numbers; what is missing or no number is never met (unlike $gt, where what is missing is 0)."""
-
-    def build(_: _Compiler, operand: Any, __: int) -> Test:
-        wanted = js.number(operand)
-        if wanted != wanted or operand is None:
-            raise ConditionError(f"{operand!r} is no number")
-
-        def test(value: Any) -> bool:
-            return value is not None and js.compare(js.number(value), wanted) in accepted
-
-        return test
-
-    return build
+    return _read_as("number", numeric, *accepted)
 
 
 def instant(value: Any) -> datetime | None:
@@ -310,19 +303,8 @@ def instant(value: Any) -> datetime | None:
     return None
 
 
-def _dated(accepted: int) -> Operator:
-    def build(_: _Compiler, operand: Any, __: int) -> Test:
-        wanted = instant(operand)
-        if wanted is None:
-            raise ConditionError(f"{operand!r} is no time")
-
-        def test(value: Any) -> bool:
-            ours = instant(value)
-            return ours is not None and (ours > wanted) - (ours < wanted) == accepted
-
-        return test
-
-    return build
+def _dated(*accepted: int) -> Operator:
+    return _read_as("time", instant, *accepted)
 
 
 def _text(holds: Callable[[str, tuple[str, ...]], bool], ignore_case: bool) -> Operator:
@@ -374,10 +356,7 @@ def _all(ignore_case: bool) -> Operator:
 def _elem_match(compiler: _Compiler, operand: Any, depth: int) -> Test:
     if not isinstance(operand, Mapping):
         raise ConditionError(f"takes a condition, not {operand!r}")
-    if operand and all(key.startswith("$") for key in operand):
-        test = compiler.test(operand, depth + 1)
-    else:
-        test = compiler.condition(operand, depth + 1)
+    test = compiler.test(operand, depth + 1) if _is_operators(operand) else compiler.condition(operand, depth + 1)
     return lambda value: isinstance(value, list) and any(js.truthy(one) and test(one) for one in value)
 
 

@@ -70,54 +70,63 @@ class Rule(_Model):
     salt: str | None = None
 
 
-class Flag(_Model):
-    """A value that is decided per unit. Its rules come first, then its experiments in the order of their keys, then `default`."""
+class _Named(_Model):
+    """What every definition says of itself."""
 
-    kind: Literal["flag"]
     key: Key
     owner: str
     about: str = ""
+
+
+class Flag(_Named):
+    """A value that is decided per unit. Its rules come first, then its experiments in the order of their keys, then `default`."""
+
+    kind: Literal["flag"]
     type: Literal["boolean", "string", "number", "object"]
     default: Any
     unit: str
     rules: list[Rule] = []
 
 
-class Group(_Model):
+class Group(_Named):
     """A list that conditions name ($inGroup)."""
 
     kind: Literal["group"]
-    key: Key
-    owner: str
-    about: str = ""
     members: list[str | float]
 
 
-class Namespace(_Model):
+class _Part(_Named):
+    """Cuts all units in parts by a salt of its own: what is written, or its kind and key."""
+
+    kind: str
+    unit: str
+    salt: str | None = None
+
+    def split(self, ranges: list[list[int]]) -> dict[str, Any]:
+        """The engine's split of who lies in `ranges`."""
+        return {"salt": self.salt if self.salt is not None else f"{self.kind}.{self.key}", "units": [self.unit], "ranges": ranges}
+
+
+class Namespace(_Part):
     """Experiments that exclude each other: each takes a slice, and slices do not overlap.
 
     With `flags` it is a layer (Tang et al., KDD 2010): every experiment on one of these flags has to take a slice of it.
     """
 
     kind: Literal["namespace"]
-    key: Key
-    owner: str
-    about: str = ""
-    unit: str
-    salt: str | None = None
     flags: list[Key] = []
 
 
-class Holdout(_Model):
+class Holdout(_Part):
     """A share of units that get none of the experiments which name the holdout: what all of them together are worth."""
 
     kind: Literal["holdout"]
-    key: Key
-    owner: str
-    about: str = ""
-    unit: str
-    salt: str | None = None
     share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+    @property
+    def ranges(self) -> list[list[int]]:
+        """Who is held out, and who is free."""
+        return spans([self.share, 1 - self.share])
 
 
 class Variation(_Model):
@@ -136,13 +145,10 @@ class Slice(_Model):
     below: Share
 
 
-class Experiment(_Model):
+class Experiment(_Named):
     """Variations of one flag, given by hash to the units that `when` describes."""
 
     kind: Literal["experiment"]
-    key: Key
-    owner: str
-    about: str = ""
     flag: Key
     unit: str
     fallback: str | None = None
@@ -176,13 +182,10 @@ class Winsorise(_Model):
     upper: Share = 1.0
 
 
-class Metric(_Model):
+class Metric(_Named):
     """What is measured per unit of an experiment, from the first exposure for `window_s`."""
 
     kind: Literal["metric"]
-    key: Key
-    owner: str
-    about: str = ""
     unit: str
     topic: str
     field: str | None = None
@@ -196,9 +199,8 @@ class Metric(_Model):
     guardrail_margin: Annotated[Finite, Field(ge=0)] | None = None
 
 
-Definition = Annotated[Flag | Group | Namespace | Holdout | Experiment | Metric, Field(discriminator="kind")]
-_DEFINITION: TypeAdapter[Any] = TypeAdapter(Definition)
 AnyDefinition = Flag | Group | Namespace | Holdout | Experiment | Metric
+_DEFINITION: TypeAdapter[Any] = TypeAdapter(Annotated[AnyDefinition, Field(discriminator="kind")])
 
 
 def read(text: str, where: str = "the definition") -> AnyDefinition:
@@ -264,8 +266,7 @@ def fold(definitions: Iterable[AnyDefinition]) -> dict[str, Any]:
         rules += [_shipped(one) for one in experiments if one.flag == flag.key and one.state == "shipped"]
         flags[flag.key] = {"default": _plain(flag.default), "rules": rules}
     for key, holdout in sorted(holdouts.items()):
-        held, free = spans([holdout.share, 1 - holdout.share])
-        flags[f"holdout.{key}"] = {"default": False, "rules": [_holdout_rule(holdout, [held, [held[1], free[1]]])]}
+        flags[f"holdout.{key}"] = {"default": False, "rules": [_holdout_rule(holdout)]}
     return {"groups": {one.key: one.members for one in definitions if isinstance(one, Group)}, "flags": flags}
 
 
@@ -476,15 +477,14 @@ def _experiment(one: Experiment, namespaces: Mapping[str, Namespace], holdouts: 
     units = [one.unit, one.fallback] if one.fallback else [one.unit]
     entry: dict[str, Any] = {"condition": _plain(one.when)}
     if one.namespace is not None:
-        namespace = namespaces[one.namespace.key]
         bounds = [int(Fraction(str(bound)) * SPACE) for bound in (one.namespace.begin, one.namespace.below)]
-        entry["filters"] = [{"salt": _salt(namespace), "units": [namespace.unit], "ranges": [bounds]}]
+        entry["filters"] = [namespaces[one.namespace.key].split([bounds])]
     indexes = {variation.key: index for index, variation in enumerate(one.variations)}
     rule: dict[str, Any] = {
         "id": one.key,
         "experiment": one.key,
         "requires": _requires(one.requires),
-        "filters": [_outside(holdouts[key]) for key in one.holdouts],
+        "filters": [holdouts[key].split(holdouts[key].ranges[1:]) for key in one.holdouts],
         "entry": entry,
         "split": _split(one.salted, units, [variation.weight for variation in one.variations], one.coverage, one.ramp),
         "variations": [{"key": variation.key, "value": _plain(variation.value)} for variation in one.variations],
@@ -495,28 +495,18 @@ def _experiment(one: Experiment, namespaces: Mapping[str, Namespace], holdouts: 
     return rule
 
 
-def _outside(holdout: Holdout) -> dict[str, Any]:
-    """The split of who is not held out."""
-    (_, held), _ = spans([holdout.share, 1 - holdout.share])
-    return {"salt": _salt(holdout), "units": [holdout.unit], "ranges": [[held, SPACE]]}
-
-
 def _shipped(one: Experiment) -> dict[str, Any]:
     value = next(variation.value for variation in one.variations if variation.key == one.shipped)
     return {"id": one.key, "requires": _requires(one.requires), "entry": {"condition": _plain(one.when)}, "value": _plain(value)}
 
 
-def _holdout_rule(holdout: Holdout, ranges: list[list[int]]) -> dict[str, Any]:
+def _holdout_rule(holdout: Holdout) -> dict[str, Any]:
     return {
         "id": holdout.key,
         "experiment": f"holdout.{holdout.key}",
-        "split": {"salt": _salt(holdout), "units": [holdout.unit], "ranges": ranges},
+        "split": holdout.split(holdout.ranges),
         "variations": [{"key": "held", "value": True}, {"key": "free", "value": False}],
     }
-
-
-def _salt(one: Namespace | Holdout) -> str:
-    return one.salt if one.salt is not None else f"{one.kind}.{one.key}"
 
 
 def _split(salt: str, units: list[str], weights: Sequence[float], coverage: float, ramp: Sequence[Step]) -> dict[str, Any]:

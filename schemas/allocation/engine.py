@@ -100,14 +100,14 @@ class TableError(ValueError):
     """The table cannot be read; the text says where."""
 
 
-def ranges(weights: Sequence[float], coverage: float = 1.0, space: float = 1.0) -> list[Range]:
-    """One range per weight, shape (len(weights),), each at its place and `coverage` of its length; `space` is the length of the whole.
+def ranges(weights: Sequence[float], coverage: float = 1.0) -> list[Range]:
+    """One range per weight, shape (len(weights),), each at its place and `coverage` of its length; the whole has length 1.
 
     Growing coverage lengthens every range at its end, so nobody changes variation.
     """
     found, begin = [], 0.0
     for weight in weights:
-        found.append((begin * space, (begin + coverage * weight) * space))
+        found.append((begin, begin + coverage * weight))
         begin += weight
     return found
 
@@ -138,10 +138,11 @@ class Split:
 
     def __init__(self, split: Mapping[str, Any], groups: Mapping[str, Sequence[Any]], strict: bool) -> None:
         self.units: tuple[str, ...] = tuple(split.get("units") or ("id",))
-        self._named = f"{split.get('hash', 'murmur3')} {split.get('scale', hashing.SPACE)} {split.get('salt', '')}"
-        self._position = hashing.position(split.get("hash", "murmur3"), split.get("salt", ""), split.get("scale", hashing.SPACE))
+        kind, salt, scale = split.get("hash", "murmur3"), split.get("salt", ""), split.get("scale", hashing.SPACE)
+        self._named = f"{kind} {scale} {salt}"
+        self._position = hashing.position(kind, salt, scale)
         if self._position is None and strict:
-            raise TableError(f"there is no hash {split.get('hash')!r}")
+            raise TableError(f"there is no hash {kind!r}")
         self._ranges: Ranges = [(begin, below) for begin, below in split["ranges"]]
         self._ramp = sorted((from_ms, [(begin, below) for begin, below in steps]) for from_ms, steps in split.get("ramp") or ())
         self._strata = [

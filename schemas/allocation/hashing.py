@@ -65,9 +65,9 @@ def _unit(unit: str, skip: int) -> tuple[bytes, tuple[int, ...], int, int]:
     return data[:skip], blocks, _mix(int.from_bytes(rest[whole:], "little")), len(data)
 
 
-def bucket(salt: str, unit: str) -> int:
+def bucket(salt: str, unit: str, seed: int = 0) -> int:
     """The bucket of one unit under one salt, in [0, 2³²)."""
-    return murmur3_32(_utf8(f"{salt}:{unit}"))
+    return murmur3_32(_utf8(f"{salt}:{unit}"), seed)
 
 
 def buckets(salt: str, units: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -136,9 +136,9 @@ def position(kind: str, salt: str, scale: int = SPACE) -> Callable[[str], Positi
         state = fnv1a_32(salt)
         return lambda unit: fnv1a_32(str(fnv1a_32(unit, state))) % 10000 / 10000
     if kind == "unleash":
-        return lambda unit: murmur3_32(_utf8(f"{salt}:{unit}")) % scale + 1
+        return lambda unit: bucket(salt, unit) % scale + 1
     if kind == "unleash_variant":
-        return lambda unit: murmur3_32(_utf8(f"{salt}:{unit}"), UNLEASH_VARIANT_SEED) % scale + 1
+        return lambda unit: bucket(salt, unit, UNLEASH_VARIANT_SEED) % scale + 1
     return None
 
 

