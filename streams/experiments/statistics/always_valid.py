@@ -44,19 +44,24 @@ def confidence_sequence(
     """
     probability("alpha", alpha)
     tuned = rho(alpha, planned_units, side) if weight is None else weight
-    n = effect.n
-    spread = n * tuned**2 + 1
-    # s²/n is the squared standard error: the paper's width is the error times this
-    scale = effect.standard_error * sqrt(2 * spread / (n * tuned**2))
+    information = effect.n * tuned**2
+    spread = information + 1
     t = (effect.estimate - null) / effect.standard_error
-    evidence = t * t * n * tuned**2 / (2 * spread)
+    evidence = t * t * information / (2 * spread)
     if side is Side.BOTH:
-        width = scale * sqrt(log(sqrt(spread) / alpha))
-        return Result(effect.estimate - width, effect.estimate + width, min(1.0, sqrt(spread) * exp(-evidence)))
-    width = scale * sqrt(log1p(sqrt(spread) / (2 * alpha)))
-    towards = t > 0 if side is Side.GREATER else t < 0
-    p = min(1.0, sqrt(spread) / 2 / expm1(evidence)) if towards and 0 < evidence < 700 else 0.0 if towards and evidence else 1.0
-    return Result(effect.estimate - width, inf, p) if side is Side.GREATER else Result(-inf, effect.estimate + width, p)
+        p = min(1.0, sqrt(spread) * exp(-evidence))
+    else:
+        towards = t > 0 if side is Side.GREATER else t < 0
+        p = min(1.0, sqrt(spread) / 2 / expm1(evidence)) if towards and 0 < evidence < 700 else 0.0 if towards and evidence else 1.0
+    return Result.around(effect.estimate, effect.standard_error * edge(information, alpha, side), side, p)
+
+
+def edge(information: float, alpha: float, side: Side) -> float:
+    """How many standard errors the sequence reaches from the estimate, where n·ρ² is `information`."""
+    spread = information + 1
+    # s²/n is the squared standard error: the paper's width is the error times this
+    level = log(sqrt(spread) / alpha) if side is Side.BOTH else log1p(sqrt(spread) / (2 * alpha))
+    return sqrt(2 * spread / information * level)
 
 
 def mixture_sprt(effect: Effect, deviation: float, null: float = 0.0) -> float:

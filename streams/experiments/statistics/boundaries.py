@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import exp, inf, log, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from streams.experiments.statistics.distributions import (
 )
 
 Floats = NDArray[np.float64]
+One = TypeVar("One", float, Floats)
 
 EXACT = 1e-13
 """Roots are found to this, relatively."""
@@ -92,35 +94,49 @@ class NormalMixture(Mixture):
 
 
 @dataclass(frozen=True)
-class GammaExponentialMixture(Mixture):
+class _GammaMixture(Mixture):
+    """What the mixtures over a gamma distribution share: its precision, and the part of log M that s and v do not change."""
+
+    v_opt: float
+    c: float
+    alpha_opt: float = 0.05
+    rho: float = field(init=False)
+    before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        rho = best_rho(self.v_opt, self.alpha_opt, one_sided=True) / self.c**2
+        object.__setattr__(self, "rho", rho)
+        object.__setattr__(self, "before", rho * log(rho) - log_gamma(rho) - log(self._part(rho, rho)))
+
+    def _part(self, shape: float, at: float) -> float:
+        """The part of the gamma distribution that is mixed over."""
+        raise NotImplementedError
+
+    def _log(self, shape: float, at: float) -> float:
+        """ln M where the posterior has this shape, and its rate is `at` above the precision."""
+        rate = at + self.rho
+        return self.before + log_gamma(shape) + log(self._part(shape, rate)) - shape * log(rate) + at
+
+
+class GammaExponentialMixture(_GammaMixture):
     """For sums with exponential tails of scale c; proposition 9."""
 
-    v_opt: float
-    c: float
-    alpha_opt: float = 0.05
+    def _part(self, shape: float, at: float) -> float:
+        return gamma_share(shape, at)
 
     def log(self, s: float, v: float) -> float:
-        square = self.c**2
-        rho = best_rho(self.v_opt, self.alpha_opt, one_sided=True) / square
-        shape, at = v / square + rho, (self.c * s + v) / square
-        before = rho * log(rho) - log_gamma(rho) - log(gamma_share(rho, rho))
-        return before + log_gamma(shape) + log(gamma_share(shape, at + rho)) - shape * log(at + rho) + at
+        return self._log(v / self.c**2 + self.rho, (self.c * s + v) / self.c**2)
 
 
-@dataclass(frozen=True)
-class GammaPoissonMixture(Mixture):
+class GammaPoissonMixture(_GammaMixture):
     """For sums with Poisson tails of scale c; proposition 10."""
 
-    v_opt: float
-    c: float
-    alpha_opt: float = 0.05
+    def _part(self, shape: float, at: float) -> float:
+        return gamma_rest(shape, at)
 
     def log(self, s: float, v: float) -> float:
-        square = self.c**2
-        rho = best_rho(self.v_opt, self.alpha_opt, one_sided=True) / square
-        rate, shape = v / square + rho, s / self.c + v / square + rho
-        before = rho * log(rho) - log_gamma(rho) - log(gamma_rest(rho, rho))
-        return before + log_gamma(shape) + log(gamma_rest(shape, rate)) - shape * log(rate) + v / square
+        time = v / self.c**2
+        return self._log(s / self.c + time + self.rho, time)
 
 
 @dataclass(frozen=True)
@@ -147,19 +163,21 @@ class BetaBinomialMixture(Mixture):
         a, b = low / (g * (g + h)), high / (h * (g + h))
         return log_beta(a, b) + (log(beta_share(a, b, h / (g + h))) if self.one_sided else 0.0)
 
-    def log(self, s: float, v: float) -> float:
+    def _drift(self, s: One, v: float) -> One:
+        """What log M has besides the beta functions."""
         g, h = self.g, self.h
-        drift = v / (g * h) * log(g + h) - (v + h * s) / (h * (g + h)) * log(g) - (v - g * s) / (g * (g + h)) * log(h)
-        return drift + self._log_beta(self.r + v - g * s, self.r + v + h * s) - self.before
+        return v / (g * h) * log(g + h) - (v + h * s) / (h * (g + h)) * log(g) - (v - g * s) / (g * (g + h)) * log(h)
+
+    def log(self, s: float, v: float) -> float:
+        return self._drift(s, v) + self._log_beta(self.r + v - self.g * s, self.r + v + self.h * s) - self.before
 
     def logs(self, s: Floats, v: float) -> Floats:
         """The same of many s at once, two-sided. Raises ValueError where it is one-sided."""
         if self.one_sided:
             raise ValueError("many values at once are for the two-sided mixture")
         g, h = self.g, self.h
-        drift = v / (g * h) * log(g + h) - (v + h * s) / (h * (g + h)) * log(g) - (v - g * s) / (g * (g + h)) * log(h)
         after = special.betaln((self.r + v - g * s) / (g * (g + h)), (self.r + v + h * s) / (h * (g + h)))
-        return np.asarray(drift + after - self.before)
+        return np.asarray(self._drift(s, v) + after - self.before)
 
     def largest(self, v: float) -> float:
         return v / self.g
@@ -169,9 +187,7 @@ def poly_stitching_bound(v: float, alpha: float, v_min: float, c: float = 0.0, s
     """The stitched bound √(v·log log v), from `v_min` on, for sub-gamma sums of scale c; theorem 1 with h(k) = (k + 1)ˢ ζ(s), eq. 10."""
     reached = max(v, v_min)
     ell = s * log(log(eta * reached / v_min)) + log(zeta(s) / (alpha * log(eta) ** s))
-    k1, k2 = (eta**0.25 + eta**-0.25) / sqrt(2), (sqrt(eta) + 1) / 2
-    linear = k2 * c * ell
-    return sqrt(k1**2 * reached * ell + linear**2) + linear
+    return _stitched(reached, ell, c, eta)
 
 
 def double_stitching_bound(p: float, t: float, alpha: float, t_opt: float, delta: float = 0.5, s: float = 1.4, eta: float = 2.0) -> float:
@@ -182,9 +198,14 @@ def double_stitching_bound(p: float, t: float, alpha: float, t_opt: float, delta
     variance = r * (1 - r)
     j = sqrt(reached / t_opt) * abs(logit) / (2 * delta) + 1
     ell = s * log(log(eta * reached / t_opt)) + s * log(j) + log(2 * zeta(s) * (2 * zeta(s) + 1) / (alpha * log(eta) ** s))
+    return delta * sqrt(eta * reached * variance / t_opt) + _stitched(variance * reached, ell, (1 - 2 * p) / 3, eta)
+
+
+def _stitched(v: float, ell: float, c: float, eta: float) -> float:
+    """The boundary of the piece at v, for sub-gamma sums of scale c: each piece is η times as long as the last, `ell` its ln(1/error)."""
     k1, k2 = (eta**0.25 + eta**-0.25) / sqrt(2), (sqrt(eta) + 1) / 2
-    linear = k2 * (1 - 2 * p) / 3 * ell
-    return delta * sqrt(eta * reached * variance / t_opt) + sqrt(k1**2 * variance * reached * ell + linear**2) + linear
+    linear = k2 * c * ell
+    return sqrt(k1**2 * v * ell + linear**2) + linear
 
 
 def empirical_process_lil_bound(t: float, alpha: float, t_min: float, a: float = 0.85) -> float:

@@ -7,7 +7,7 @@ variations together; a's value without the covariate is what a relative effect i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import copysign, inf, isfinite, sqrt
 from typing import Any, cast
 
@@ -56,15 +56,11 @@ class Effect:
 
     def scaled(self, factor: float) -> Effect:
         """The same effect in another unit, or over `factor` units (per day, of all traffic)."""
-        return Effect(
-            self.estimate * factor,
-            self.standard_error * abs(factor),
-            self.n,
-            self.degrees_of_freedom,
-            self.baseline * factor,
-            self.relative,
-            self.theta,
-            self.strata,
+        return replace(
+            self,
+            estimate=self.estimate * factor,
+            standard_error=self.standard_error * abs(factor),
+            baseline=self.baseline * factor,
         )
 
 
@@ -164,8 +160,7 @@ def stratified(strata: Sequence[tuple[Statistic, Statistic]], relative: bool = F
     covariance += sum(share * found for share, (_, found) in zip(shares, cells, strict=True))
     center = means @ shares
     half = len(center) // 2
-    of_a, of_b = _point(center[:half]), _point(center[half:])
-    (value_a, gradient_a), (value_b, gradient_b) = of_a, of_b
+    (value_a, gradient_a), (value_b, gradient_b) = _point(center[:half]), _point(center[half:])
     size, change = 1.0, value_b - value_a
     slope_a = -gradient_a
     if relative:

@@ -32,6 +32,11 @@ class Result:
     high: float
     p: float
 
+    @classmethod
+    def around(cls, estimate: float, width: float, side: Side, p: float) -> Result:
+        """The interval that reaches `width` from the estimate, and to infinity where `side` does not ask for its end."""
+        return cls(-inf if side is Side.LESSER else estimate - width, inf if side is Side.GREATER else estimate + width, p)
+
     @property
     def significant(self) -> bool:
         """Whether the interval leaves zero out."""
@@ -43,12 +48,10 @@ def fixed_horizon(effect: Effect, alpha: float = 0.05, side: Side = Side.BOTH, n
     probability("alpha", alpha)
     t = (effect.estimate - null) / effect.standard_error
     if side is Side.BOTH:
-        width = student_quantile(1 - alpha / 2, effect.degrees_of_freedom) * effect.standard_error
-        return Result(effect.estimate - width, effect.estimate + width, min(1.0, 2 * student_tail(abs(t), effect.degrees_of_freedom)))
-    width = student_quantile(1 - alpha, effect.degrees_of_freedom) * effect.standard_error
-    if side is Side.GREATER:
-        return Result(effect.estimate - width, inf, student_tail(t, effect.degrees_of_freedom))
-    return Result(-inf, effect.estimate + width, student_tail(-t, effect.degrees_of_freedom))
+        each, p = alpha / 2, min(1.0, 2 * student_tail(abs(t), effect.degrees_of_freedom))
+    else:
+        each, p = alpha, student_tail(t if side is Side.GREATER else -t, effect.degrees_of_freedom)
+    return Result.around(effect.estimate, student_quantile(1 - each, effect.degrees_of_freedom) * effect.standard_error, side, p)
 
 
 def proportions_p(a: Proportion, b: Proportion, side: Side = Side.BOTH) -> float:

@@ -6,14 +6,14 @@ Looking early costs units: how many, the distribution of the looks says (`group_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, sqrt
 
 import numpy as np
 
 from streams.experiments.statistics import group_sequential
-from streams.experiments.statistics.always_valid import rho
+from streams.experiments.statistics.always_valid import edge, rho
 from streams.experiments.statistics.boundaries import root
 from streams.experiments.statistics.distributions import normal_cdf, normal_quantile, probability
 from streams.experiments.statistics.fixed import Side
@@ -62,10 +62,19 @@ class Design:
         """How many standard errors the effect is after so many units of both."""
         return abs(self.effect) * sqrt(units / self.per_unit)
 
+    def units(self, drift: float) -> int:
+        """After how many units of both the effect is so many standard errors."""
+        return ceil(drift**2 * self.per_unit / self.effect**2)
+
     @property
     def tail(self) -> float:
         """α of the side that is looked at."""
         return self.alpha / 2 if self.side is Side.BOTH else self.alpha
+
+    @property
+    def needed_drift(self) -> float:
+        """How many standard errors the effect must be for its power, at one look."""
+        return normal_quantile(1 - self.tail) + normal_quantile(self.power)
 
 
 def fixed_power(design: Design, units: float) -> float:
@@ -75,13 +84,12 @@ def fixed_power(design: Design, units: float) -> float:
 
 def fixed_units(design: Design) -> int:
     """Units of both variations for one look at the end."""
-    z = normal_quantile(1 - design.tail) + normal_quantile(design.power)
-    return ceil(z**2 * design.per_unit / design.effect**2)
+    return design.units(design.needed_drift)
 
 
 def smallest_effect(design: Design, units: int) -> float:
     """The effect that so many units find with the design's power, at one look."""
-    return (normal_quantile(1 - design.tail) + normal_quantile(design.power)) * sqrt(design.per_unit / units)
+    return design.needed_drift * sqrt(design.per_unit / units)
 
 
 def group_sequential_units(
@@ -89,8 +97,7 @@ def group_sequential_units(
 ) -> int:
     """Units of both variations at the last of the planned looks, which lie at these shares of the information."""
     sides = 2 if design.side is Side.BOTH else 1
-    upper = group_sequential.bounds(information, design.alpha, spending, sides)
-    return _units(design, lambda drift: float(group_sequential.crossing(information, upper, drift)[-1]))
+    return _units(design, information, group_sequential.bounds(information, design.alpha, spending, sides))
 
 
 def always_valid_units(design: Design, looks: int = 30) -> int:
@@ -98,16 +105,13 @@ def always_valid_units(design: Design, looks: int = 30) -> int:
     if looks < 1:
         raise ValueError(f"{looks} looks find nothing")
     information = [(look + 1) / looks for look in range(looks)]
-    upper = sequence_bounds(information, design.alpha, design.side)
-    return _units(design, lambda drift: float(group_sequential.crossing(information, upper, drift)[-1]))
+    return _units(design, information, sequence_bounds(information, design.alpha, design.side))
 
 
 def sequence_bounds(information: Sequence[float], alpha: float = 0.05, side: Side = Side.BOTH) -> group_sequential.Floats:
     """(looks,): the z that `always_valid.confidence_sequence` asks for when it is tuned to the last look, whatever the units."""
     weight = rho(alpha, 1.0, side) ** 2
-    spread = np.array(information) * weight + 1
-    level = np.log(np.sqrt(spread) / alpha) if side is Side.BOTH else np.log1p(np.sqrt(spread) / (2 * alpha))
-    return np.asarray(np.sqrt(2 * spread / (spread - 1) * level))
+    return np.array([edge(t * weight, alpha, side) for t in information])
 
 
 def days(units: int, units_per_day: float, coverage: float = 1.0) -> int:
@@ -117,9 +121,11 @@ def days(units: int, units_per_day: float, coverage: float = 1.0) -> int:
     return ceil(units / (units_per_day * coverage))
 
 
-def _units(design: Design, power_at: Callable[[float], float]) -> int:
+def _units(design: Design, information: Sequence[float], upper: group_sequential.Floats) -> int:
+    def excess(drift: float) -> float:
+        return float(group_sequential.crossing(information, upper, drift)[-1]) - design.power
+
     high = 1.0
-    while power_at(high) < design.power:
+    while excess(high) < 0:
         high *= 1.5
-    drift = root(lambda drift: power_at(drift) - design.power, 0.0, high)
-    return ceil(drift**2 * design.per_unit / design.effect**2)
+    return design.units(root(excess, 0.0, high))

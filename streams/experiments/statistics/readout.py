@@ -118,7 +118,7 @@ def read_out(control: Variation, treatment: Variation, plan: Plan, others: Seque
         *(refusal for one in (control, treatment) for refusal in _data(one)),
     ]
     if not refusals:
-        refusals = list(_missing(variations))
+        refusals = _missing(variations)
     found = None
     if not refusals:
         try:
@@ -127,7 +127,7 @@ def read_out(control: Variation, treatment: Variation, plan: Plan, others: Seque
                 found = None
         except (Undefined, TypeError) as error:
             refusals = [Refusal(Cause.UNDEFINED, str(error))]
-    assumes = tuple(_assumptions(control, plan, len(control.sums)))
+    assumes = tuple(_assumptions(control, plan))
     if found is None:
         return ReadOut(control.name, treatment.name, assumes, tuple(refusals))
     return ReadOut(
@@ -184,12 +184,12 @@ def _split(variations: Sequence[Variation], plan: Plan) -> list[Refusal]:
 
 
 def _exposure(variations: Sequence[Variation]) -> list[Refusal]:
-    known = [(one.units + one.in_several, one.allocated) for one in variations if one.allocated is not None]
+    known = [(one.name, one.units + one.in_several, one.allocated) for one in variations if one.allocated is not None]
     if len(known) < len(variations):
         return []
-    if impossible := [one.name for one in variations if one.allocated is not None and one.units + one.in_several > one.allocated]:
+    if impossible := [name for name, exposed, allocated in known if exposed > allocated]:
         return [Refusal(Cause.EXPOSURE, f"more units are exposed than were allocated in {', '.join(impossible)}")]
-    p = _alike([(exposed, allocated - exposed) for exposed, allocated in known if allocated is not None])
+    p = _alike([(exposed, allocated - exposed) for _, exposed, allocated in known])
     if p >= SUSPECT:
         return []
     seen = ", ".join(f"{one.name} {one.units / max(one.allocated or 0, 1):.1%}" for one in variations)
@@ -277,7 +277,7 @@ def _near_zero(control: Variation, treatment: Variation, relative: bool) -> list
     return found
 
 
-def _assumptions(control: Variation, plan: Plan, strata: int) -> list[str]:
+def _assumptions(control: Variation, plan: Plan) -> list[str]:
     said = [
         "units were assigned by chance, each to one variation, and do not influence one another",
         f"the fixed interval is looked at once, at {plan.planned_units:,} units of both variations",
@@ -298,6 +298,6 @@ def _assumptions(control: Variation, plan: Plan, strata: int) -> list[str]:
         said.append("each unit counts once, with the property or without")
     if plan.relative:
         said.append(f"the control's value is at least {FARTHER} of its standard errors from zero")
-    if strata > 1:
+    if len(control.sums) > 1:
         said.append("strata were fixed before the exposure")
     return said

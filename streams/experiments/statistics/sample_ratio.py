@@ -67,15 +67,15 @@ def sequential(
     if len(prior) != len(weights):
         raise ValueError(f"the Dirichlet has {len(prior)} parts, the design {len(weights)}")
     looks, designed, other, smallest = list[Look](), 0.0, 0.0, 1.0
+    active = [i for i, weight in enumerate(weights) if weight > 0]
     for batch in batches:
         impossible = _taking_part(batch, weights) is None
-        active = [i for i, weight in enumerate(weights) if weight > 0]
         counts = [batch[i] for i in active]
         total = sum(counts)
         ways = log_gamma(total + 1) - sum(log_gamma(count + 1) for count in counts)
         designed += ways + sum(count * log(share[i]) for i, count in zip(active, counts, strict=True))
-        before, after = sum(prior[i] for i in active), sum(prior[i] for i in active) + total
-        other += ways + log_gamma(before) - log_gamma(after)
+        before = sum(prior[i] for i in active)
+        other += ways + log_gamma(before) - log_gamma(before + total)
         other += sum(log_gamma(prior[i] + count) - log_gamma(prior[i]) for i, count in zip(active, counts, strict=True))
         for i, count in zip(active, counts, strict=True):
             prior[i] += count

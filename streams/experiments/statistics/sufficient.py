@@ -338,7 +338,7 @@ def quotient(x: float, y: float) -> tuple[float, Vector]:
 
 def quadratic(gradient: Sequence[float], covariance: Matrix) -> float:
     """gᵀΛg."""
-    return sum(a * b * row[j] for a, row in zip(gradient, covariance, strict=True) for j, b in enumerate(gradient))
+    return bilinear(gradient, covariance, gradient)
 
 
 def bilinear(left: Sequence[float], covariance: Matrix, right: Sequence[float]) -> float:

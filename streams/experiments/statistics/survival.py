@@ -67,11 +67,8 @@ class Survival:
     def curve(self) -> tuple[Floats, Floats]:
         """(intervals,) each: the share without the event after each interval, and its variance after M. Greenwood, 1926."""
         risk, events = self.at_risk(), np.array(self.events, float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left = np.where(risk > 0, 1 - events / risk, 1.0)
-            terms = np.where((risk > 0) & (risk > events), events / (risk * (risk - events)), 0.0)
-        share = left.cumprod()
-        return share, share**2 * terms.cumsum()
+        share = (1 - events / np.maximum(risk, 1)).cumprod()
+        return share, share**2 * _greenwood(risk, events).cumsum()
 
     def mean_time(self, horizon: int, width: float = 1.0) -> tuple[float, float]:
         """Mean time without the event in the first `horizon` intervals of `width` each, and its variance. Raises Undefined when nobody was
@@ -83,8 +80,12 @@ class Survival:
         share = np.concatenate([[1.0], self.curve()[0][: horizon - 1]])
         left = share[::-1].cumsum()[::-1]  # area from each interval's begin on
         after = np.append(left[1:], 0.0)
-        terms = np.where(risk > events, events / np.maximum(risk * (risk - events), 1), 0.0)
-        return width * float(share.sum()), width**2 * float((after**2 * terms).sum())
+        return width * float(share.sum()), width**2 * float((after**2 * _greenwood(risk, events)).sum())
+
+
+def _greenwood(risk: Floats, events: Floats) -> Floats:
+    """(intervals,): what each adds to the relative variance of the curve; nothing where it happened to all, or to nobody."""
+    return np.where(risk > events, events / np.maximum(risk * (risk - events), 1), 0.0)
 
 
 def log_rank(a: Survival, b: Survival) -> tuple[float, float]:
