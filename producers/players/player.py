@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urljoin
 
 from producers.abr.prior import Prior
-from producers.abr.state import State
-from producers.players.adaptation import DEFAULT, LOOK_AHEAD, TOLD, Adaptation, Situation, named
+from producers.abr.state import LOOK_AHEAD, State
+from producers.players.adaptation import DEFAULT, TOLD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
