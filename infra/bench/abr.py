@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from infra.bench import abr_logs
-from infra.bench.abr_play import FOLDER, Played, inputs, ours, paired, played, show
+from infra.bench.abr_play import FOLDER, Played, inputs, knowing, ours, paired, played, show
 from infra.bench.harness import Figure, Options, say
-from producers.abr import clairvoyant
 from producers.abr.environment import Trace, Video, decided, play, read_video
 
 OURS = {
@@ -54,8 +53,7 @@ def run(options: Options) -> list[dict[str, Any]]:
     say(f"{len(traces)} traces")
     references = [played(name, policy, traces, video) for name, policy in abr_logs.REFERENCES.items()]
     mine = {name: played(name, ours(name), traces, video) for name in ("untrained", "trained")}
-    plans = clairvoyant.plans(traces, video)
-    bound = Played("clairvoyant", [play(decided(plan), trace, video) for trace, plan in zip(traces, plans, strict=True)])
+    bound = knowing(traces, video)
     rows = [*references, *mine.values(), bound]
     trained = mine["trained"]
     found: dict[str, Any] = {

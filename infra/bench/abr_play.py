@@ -11,8 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from infra.bench.harness import Options, console
-from producers.abr import policy
-from producers.abr.environment import Policy, Session, Trace, Video, play, read_traces, read_video
+from producers.abr import clairvoyant, policy
+from producers.abr.environment import Policy, Session, Trace, Video, decided, play, read_traces, read_video
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State
 
@@ -68,6 +68,12 @@ def played(name: str, choose: Policy, traces: Iterable[Trace], video: Video, rew
     return Played(name, sessions, float(np.median(took_s)) * 1000)
 
 
+def knowing(traces: Sequence[Trace], video: Video, reward: Reward = MBPS) -> Played:
+    """The clairvoyant plan of each trace, played."""
+    plans = clairvoyant.plans(traces, video, reward)
+    return Played("clairvoyant", [play(decided(plan), trace, video, reward) for trace, plan in zip(traces, plans, strict=True)])
+
+
 @dataclass(frozen=True)
 class Difference:
     """Mean of paired differences, with its 95 % interval by the bootstrap over traces."""
@@ -85,7 +91,7 @@ def paired(first: Sequence[float], second: Sequence[float], seed: int) -> Differ
     return Difference(float(differences.mean()), float(low), float(high))
 
 
-def show(title: str, rows: Iterable[Played], clairvoyant: float) -> None:
+def show(title: str, rows: Iterable[Played], known: float) -> None:
     """One table, the best reward first, on standard error: rebuffering per video, switches per chunk, medians of decisions."""
     table = Table("algorithm", "reward", "stall s", "switch kbps", "kbps", "ms", "of plan", title=title)
     for row in sorted(rows, key=lambda row: -row.reward):
@@ -98,7 +104,7 @@ def show(title: str, rows: Iterable[Played], clairvoyant: float) -> None:
             f"{switch_kbps:.0f}",
             f"{kbps:.0f}",
             decision,
-            f"{row.reward / clairvoyant:.1%}",
+            f"{row.reward / known:.1%}",
         )
         table.add_row(row.name, *cells)
     console.print(table)

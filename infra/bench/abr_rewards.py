@@ -8,10 +8,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from infra.bench.abr_play import Played, inputs, ours, paired, played, show
+from infra.bench.abr_play import inputs, knowing, ours, paired, played, show
 from infra.bench.harness import Figure, Options
-from producers.abr import clairvoyant, robust_mpc
-from producers.abr.environment import decided, play
+from producers.abr import robust_mpc
 from producers.abr.rewards import LOG, VMAF
 
 ABOVE_0 = 1e-6
@@ -34,8 +33,7 @@ def run(options: Options) -> list[dict[str, Any]]:
     for reward in (LOG, VMAF):
         mpc = played("mpc", partial(robust_mpc.choose, reward=reward), traces, video, reward)
         rows = [mpc, *(played(name, ours(name, reward), traces, video, reward) for name in ("untrained", "trained"))]
-        plans = clairvoyant.plans(traces, video, reward)
-        bound = Played("clairvoyant", [play(decided(plan), trace, video, reward) for trace, plan in zip(traces, plans, strict=True)])
+        bound = knowing(traces, video, reward)
         show(f"{reward.name}, {len(traces)} traces", [*rows, bound], bound.reward)
         lead = paired(rows[-1].rewards, mpc.rewards, options.seed)
         found |= {f"{reward.name}_over_mpc": lead.mean, f"{reward.name}_over_mpc_low": lead.low, f"{reward.name}_over_mpc_high": lead.high}

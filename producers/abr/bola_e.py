@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 
+from producers.abr.bola import parameters
 from producers.abr.state import State
 
 BUFFER_MIN_S, BUFFER_PER_LEVEL_S = 10.0, 2.0
@@ -171,7 +172,5 @@ class BolaE:
 
 def _parameters(state: State) -> tuple[float, float, list[float]]:
     """V, γp and the utilities: the buffer at which the highest level is left is `buffer_max_s`, or more where there are many levels."""
-    utilities = [1 + log(kbps / state.bitrates_kbps[0]) for kbps in state.bitrates_kbps]
-    buffer_s = max(BUFFER_MIN_S + BUFFER_PER_LEVEL_S * len(utilities), state.buffer_max_s)
-    gp = max(utilities[-1] - 1, 1e-9) / (buffer_s / BUFFER_MIN_S - 1)
-    return BUFFER_MIN_S / gp, gp, utilities
+    buffer_s = max(BUFFER_MIN_S + BUFFER_PER_LEVEL_S * len(state.bitrates_kbps), state.buffer_max_s)
+    return parameters(state.bitrates_kbps, BUFFER_MIN_S, buffer_s)

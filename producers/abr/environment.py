@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from producers.abr.rewards import MBPS, Reward
+from producers.abr.rewards import MBPS, Reward, switching
 from producers.abr.state import State
 
 PAYLOAD = 0.95
@@ -338,6 +338,5 @@ class Environment:
 
 def scored(reward: Reward, utility: Floats, before: Floats, rebuffer_s: Floats) -> Floats:
     """`reward` of arrays that broadcast."""
-    change = utility - before
-    switching = reward.up * np.maximum(change, 0.0) + reward.down * np.maximum(-change, 0.0)
-    return np.asarray(reward.weight * utility - reward.rebuffer * rebuffer_s - switching + reward.constant)
+    cost = switching(reward.up, reward.down, utility - before)
+    return np.asarray(reward.weight * utility - reward.rebuffer * rebuffer_s - cost + reward.constant)

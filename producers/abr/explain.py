@@ -18,11 +18,9 @@ from producers.abr import clairvoyant
 from producers.abr.environment import BUFFER_MAX_S, Session, Trace, Video, decided, play
 from producers.abr.policy import Policy
 from producers.abr.prior import Prior
-from producers.abr.recorded import LEAST_SEGMENTS, traces
-from producers.abr.state import State
+from producers.abr.recorded import LEAST_SEGMENTS, fetched, traces
+from producers.abr.state import LOOK_AHEAD, State
 
-LOOK_AHEAD = 20
-"""So many coming segments are shown to the policy."""
 TOLD = "com.headrace-"
 """What begins the custom keys in which players tell their ladder, prior and largest buffer."""
 
@@ -129,9 +127,8 @@ def explain(
 
 
 def _is_segment(report: Mapping[str, Any]) -> bool:
-    """Whether a player tells of a segment of video that came whole."""
-    fetched = report["e"] == "rr" and report["ot"] == "v" and report["rc"] == 200 and not report["target"].startswith("request:")
-    return bool(fetched and report["br_kbps"] and report["bytes"] and report["ttlb_ms"] and report["d_ms"])
+    """Whether a player tells of a segment of video that came whole, and all of it that is needed."""
+    return fetched(report) and all(report[name] for name in ("br_kbps", "bytes", "ttlb_ms", "d_ms"))
 
 
 def _both(trace: Trace, video: Video, levels: Sequence[int], buffer_max_s: float) -> tuple[Session, Session]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.abr.prior import Prior
+from producers.abr.rewards import switching
 from producers.abr.state import State
 
 SIDE, REACH, STEP = 2, 3, 1.2
@@ -127,17 +128,15 @@ def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: 
         delays = (sizes[ahead] * 8 / 1000)[:, None, None] * slowness
         after = _expected(value, bases, odds, delays, buffers, state.segment_s, point, aim.rebuffer)
         after += (aim.weight * worth[ahead])[:, None, None]
-        change = worth[ahead] - worth[ahead - 1][:, None]
-        switching = aim.up * np.maximum(change, 0.0) + aim.down * np.maximum(-change, 0.0)
-        value = (after - switching[:, :, None, None]).max(1)
+        cost = switching(aim.up, aim.down, worth[ahead] - worth[ahead - 1][:, None])
+        value = (after - cost[:, :, None, None]).max(1)
     now = slice(REACH, REACH + 1)
     delays = (sizes[0] * 8 / 1000)[:, None, None] * slowness[now] + penalty_s
     buffer = np.array([state.buffer_s])
     after = _expected(value, bases[:, now], odds[now], delays, buffer, state.segment_s, point, aim.rebuffer)
     before = state.worth_before()
-    change = worth[0] - (worth[0] if before is None else before)
-    switching = aim.up * np.maximum(change, 0.0) + aim.down * np.maximum(-change, 0.0)
-    return [float(one) for one in after[:, 0, 0] + aim.weight * worth[0] - switching]
+    cost = switching(aim.up, aim.down, worth[0] - (worth[0] if before is None else before))
+    return [float(one) for one in after[:, 0, 0] + aim.weight * worth[0] - cost]
 
 
 def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tuple[Floats, Floats, NDArray[np.int64]]:

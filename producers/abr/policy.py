@@ -27,14 +27,14 @@ from producers.abr.network import Network, count, features
 from producers.abr.plan import Aim, Forecast, Tuning, forecast, plan
 from producers.abr.prior import Prior
 from producers.abr.rewards import MBPS, Reward
-from producers.abr.state import State, checked
+from producers.abr.state import LOOK_AHEAD, State, checked
 
 SCHEMA_VERSION = 1
 FILE = Path(__file__).with_name("policy.json")
 TIE = 1e-9
 RANGES = {
     "gain": (0.01, 1.0), "slow_gain": (0.0, 1.0), "pull": (0.0, 1.0), "sigma": (0.01, 3.0), "sigma_weight": (0.1, 1000.0),
-    "sigma_gain": (0.0, 1.0),  "horizon": (1, 20), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
+    "sigma_gain": (0.0, 1.0),  "horizon": (1, LOOK_AHEAD), "worth": (0.0, 1.0), "enough_s": (1.0, 600.0),
 }  # fmt: skip
 LARGEST = 1e4
 """No weight of a network is larger than this."""

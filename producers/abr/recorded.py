@@ -34,13 +34,18 @@ def traces(reports: Iterable[Mapping[str, Any]]) -> list[Recorded]:
     by_sid: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
     for report in reports:
         size, took_ms = report.get("bytes") or 0, report.get("ttlb_ms") or 0
-        fetched = report["e"] == "rr" and report.get("ot") == "v" and report.get("rc") == 200 and not report["marker"]
-        if fetched and size >= LEAST_BYTES and took_ms > 0 and not report["target"].startswith("request:"):
+        if fetched(report) and size >= LEAST_BYTES and took_ms > 0:
             mbps = size * 8 / took_ms / 1000 / PAYLOAD
             if mbps <= MAX_MBPS:
                 by_sid[report["sid"]][report["event_time"]] = (took_ms / 1000, mbps)
     found = [_session(sid, segments) for sid, segments in by_sid.items() if len(segments) >= LEAST_SEGMENTS]
     return sorted(found, key=lambda session: (session.began_ms, session.trace.name))
+
+
+def fetched(report: Mapping[str, Any]) -> bool:
+    """Whether a player, and no cache server, tells of a segment of video that came whole."""
+    came = report["e"] == "rr" and report.get("ot") == "v" and report.get("rc") == 200
+    return came and not report["marker"] and not report["target"].startswith("request:")
 
 
 def _session(sid: str, segments: Mapping[int, tuple[float, float]]) -> Recorded:

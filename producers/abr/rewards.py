@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from producers.abr.environment import Video
 
@@ -36,6 +39,11 @@ class Reward:
         change = utility - before
         switching = self.up * change if change > 0 else -self.down * change
         return self.weight * utility - self.rebuffer * rebuffer_s - switching + self.constant
+
+
+def switching(up: float, down: float, change: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What changes of utility cost, as in `Reward`."""
+    return np.asarray(up * np.maximum(change, 0.0) + down * np.maximum(-change, 0.0))
 
 
 def _mbps(video: Video) -> Sequence[Sequence[float]]:

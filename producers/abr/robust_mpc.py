@@ -12,7 +12,7 @@ from statistics import harmonic_mean
 
 import numpy as np
 
-from producers.abr.rewards import MBPS, Reward
+from producers.abr.rewards import MBPS, Reward, switching
 from producers.abr.state import State
 
 THOUSANDTHS = 1000.0
@@ -32,17 +32,16 @@ def choose(
     bytes_per_s = harmonic_mean(throughputs[-window:]) / (1 + worst) * 1000 / 8
     before = state.worth_before()
     utility_before = THOUSANDTHS * np.asarray([state.worth(0) if before is None else [before]])
-    quality = switching = rebuffer_s = np.zeros((1, 1))
+    quality = cost = rebuffer_s = np.zeros((1, 1))
     buffer_s = np.array([[state.buffer_s]])
     for ahead, sizes in enumerate(state.sizes[:horizon]):  # plans are rows, their next steps columns
         utilities, delays_s = THOUSANDTHS * np.asarray(state.worth(ahead)), np.asarray(sizes) / bytes_per_s + round_trip_s
-        change = utilities - utility_before
         quality = (quality + utilities).reshape(-1, 1)
-        switching = (switching + reward.up * np.maximum(change, 0.0) + reward.down * np.maximum(-change, 0.0)).reshape(-1, 1)
+        cost = (cost + switching(reward.up, reward.down, utilities - utility_before)).reshape(-1, 1)
         rebuffer_s = (rebuffer_s + np.maximum(delays_s - buffer_s, 0.0)).reshape(-1, 1)
         buffer_s = (np.maximum(buffer_s - delays_s, 0.0) + state.segment_s).reshape(-1, 1)
-        utility_before = np.tile(utilities, len(change)).reshape(-1, 1)
-    worth = reward.weight * quality / THOUSANDTHS - reward.rebuffer * rebuffer_s - switching / THOUSANDTHS
+        utility_before = np.tile(utilities, len(utility_before)).reshape(-1, 1)
+    worth = reward.weight * quality / THOUSANDTHS - reward.rebuffer * rebuffer_s - cost / THOUSANDTHS
     last_best = len(worth) - 1 - int(np.argmax(worth[::-1]))
     return last_best * len(state.bitrates_kbps) // len(worth)
 

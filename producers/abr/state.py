@@ -10,6 +10,8 @@ SHORTEST_DELAY_S, LONGEST_DELAY_S = 1e-6, 600.0
 """A download that took less or more was not measured: the clock jumped, or the device slept."""
 SLOWEST_KBPS, FASTEST_KBPS = 1e-3, 1e9
 """Nor was a throughput beyond these, which is a clock's doing too; plans reckon with its exponentials, which would overflow."""
+LOOK_AHEAD = 20
+"""So many coming segments a player tells the sizes of: no plan is longer."""
 
 
 class BadState(ValueError):

@@ -21,8 +21,6 @@ BUFFER_MIN_MS = 12_000
 DEFAULT = "policy"
 TOLD = MappingProxyType({"policy": "headrace"})
 """What reports (playback.report, abr) call it, where that is another name."""
-LOOK_AHEAD = 20
-"""So many coming segments an algorithm is told the sizes of: no plan is longer."""
 
 
 @dataclass(frozen=True)

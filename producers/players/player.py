@@ -11,12 +11,13 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
 
 from producers.abr.prior import Prior
-from producers.abr.state import State
-from producers.players.adaptation import DEFAULT, LOOK_AHEAD, TOLD, Adaptation, Situation, named
+from producers.abr.state import LOOK_AHEAD, State
+from producers.players.adaptation import DEFAULT, TOLD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
@@ -367,9 +368,14 @@ class Player:
         known = self._sum(segment.url)
         return known.bytes if known and known.bytes else track.bandwidth_kbps * segment.duration_ms / 8
 
+    @cached_property
+    def _folder(self) -> str:
+        """Of the title, at the first server."""
+        return urljoin(self.ticket.manifest_urls[0], ".")
+
     def _sum(self, url: str) -> Sum | None:
         """What a file at the first server has to be, where that is known."""
-        return self._sums.get(unquote(url.removeprefix(urljoin(self.ticket.manifest_urls[0], ".")))) if self._sums else None
+        return self._sums.get(unquote(url.removeprefix(self._folder))) if self._sums else None
 
     async def _manifests(self) -> list[Manifest]:
         """The manifest as each server would give it: fetched once, its addresses resolved against each server's."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.abr.state import State
-from producers.players.adaptation import ALGORITHMS, LOOK_AHEAD, Situation
+from producers.abr.state import LOOK_AHEAD, State
+from producers.players.adaptation import ALGORITHMS, Situation
 from producers.simulator.world import IspFault, OcaFault, PlayerFault, World
 
 BUFFER_MAX_MS = 24_000

@@ -20,9 +20,12 @@ import pytest
 
 from infra.base import warehouse as clients
 from infra.base.ports import free_port
-from infra.base.settings import environment, settings
+from infra.base.settings import Settings, environment, settings
+from producers.emit import Emitter
+from producers.encoders import encode, events
 from schemas.catalogue import catalogue
 from sinks import migrate
+from tests.board.browser import browser
 from tests.board.rows import Evening, evening
 from tests.kit import eventually
 
@@ -58,11 +61,26 @@ def warehouse(open_evening: Evening) -> Evening:
 @pytest.fixture(scope="package")
 def board(open_evening: Evening) -> Iterator[str]:
     """The address of a running board over that warehouse."""
-    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
-        pytest.skip("the page's libraries are not installed: run `headrace setup`")
+    need_libraries()
     url = f"http://127.0.0.1:{free_port()}"
     with environment({"HEADRACE_EDGE__BOARD_URL": url}), running("edge.board", f"{url}/healthz"):
         yield url
+
+
+@pytest.fixture(scope="module")
+def published_board(stack: Settings) -> str:
+    """The address of the board of the running stack, with the demo's titles published."""
+    need_libraries()
+    with Emitter("encoder") as emitter:
+        events.emit(encode.prepare(), emitter)
+    return stack.edge.board_url
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    """A running browser."""
+    with browser() as launched:
+        yield launched
 
 
 @dataclass
@@ -95,6 +113,12 @@ def worker(open_evening: Evening) -> Iterator[Worker]:
         yield told
         server.shutdown()
         serving.join()
+
+
+def need_libraries() -> None:
+    """Skip the test in words where the page's libraries are not installed."""
+    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
+        pytest.skip("the page's libraries are not installed: run `headrace setup`")
 
 
 @contextmanager

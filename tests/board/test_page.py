@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.board.browser import browser, page, until
+from tests.board.browser import page, until
 from tests.board.conftest import Worker
 from tests.board.rows import PLAYERS, Evening
 
@@ -18,12 +18,6 @@ ANSWERED = "document.querySelectorAll('.panel').length > 30 && !document.body.in
 STICKS_OUT = """[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll, .cards, .canvas, .reports, .graph, pre')
   && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
 """What reaches beyond the right edge, although the page itself cuts it off."""
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from infra.base.ports import free_port
 from infra.base.settings import environment
 from producers.encoders import encode
-from tests.board.browser import browser, page, until
-from tests.board.conftest import running
+from tests.board.browser import page, until
+from tests.board.conftest import need_libraries, running
 from tests.board.watching import (
     TOLERANCE_MS,
     WITNESS,
@@ -58,18 +58,11 @@ def edge(titles: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def board(edge: str, open_evening: Any) -> Iterator[str]:
     """A board whose gateway, cache server and collector are the double."""
-    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
-        pytest.skip("the page's libraries are not installed: run `headrace setup`")
+    need_libraries()
     url = f"http://127.0.0.1:{free_port()}"
     addresses = {"HEADRACE_EDGE__BOARD_URL": url, "HEADRACE_EDGE__GATEWAY_URL": edge, "HEADRACE_EDGE__COLLECTOR_URL": edge}
     with environment(addresses), running("edge.board", f"{url}/healthz"):
         yield url
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser() as launched:
-        yield launched
 
 
 def session(edge: str, sid: str) -> dict[str, Any]:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.base import warehouse as clients
-from infra.base.settings import Settings
-from producers.emit import Emitter
-from producers.encoders import encode, events
 from tests.board import touring
-from tests.board.browser import browser, page, until
-from tests.board.watching import Seen, acknowledged, assert_agree, network, press_play, seen, to_the_end
-from tests.kit import eventually
+from tests.board.browser import page, until
+from tests.board.watching import Seen, acknowledged, assert_agree, network, press_play, quality, seen, to_the_end
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 
@@ -25,40 +18,14 @@ SESSIONS = 20
 TABS = 4
 NETWORKS_KBPS = (0, 3000, 800, 100)
 NARROW_MS = 8_000
-QUALITY = """
-SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at
-FROM qoe_sessions WHERE sid = {sid:String} AND end_reason != 'silence'
-"""
 
 
-@pytest.fixture(scope="module")
-def board(stack: Settings) -> str:
-    """The board of the running stack, with the demo's titles published."""
-    if not (Path(__file__).parents[2] / "edge" / "board" / "node_modules").exists():
-        pytest.skip("the page's libraries are not installed: run `headrace setup`")
-    with Emitter("encoder") as emitter:
-        events.emit(encode.prepare(), emitter)
-    return stack.edge.board_url
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Any]:
-    with browser() as launched:
-        yield launched
-
-
-def quality(sid: str) -> dict[str, Any]:
-    """The session's row, once it has closed: a report of a slow segment comes late, and lets a row out before."""
-    answer = eventually(lambda: (found := clients.reader().query(QUALITY, parameters={"sid": sid})).result_rows and found, within=120)
-    return dict(zip(answer.column_names, answer.result_rows[0], strict=True))
-
-
-def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -> None:
+def test_twenty_sessions_agree_with_the_video_element(chrome: Any, published_board: str) -> None:
     witnessed: dict[str, Seen] = {}
     for round_ in range(SESSIONS // TABS):
         with ExitStack() as open_pages:
             tabs = [open_pages.enter_context(page(chrome)) for _ in range(TABS)]
-            sids = [press_play(tab, board, "bbb") for tab in tabs]
+            sids = [press_play(tab, published_board, "bbb") for tab in tabs]
             for tab in tabs:  # one network a round: what a narrow one has begun to fetch takes its time
                 network(tab, NETWORKS_KBPS[round_ % len(NETWORKS_KBPS)])
             until(tabs[0], f"performance.timeOrigin + performance.now() > {tabs[0].evaluate('witness.at(-1)[1]')} + {NARROW_MS}")
@@ -75,10 +42,10 @@ def test_twenty_sessions_agree_with_the_video_element(chrome: Any, board: str) -
         assert_agree(quality(sid), one)
 
 
-def test_the_tour_comes_true(chrome: Any, board: str) -> None:
+def test_the_tour_comes_true(chrome: Any, published_board: str) -> None:
     """Comes second: the sessions of the first test are what the replayed recording is compared by."""
     with page(chrome, viewport={"width": 1600, "height": 1200}) as tab:
-        touring.start(tab, board)
+        touring.start(tab, published_board)
         said = {}
         for step in touring.STEPS:
             verdict, said[step] = touring.take(tab, step)

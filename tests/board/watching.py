@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from infra.base import warehouse as clients
 from producers.abr.policy import load
 from producers.abr.prior import Prior
 from producers.abr.state import State
 from tests.board.browser import until
+from tests.kit import eventually
 
 WITNESS = """() => {
   window.witness = [];
@@ -32,6 +34,10 @@ STATE = """() => {
     currentTime, duration, paused, playbackRate, readyState, networkState, error: error?.message, ranges, witness, reports,
   });
 }"""
+QUALITY = """
+SELECT startup_ms, rebuffer_count, rebuffer_ms, end_reason, toUnixTimestamp64Milli(ended_at) AS ended_at
+FROM qoe_sessions WHERE sid = {sid:String} AND end_reason != 'silence'
+"""
 TOLERANCE_MS = 100
 
 
@@ -114,6 +120,12 @@ def to_the_end(tab: Any, within: float) -> None:
 def acknowledged(tab: Any) -> None:
     """Wait until the player's page says that the closing state is in Kafka: a tab that is closed by the test sends nothing more."""
     until(tab, "[...document.querySelectorAll('.reports [data-status=\"202\"]')].some(({ title }) => /(^|,)sta=[efq](,|$)/.test(title))")
+
+
+def quality(sid: str) -> dict[str, Any]:
+    """The session's row, once it has closed: a report of a slow segment comes late, and lets a row out before."""
+    answer = eventually(lambda: (found := clients.reader().query(QUALITY, parameters={"sid": sid})).result_rows and found, within=120)
+    return dict(zip(answer.column_names, answer.result_rows[0], strict=True))
 
 
 def assert_agree(quality: dict[str, Any], witness: Seen) -> None:

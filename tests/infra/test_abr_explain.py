@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,6 +20,7 @@ from schemas.catalogue import catalogue
 from schemas.cmcd import Report
 from sinks import migrate
 from tests.board.conftest import now_ms, running
+from tests.board.rows import Evening
 from tests.producers.abr.told import session
 
 HOUR_MS = 3_600_000
@@ -55,17 +54,10 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _insert(reports: Sequence[Report]) -> None:
     """Into the landing table."""
-    alike: dict[tuple[str, ...], list[list[Any]]] = {}
-    for number, report in enumerate(reports):
-        at = datetime.fromtimestamp(report.event_time_ms / 1000, UTC)
-        row = {
-            "topic_partition": 0, "topic_offset": number, "topic_time": at, "ingested_at": at, "event_id": report.event_id,
-            "event_time": at, "producer_id": "rows", "epoch": 1, "seq": number, **report.fields,
-        }  # fmt: skip
-        alike.setdefault(tuple(row), []).append(list(row.values()))
-    client = clients.writer()
-    for columns, rows in alike.items():
-        client.insert(catalogue().topic("playback.report").table, rows, column_names=columns)
+    told = Evening()
+    for report in reports:
+        told.add("playback.report", report.event_time_ms, event_id=report.event_id, **report.fields)
+    told.go_on(clients.writer(), now_ms())
 
 
 def headrace(*words: str) -> tuple[int, str]:
