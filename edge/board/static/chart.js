@@ -135,7 +135,7 @@ export class Chart {
       },
       axes: [
         { stroke: ink, font, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 26, space: 64, values: (u, marks) => marks.map((m) => tick(m, u, marks)) },
-        { stroke: ink, font, grid, ticks: { show: false }, size: 60, space: 34, incrs: COUNTS.has(unit) ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5] : undefined, values: (u, marks) => marks.map((m) => label(m, unit, marks)) },
+        { stroke: ink, font, grid, ticks: { show: false }, size: wide, space: 34, incrs: COUNTS.has(unit) ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5] : undefined, values: (u, marks) => marks.map((m) => label(m, unit, marks)) },
       ],
       series: [{}, ...series],
       hooks: {
@@ -182,6 +182,9 @@ function pivot([times, labels, figures], { show: kind, unit }) {
   figures.forEach((value, i) => (columns.get(labels[i])[at.get(times[i])] = value));
   return { names, data: [t, ...columns.values()] };
 }
+
+/** Pixels that an axis of values takes: as much as its longest words need at 11 px. */
+const wide = (u, words) => Math.max(60, 12 + 5.6 * Math.max(0, ...(words ?? []).map((one) => (one ?? "").length)));
 
 const tick = (ms, u, marks) => {
   const span = u.scales.x.max - u.scales.x.min;
