@@ -1,17 +1,14 @@
-"""The OpenFeature provider: with the SDK where it is installed, else with a double of the parts that it uses."""
+"""The OpenFeature provider, with the SDK."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import pytest
+from openfeature import api
+from openfeature.evaluation_context import EvaluationContext
 
 from schemas.allocation.definition import spans
 from schemas.allocation.engine import Exposure, Table
@@ -44,60 +41,13 @@ TABLE = Table(
 )
 
 
-@dataclass
-class _Details:
-    """FlagResolutionDetails of the SDK 0.10."""
-
-    value: Any
-    error_code: Any = None
-    error_message: str | None = None
-    reason: Any = None
-    variant: str | None = None
-    flag_metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class _Metadata:
-    name: str
-
-
-@dataclass
-class _Asked:
-    targeting_key: str | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-def _double(monkeypatch: pytest.MonkeyPatch) -> None:
-    def names(*all_: str) -> Any:
-        return Enum("names", {name: name for name in all_})  # type: ignore[misc]
-
-    parts = {
-        "openfeature": {},
-        "openfeature.provider": {
-            "AbstractProvider": object,
-            "Metadata": dataclass(type("Metadata", (), {"__annotations__": {"name": str}})),
-        },
-        "openfeature.flag_evaluation": {
-            "FlagResolutionDetails": _Details,
-            "Reason": names("DEFAULT", "DISABLED", "ERROR", "SPLIT", "TARGETING_MATCH"),
-        },
-        "openfeature.exception": {"ErrorCode": names("FLAG_NOT_FOUND", "TYPE_MISMATCH", "GENERAL")},
-    }
-    for name, members in parts.items():
-        module = ModuleType(name)
-        vars(module).update(members)
-        monkeypatch.setitem(sys.modules, name, module)
-
-
 @pytest.fixture
 def exposures() -> list[Exposure]:
     return []
 
 
 @pytest.fixture
-def headrace(monkeypatch: pytest.MonkeyPatch, exposures: list[Exposure]) -> Any:
-    if find_spec("openfeature") is None:
-        _double(monkeypatch)
+def headrace(exposures: list[Exposure]) -> Any:
     return provider(lambda: TABLE, "member_id", lambda: 0, exposures.append)
 
 
@@ -117,7 +67,7 @@ def headrace(monkeypatch: pytest.MonkeyPatch, exposures: list[Exposure]) -> Any:
     ],
 )
 def test_every_kind_and_every_error(headrace: Any, kind: str, flag: str, default: Any, expected: tuple[Any, str, str | None]) -> None:
-    asked = _Asked("m1", {"country": "NL", "since": datetime(2026, 1, 1, tzinfo=UTC)})
+    asked = EvaluationContext("m1", {"country": "NL", "since": datetime(2026, 1, 1, tzinfo=UTC)})
     said = getattr(headrace, f"resolve_{kind}_details")(flag, default, asked)
     value, reason, error = expected
     assert (said.value, said.reason.name) == (value, reason)
@@ -126,10 +76,10 @@ def test_every_kind_and_every_error(headrace: Any, kind: str, flag: str, default
 
 
 def test_an_experiment_gives_its_variation_and_tells_the_exposure(headrace: Any, exposures: list[Exposure]) -> None:
-    said = headrace.resolve_string_details("tested", "d", _Asked("m1"))
+    said = headrace.resolve_string_details("tested", "d", EvaluationContext("m1"))
     assert (said.reason.name, said.flag_metadata) == ("SPLIT", {"rule": "rule", "experiment": "e"})
     assert [(one.experiment, one.key, one.unit) for one in exposures] == [("e", said.variant, "m1")]
-    assert headrace.resolve_string_details("tested", "d", _Asked("tester")).reason.name == "TARGETING_MATCH"
+    assert headrace.resolve_string_details("tested", "d", EvaluationContext("tester")).reason.name == "TARGETING_MATCH"
     assert headrace.resolve_string_details("tested", "d", None).reason.name == "DEFAULT"
     assert headrace.get_metadata().name == "headrace"
 
@@ -141,13 +91,11 @@ def test_without_the_sdk_the_error_says_what_to_install(monkeypatch: pytest.Monk
         provider(lambda: TABLE, "member_id", lambda: 0)
 
 
-@pytest.mark.skipif(find_spec("openfeature") is None, reason="openfeature-sdk is not installed")
 def test_the_sdks_own_client_is_served(headrace: Any) -> None:
-    api, contexts = import_module("openfeature.api"), import_module("openfeature.evaluation_context")
     api.set_provider(headrace)
     try:
         client = api.get_client()
-        asked = contexts.EvaluationContext("m1", {"country": "NL", "since": "2026"})
+        asked = EvaluationContext("m1", {"country": "NL", "since": "2026"})
         assert client.get_boolean_value("targeted", False, asked) is True
         assert client.get_string_details("tested", "d", asked).variant in ("control", "new")
         assert client.get_boolean_details("missing", True, asked).error_code.name == "FLAG_NOT_FOUND"
