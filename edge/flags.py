@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from edge.outbox import Outbox
 from schemas.allocation.definition import (
     HOLDOUT,
+    KINDS,
     PLAY,
     AnyDefinition,
     DefinitionError,
@@ -26,8 +27,6 @@ from schemas.allocation.engine import Context, Decision, Table
 from streams.folded import Folded, Unfit
 
 TOPIC = "experiments.exposure"
-BUILT = ("group", "metric", "flag", "namespace", "holdout", "experiment")
-"""Kinds, each after those that it is made of; of one kind, who came first comes first."""
 New = AnyDefinition | None
 """What a definition is from now on; None: withdrawn."""
 
@@ -96,8 +95,8 @@ class Definitions(Folded[Defined]):
         """Take one `experiments.definition`. Raises Unfit."""
         item, document = record["item"], record["document"]
         new: New = None
-        if item.partition("/")[0] not in BUILT:
-            raise Unfit(f"experiments.definition {item!r}: kinds are {', '.join(BUILT)}")
+        if item.partition("/")[0] not in KINDS:
+            raise Unfit(f"experiments.definition {item!r}: kinds are {', '.join(KINDS)}")
         if document:
             try:
                 new = load(document, f"experiments.definition {item!r}")
@@ -112,7 +111,8 @@ class Definitions(Folded[Defined]):
         """Accept what waits, as much of it as goes together with what is accepted."""
         if not table.new:
             return
-        table.waiting = dict(sorted(table.waiting.items(), key=lambda new: BUILT.index(new[0].partition("/")[0])))
+        # Each kind after those that it is made of; of one kind, who came first comes first.
+        table.waiting = dict(sorted(table.waiting.items(), key=lambda new: KINDS.index(new[0].partition("/")[0])))
         before = len(table.waiting) + 1
         while table.waiting and len(table.waiting) < before:  # what was left out may go with what was accepted after it
             before = len(table.waiting)
