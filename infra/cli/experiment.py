@@ -48,19 +48,18 @@ def list_() -> None:
     from infra.cli.words import out
     from schemas.allocation.definition import Experiment
 
-    defined = _desk().defined
+    experiments = [one for one in _desk().defined.values() if isinstance(one, Experiment)]
+    if not experiments:
+        out.print("no experiment is published: `headrace experiment publish` does so")
+        return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("experiment", "state", "phase", "flag", "variations", "owner"):
-        table.add_column(name, no_wrap=True)
-    for one in defined.values():
-        if isinstance(one, Experiment):
-            variations = " ".join(f"{variation.key}:{variation.weight:g}" for variation in one.variations)
-            state = f"{one.state} {one.shipped}" if one.shipped else one.state
-            table.add_row(one.key, state, str(one.phase), one.flag, variations, one.owner)
-    if table.row_count:
-        out.print(table)
-    else:
-        out.print("no experiment is published: `headrace experiment publish` does so")
+        table.add_column(name, min_width=max(len(one.key) for one in experiments) if name == "experiment" else None)
+    for one in experiments:
+        variations = " ".join(f"{variation.key}:{variation.weight:g}" for variation in one.variations)
+        state = f"{one.state} {one.shipped}" if one.shipped else one.state
+        table.add_row(one.key, state, str(one.phase), one.flag, variations, one.owner)
+    out.print(table)
 
 
 @app.command()

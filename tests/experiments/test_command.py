@@ -72,9 +72,9 @@ def test_from_a_file_to_a_decision_and_back(
     shown = headrace("show", "ours")[1]
     assert shown.startswith("# version 4, ROLL_BACK by cyd\n")
     assert yaml.safe_load(shown) == {**written, "state": "running"}
-    listed = {line.split()[0]: line for line in headrace("list")[1].splitlines()[1:]}
-    assert listed.keys() == {"fast_start", "ours", "policy_or_bola", "same_or_same"}
-    assert "shipped modest" in listed["fast_start"]
+    listed = {line.split()[0]: line for line in headrace("list")[1].splitlines() if not line.startswith(" ")}
+    assert listed.keys() == {"experiment", "fast_start", "ours", "policy_or_bola", "same_or_same"}
+    assert "shipped" in listed["fast_start"]
 
     definitions = Definitions()
     for record in records(cluster, registry, DEFINITION, 20):
