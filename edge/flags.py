@@ -132,15 +132,16 @@ class Flags:
     definitions: Definitions
     outbox: Outbox
 
-    def give(self, attributes: Mapping[str, Any], sid: str, at_ms: int, correlation_id: str) -> dict[str, Any]:
+    def give(self, attributes: Mapping[str, Any], sid: str, at_ms: int, correlation_id: str, experiments: bool = True) -> dict[str, Any]:
         """The value of each flag for who presses play, who is thereby exposed; of none while the definitions have not been read.
 
-        `attributes` has his pseudonym as `member_id`. Holdouts are our own business and not among the flags.
+        `attributes` has his pseudonym as `member_id`. Without `experiments` he is in none. Holdouts are our own business and not among the
+        flags.
         """
         if not self.definitions.caught_up:
             return {}
         allocation = self.definitions.table.allocation
-        decided = allocation.table.decide_all(Context(attributes, at_ms), allocation.flags)
+        decided = allocation.table.decide_all(Context(attributes, at_ms, experiments=experiments), allocation.flags)
         for exposure in allocation.exposures(decided.values(), attributes):
             self.outbox.put({**exposure, "sid": sid}, at_ms, correlation_id)
         return {flag: decision.value for flag, decision in decided.items() if not flag.startswith(HOLDOUT)}

@@ -3,7 +3,7 @@
     POST /play {"title", "member"}     who may play what from where: sid, correlation_id, cid, title, duration_ms, manifest_urls and
     GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url, flags, and, once anything is known,
                                        the prior of its throughput; may have device_type and network_type, which that is then of, and
-                                       region: flags may depend on all three
+                                       region: flags may depend on all three. `"experiments": false` keeps the member out of them this time
     GET  /titles                       what can be played
     GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
     POST /cmcd                         307 to the collector
@@ -103,7 +103,8 @@ class Gateway:
         steering, device_type, network_type = self.steering, about.get("device_type"), about.get("network_type")
         prior = steering.prior(decision, device_type, network_type) if steering and decision else None
         of = {"member_id": asked.member_id, **about}
-        flags = self.flags.give(of, asked.sid, event_time_ms, asked.correlation_id) if self.flags else {}
+        experiments = pressed.get("experiments", True)
+        flags = self.flags.give(of, asked.sid, event_time_ms, asked.correlation_id, experiments) if self.flags else {}
         return Json(
             {
                 "sid": asked.sid,
@@ -224,6 +225,8 @@ async def _pressed(request: Request) -> dict[str, Any]:
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
             raise Refusal(400, f'{name} is missing: {{"title": "<cid>", "member": "<id>"}}, each a string of 1 to {MAX_ID} characters')
+    if told.get("experiments", True) not in (True, False):
+        raise Refusal(400, "experiments: true or false, or left out")
     for name in ABOUT:
         value = told.get(name)
         if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
