@@ -1,6 +1,7 @@
 """Typed records of the contracts. Generated: `python -m schemas.typed` writes it anew, and a test says when that is needed."""
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Literal, NotRequired, TypedDict
 
 Instant = datetime | int
@@ -420,6 +421,85 @@ class EncodingSource(TypedDict):
     duration_ms: int
     bytes: int
     licence: str
+
+class ExperimentsDefinition(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    kind: Literal["flag", "experiment", "holdout", "namespace", "group", "metric"]
+    key: str
+    version: int
+    action: Literal["PUBLISH", "START", "STOP", "SHIP", "ROLL_BACK", "WITHDRAW"]
+    document: str
+    author: str
+    reason: NotRequired[str]
+    undoes: NotRequired[int | None]
+
+class ExperimentsExposure(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    unit: str
+    unit_name: str
+    variations: dict[str, str]
+    segments: NotRequired[dict[str, str]]
+    sid: NotRequired[str | None]
+
+class ExperimentsMeasurement(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    unit: str
+    unit_name: str
+    source: str
+    measurement_id: str
+    version: NotRequired[int]
+    measured: dict[str, int]
+
+class ExperimentsStatistic(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    experiment: str
+    phase: int
+    variation: str
+    segment: NotRequired[dict[str, str]]
+    day: date
+    metric: str
+    value_bucket: NotRequired[int]
+    n: int
+    measured: NotRequired[int]
+    sum_x: Decimal
+    sum_y: Decimal
+    sum_u: Decimal
+    sum_v: Decimal
+    sum_xx: Decimal
+    sum_yy: Decimal
+    sum_uu: Decimal
+    sum_vv: Decimal
+    sum_xy: Decimal
+    sum_xu: Decimal
+    sum_xv: Decimal
+    sum_yu: Decimal
+    sum_yv: Decimal
+    sum_uv: Decimal
 
 class ObservabilityDeadLetter(TypedDict):
     event_id: NotRequired[str]
