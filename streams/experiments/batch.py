@@ -2,7 +2,7 @@
 
 A unit's first exposure to a phase of an experiment is the one with the smallest event_time, of equals the smallest event_id. For a metric
 counts what was measured from then on for `window_ms`, and as its covariate what was measured in the `covariate_ms` before. A later version
-of a measurement takes the place of the earlier, wherever in time it lies; of two alike the earlier day counts, and on one day the first told.
+of a measurement takes the place of the earlier, wherever in time it lies; of two alike the earlier day counts, or the first told.
 
 Two things leave a unit out, and are counted. Who meets a second variation of a phase within the longest window leaves it on the day of that
 exposure. Who has a day of more than `most_a_day` measurements, of any version, between the longest covariate before its exposure and the
