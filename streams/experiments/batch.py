@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from schemas.allocation.definition import MOST
 from streams.playback.minute import bucket
 
 DAY_MS = 86_400_000
@@ -27,8 +28,8 @@ MOST_A_DAY = 500
 """Measurements of a unit in a UTC day; who has more is a machine."""
 LATEST_MS = 3 * DAY_MS
 """What comes later after the unit's newest record than this is not counted; the plain function knows no such bound."""
-LARGEST = 10**12
-"""Measurements beyond it, in small units, are absurd, and not counted: so 10⁶ units with 10³ of them have squares that fit 38 digits."""
+LARGEST = MOST
+"""Measurements beyond it are absurd, and not counted; what a unit comes to stops there, so that the squares of 10⁶ units fit 38 digits."""
 
 WITHOUT_A_BUCKET = -1
 Kind = Literal["sum", "count", "mean", "proportion", "ratio", "quantile", "time_to_event"]
@@ -174,10 +175,10 @@ def _added(met: _Met, left: str, standing: Sequence[Event], metrics: Iterable[Co
             if not left:
                 yield from _time(cell._replace(metric=metric.key), met.at, after, metric)
             continue
-        days = sorted({max(cell.day, one["event_time"] // DAY_MS) for one in (*after, *before)})
+        days = sorted({day for one in (*after, *before) if (day := max(cell.day, one["event_time"] // DAY_MS)) < ends})
         last: dict[int, dict[str, int]] = {}
         for day in days:
-            now = {} if day >= ends else _by_bucket(metric, [one for one in after if one["event_time"] // DAY_MS <= day], before)
+            now = _by_bucket(metric, [one for one in after if one["event_time"] // DAY_MS <= day], before)
             yield from _difference(cell._replace(metric=metric.key, day=day), last, now)
             last = now
         if left and last:
@@ -203,8 +204,7 @@ def _by_bucket(metric: Counted, after: Sequence[Event], before: Sequence[Event])
     """A unit's part of the sums by bucket; none where it does not count."""
     if metric.aggregation == "quantile":
         return _ranks([max(0, one["measured"][metric.key]) for one in after])
-    x, y = _value(metric, after)
-    u, v = _value(metric, before)
+    x, y, u, v = (max(-LARGEST, min(value, LARGEST)) for value in (*_value(metric, after), *_value(metric, before)))
     needs_a_value = metric.aggregation in ("mean", "ratio")
     return {WITHOUT_A_BUCKET: _sums(Values(int(bool(after)), x, y, u, v))} if after or (before and not needs_a_value) else {}
 
