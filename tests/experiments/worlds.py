@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -20,14 +21,19 @@ METRICS = (
     Counted("slowest", "quantile", WINDOW_MS),
     Counted("returned", "time_to_event", 12 * HOUR_MS, interval_ms=HOUR_MS),
 )
-NAMES = [*(metric.key for metric in METRICS), "stalled/below", "nobody_counts_it"]
 MOST_A_DAY = 6
 
 Event = dict[str, Any]
 
 
-def world(random: Random, measurements: int = 12) -> tuple[list[Event], list[Event]]:
-    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; none by days."""
+def world(random: Random, metrics: Sequence[Counted] = METRICS, measurements: int = 30) -> tuple[list[Event], list[Event]]:
+    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; none by three days."""
+    names = [
+        *(metric.key for metric in metrics),
+        *(f"{metric.key}/below" for metric in metrics if metric.aggregation == "ratio"),
+        "uncounted",
+    ]
+
     moments = [START_MS + random.randrange(2 * DAY_MS) for _ in range(3)]
     edges = [at + side + off for at in moments for side in (0, WINDOW_MS, -COVARIATE_MS, 10 * HOUR_MS, 12 * HOUR_MS) for off in (-1, 0, 1)]
     edges += [START_MS + day * DAY_MS + off for day in (0, 1, 2) for off in (-1, 0)]
@@ -38,8 +44,8 @@ def world(random: Random, measurements: int = 12) -> tuple[list[Event], list[Eve
 
     units = [f"unit {n}" for n in range(random.randint(1, 3))]
     exposures = [exposure(random, random.choice(units), random.choice(moments) if random.random() < 0.8 else at(), n) for n in range(5)]
-    measured = [measurement(random, random.choice(units), at(), n, n) for n in range(random.randrange(measurements))]
-    corrected = [measurement(random, one["unit"], _near(random, one["event_time"], at()), one["seq"], 99) for one in measured]
+    measured = [measurement(random, names, random.choice(units), at(), n, n) for n in range(random.randrange(measurements))]
+    corrected = [measurement(random, names, one["unit"], _near(random, one["event_time"], at()), one["seq"], 99) for one in measured]
     told = [*measured, *random.sample(corrected, len(corrected) // 3)]
     return _disordered(random, exposures), _disordered(random, told)
 
@@ -50,9 +56,9 @@ def exposure(random: Random, unit: str, at: int, number: int) -> Event:
     return _event(unit, at, f"exposure {number}") | {"variations": met, "segments": segments}
 
 
-def measurement(random: Random, unit: str, at: int, number: int, version: int) -> Event:
+def measurement(random: Random, names: Sequence[str], unit: str, at: int, number: int, version: int) -> Event:
     """`number` is its identity; what of several versions of one number is alike is alike in all."""
-    values = {name: _value(random) for name in random.sample(NAMES, random.randrange(len(NAMES)))}
+    values = {name: _value(random) for name in random.sample(names, random.randrange(len(names)))}
     event = _event(unit, at, f"measurement {number} {version}") | {"seq": number}
     return event | {"source": "playback.qoe_session", "measurement_id": f"session {number}", "version": version, "measured": values}
 
