@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class _Model(BaseModel):
 
 
 class Isp(_Model):
-    """An access network: median bandwidth, the share of it that is left in the evening, and how many prefixes it has."""
+    """An access network: median bandwidth, the share of it that is left when its evening is worst, and how many prefixes it has."""
 
     asn: PositiveInt
     region: str
@@ -75,6 +75,42 @@ class Isp(_Model):
     kbps: PositiveFloat
     evening: float = Field(gt=0, le=1)
     prefixes: PositiveInt
+    share: PositiveFloat = 1.0
+    """Of the sessions, against those of the others."""
+    session_sd: NonNegativeFloat | None = None
+    """None: the world's."""
+    devices: dict[str, PositiveFloat] = {}
+    """Each kind's share of its sessions, against the others'; empty: all kinds alike."""
+
+
+class Step(_Model):
+    """An evening that begins and ends at once; hours are local."""
+
+    shape: Literal["step"]
+    from_h: float = Field(ge=0, le=24)
+    until_h: float = Field(ge=0, le=24)
+
+    def weight(self, hour: float) -> float:
+        """How much of its evening an ISP has then, 0 to 1."""
+        return float(self.from_h <= hour < self.until_h)
+
+
+class Wave(_Model):
+    """An evening that comes and goes all day long, as a cosine; hours are local."""
+
+    shape: Literal["wave"]
+    peak_h: float = Field(ge=0, lt=24)
+
+    def weight(self, hour: float) -> float:
+        """How much of its evening an ISP has then, 0 to 1."""
+        return (1 + math.cos(2 * math.pi * (hour - self.peak_h) / 24)) / 2
+
+
+class Region(_Model):
+    """Its local time, and how far a day of all its sessions is from its other days (sd of ln(kbit/s)): nobody can have learned that."""
+
+    utc_offset_h: float = Field(0.0, ge=-12, le=14)
+    day_sd: NonNegativeFloat = 0.0
 
 
 class World(_Model):
@@ -86,7 +122,11 @@ class World(_Model):
     segments_seen: PositiveInt
     isps: tuple[Isp, ...] = Field(min_length=1)
     devices: dict[str, PositiveFloat] = Field(min_length=1)
-    evening_utc: tuple[int, int]
+    evening: Step | Wave = Field(discriminator="shape")
+    regions: dict[str, Region] = {}
+    """Those not named here are at UTC, and all their days alike."""
+    popularity: NonNegativeFloat = 0.0
+    """Of an ISP's prefixes: the n-th has 1 / n ^ popularity of the sessions of the first."""
     prefix_sd: NonNegativeFloat
     session_sd: NonNegativeFloat
     second_sd: NonNegativeFloat
@@ -119,19 +159,28 @@ def draw(world: World, seed: int) -> list[list[Drawn]]:
     places = [
         (isp, f"10.{at}.{n}.0/24", rng.normal(0.0, world.prefix_sd)) for at, isp in enumerate(world.isps) for n in range(isp.prefixes)
     ]
-    devices = list(world.devices.items())
+    shares = np.concatenate([isp.share * of_one(1 / np.arange(1, isp.prefixes + 1) ** world.popularity) for isp in world.isps])
     days = []
     for day in range(world.learned_days + 1):
+        shift = {name: rng.normal(0.0, world.regions.get(name, Region()).day_sd) for name in sorted({isp.region for isp in world.isps})}
         sessions = []
         for _ in range(world.sessions_a_day if day < world.learned_days else world.judged):
-            isp, prefix, own = places[rng.integers(len(places))]
-            device_type, slower = devices[rng.integers(len(devices))]
+            isp, prefix, own = places[rng.choice(len(places), p=of_one(shares))]
+            kinds = [isp.devices.get(kind, 0.0) if isp.devices else 1.0 for kind in world.devices]
+            device_type = list(world.devices)[rng.choice(len(kinds), p=of_one(np.array(kinds)))]
             at_ms = int(rng.integers(DAY_MS))
-            evening = isp.evening if world.evening_utc[0] <= at_ms // HOUR_MS < world.evening_utc[1] else 1.0
-            mean = np.log(isp.kbps * evening * slower) + own + rng.normal(0.0, world.session_sd)
+            local_h = (at_ms / HOUR_MS + world.regions.get(isp.region, Region()).utc_offset_h) % 24
+            typical = math.log(isp.kbps * isp.evening ** world.evening.weight(local_h) * world.devices[device_type])
+            own_sd = world.session_sd if isp.session_sd is None else isp.session_sd
+            mean = typical + own + shift[isp.region] + rng.normal(0.0, own_sd)
             sessions.append(Drawn(FIRST_DAY_MS + day * DAY_MS + at_ms, isp, prefix, device_type, float(mean)))
         days.append(sessions)
     return days
+
+
+def of_one(shares: Floats) -> Floats:
+    """Shares of 1."""
+    return np.asarray(shares / shares.sum())
 
 
 def null(days: Sequence[Sequence[Drawn]], seed: int) -> list[list[Drawn]]:
