@@ -90,9 +90,12 @@ class _Place(NamedTuple):
 
 
 class Features:
-    """The newest row of each cell. One thread folds; any thread asks meanwhile."""
+    """The newest row of each cell. One thread folds; any thread asks meanwhile. A prior that tells less than `least_weight` segments of the
+    session itself do is none.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, least_weight: float = LEAST_WEIGHT) -> None:
+        self.least_weight = least_weight
         self.now_ms = 0
         """The newest event_time of them all."""
         self._hours: dict[Place, dict[int, Evidence]] = {}
@@ -164,7 +167,7 @@ class Features:
         seen = known.hours.get(bucket, Effect(0.0, 0.0)).sessions if bucket is not None else math.inf
         var = known.var + known.doubt + known.var / (seen + PRIOR_SESSIONS)
         sd = max(math.sqrt(var), LEAST_SD)
-        if known.within < LEAST_WEIGHT * sd**2:
+        if known.within < self.least_weight * sd**2:
             return None
         return Prior(self._expected(chain, bucket, device_type, network_type), sd, known.within / sd**2)
 
