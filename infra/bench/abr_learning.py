@@ -1,16 +1,16 @@
 """Does what the backbone knows of a place and an hour make sessions begin better, and do no harm where it carries nothing?
 
-In worlds (infra/bench/worlds/abr_learning, or the one of `--world FILE`; run n has seed + n) throughput differs by prefix, ISP, region, hour
-and device. Sessions of some days go through `streams.playback.features`, which is held to the same golden cases as the Flink job
+In worlds (infra/bench/worlds/abr_learning, or the one of `--world FILE`; run n has seed + n) throughput differs by prefix, ISP, region,
+hour and device. Sessions of some days go through `streams.playback.features`, which is held to the same golden cases as the Flink job
 `abr_features`, and through the fold that steering and the gateway have (`producers.abr.features`). On the next day the same policy plays
 the same sessions twice, with the prior that a ticket would bring and without one, in the environment of the published figures; but the
 first level is the policy's choice, too, and the start-up delay counts as rebuffering. What its first ten decisions lost is the worth of the
 clairvoyant plan, less that of the plan which is bound to these decisions and clairvoyant afterwards. Judged are the plan alone
 (`untrained`) and the policy that comes with Headrace (`trained`), whose network is for this ladder, segment length and reward.
 
-The null world is the same with bandwidths dealt out anew among the sessions of each day, so that places and hours carry nothing. There
-`null_harm` is what is lost with what tickets bring; `told` and `null_told` are the shares of sessions whose ticket brings a prior at all.
-Where that is next to nobody, no harm says little: `given_harm` is what is lost where every session gets its prior, however little it tells.
+`cut` is the share of that regret which priors save, and `known` what a prior saves that knows each session's own mean, which no past tells:
+what there is to be had. `harm` is what priors cost in the null world, the same with bandwidths dealt out anew among the sessions of each
+day, so that places and hours carry nothing. `told` and `null_told` are the shares of sessions whose ticket brings a prior at all.
 
 Regret and its changes are sums over the sessions of all runs; intervals are a bootstrap over runs, then over sessions.
 """
@@ -31,7 +31,7 @@ from infra.bench.harness import Figure, Options, say
 from producers.abr import policy
 from producers.abr.clairvoyant import Begun, search
 from producers.abr.environment import BUFFER_MAX_S, LADDER_KBPS, ROUND_TRIP_S, Floats, Ints, Link, Links, Trace, Video, fetch, scored
-from producers.abr.features import LEAST_WEIGHT, Features
+from producers.abr.features import LEAST_SD, Features
 from producers.abr.prior import Prior
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State
@@ -50,6 +50,8 @@ SIZES_SD = 0.12
 INTERVAL_S = 0.25
 """Of buffer, of the clairvoyant's search."""
 RESAMPLES = 2_000
+KNOWING_WEIGHT = 3.0
+"""Segments of its own that the knowledge of its mean counts as: it is the next ones that matter, not all of them."""
 
 
 class BadWorld(ValueError):
@@ -281,12 +283,16 @@ class Evening:
         self.traces = [Trace(f"{n}", seconds, (float(mbps[0]), *map(float, mbps))) for n, mbps in enumerate(rates)]
         self.best = best(self.traces, self.video)
 
-    def priors(self, least_weight: float = LEAST_WEIGHT) -> list[Prior | None]:
-        """What each session's ticket brings, if one that tells less than `least_weight` segments is none."""
-        table = Features(least_weight)
+    def priors(self) -> list[Prior | None]:
+        """What each session's ticket brings."""
+        table = Features()
         for row in self.rows:
             table.fold(row, row["event_time"])
         return [prior_of(table, session) for session in self.sessions]
+
+    def knowing(self) -> list[Prior]:
+        """Priors that no past tells of: each session's own mean."""
+        return [Prior(session.mean, LEAST_SD, KNOWING_WEIGHT) for session in self.sessions]
 
     def lost(self, chosen: policy.Policy, priors: Sequence[Prior | None]) -> Floats:
         """(sessions,) what the first ten decisions lost."""
@@ -327,9 +333,9 @@ def figures(options: Options) -> dict[str, Figure]:
     for world in _worlds(options):
         for name in POLICIES:
             found |= {f"{world.stem}_{name}_cut": Figure("share", 0.20, 0.20), f"{world.stem}_{name}_cut_low": Figure("share")}
-            for harm in ("null_harm", "given_harm"):
-                found |= {f"{world.stem}_{name}_{harm}": Figure("share", 0.01, 0.01, higher=False)}
-                found |= {f"{world.stem}_{name}_{harm}_high": Figure("share", higher=False)}
+            found |= {f"{world.stem}_{name}_known": Figure("share")}
+            found |= {f"{world.stem}_{name}_harm": Figure("share", 0.01, 0.01, higher=False)}
+            found |= {f"{world.stem}_{name}_harm_high": Figure("share", higher=False)}
         found |= {f"{world.stem}_told": Figure("share"), f"{world.stem}_null_told": Figure("share")}
         found |= {f"{world.stem}_prior_error": Figure("ln(kbit/s)"), f"{world.stem}_spread_of_sessions": Figure("ln(kbit/s)")}
     return found
@@ -350,11 +356,8 @@ def run(options: Options) -> list[dict[str, Any]]:
             low, high = change.interval(options.seed)
             say(f"{path.stem}: {what} {change.cut:+.1%} ({low:+.1%} to {high:+.1%}) of a regret of {change.without.mean():.2f}")
             name, kind = what.rsplit(" ", 1)
-            found |= (
-                {f"{path.stem}_{name}_cut": change.cut, f"{path.stem}_{name}_cut_low": low, f"{path.stem}_{name}_cut_high": high}
-                if kind == "cut"
-                else {f"{path.stem}_{name}_{kind}": -change.cut, f"{path.stem}_{name}_{kind}_high": -low}
-            )
+            of = {"": -change.cut, "_low": -high, "_high": -low} if kind == "harm" else {"": change.cut, "_low": low, "_high": high}
+            found |= {f"{path.stem}_{name}_{kind}{end}": value for end, value in of.items()}
         found |= {f"{path.stem}_{name}": float(np.mean([one[name] for one in told])) for name in told[0]}
     return [found]
 
@@ -363,14 +366,14 @@ def played(world: World, seed: int, told: list[dict[str, float]]) -> dict[str, C
     """What one seed's sessions lost, by policy and question; what was told to them is added to `told`."""
     days = draw(world, seed)
     real, nothing = Evening(world, days, seed), Evening(world, null(days, seed), seed)
-    brought, null_brought, given = real.priors(), nothing.priors(), nothing.priors(0.0)
+    brought, null_brought = real.priors(), nothing.priors()
     found = {}
     for name in POLICIES:
         chosen, unknown = policy.load(name), [None] * world.judged
-        without, null_without = real.lost(chosen, unknown), nothing.lost(chosen, unknown)
-        found[f"{name} cut"] = Change(without[None], real.lost(chosen, brought)[None])
-        for kind, priors in (("null_harm", null_brought), ("given_harm", given)):
-            found[f"{name} {kind}"] = Change(null_without[None], nothing.lost(chosen, priors)[None] if any(priors) else null_without[None])
+        without = real.lost(chosen, unknown)[None]
+        found[f"{name} cut"] = Change(without, real.lost(chosen, brought)[None])
+        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing())[None])
+        found[f"{name} harm"] = Change(nothing.lost(chosen, unknown)[None], nothing.lost(chosen, null_brought)[None])
     told.append(
         {
             "told": float(np.mean([prior is not None for prior in brought])),
