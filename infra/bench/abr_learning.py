@@ -160,8 +160,9 @@ def draw(world: World, seed: int) -> list[list[Drawn]]:
     for day in range(world.learned_days + 1):
         shift = {name: rng.normal(0.0, world.regions.get(name, Region()).day_sd) for name in sorted({isp.region for isp in world.isps})}
         sessions = []
-        for _ in range(world.sessions_a_day if day < world.learned_days else world.judged):
-            isp, prefix, own = places[rng.choice(len(places), p=of_one(shares))]
+        count = world.sessions_a_day if day < world.learned_days else world.judged
+        for place in rng.choice(len(places), count, p=of_one(shares)):
+            isp, prefix, own = places[place]
             kinds = [isp.devices.get(kind, 0.0) if isp.devices else 1.0 for kind in world.devices]
             device_type = list(world.devices)[rng.choice(len(kinds), p=of_one(np.array(kinds)))]
             at_ms = int(rng.integers(DAY_MS))
@@ -189,26 +190,27 @@ def null(days: Sequence[Sequence[Drawn]], seed: int) -> list[list[Drawn]]:
     return found
 
 
-def bandwidth(world: World, mean: float, rng: np.random.Generator, seconds: int = TRACE_S) -> Floats:
-    """(seconds,) kbit/s: exp of a stationary first-order autoregression about the session's mean."""
-    noise = rng.normal(0.0, world.second_sd, seconds)
+def bandwidth(world: World, sessions: Sequence[Drawn], rng: np.random.Generator, seconds: int = TRACE_S) -> Floats:
+    """(sessions, seconds) kbit/s: exp of stationary first-order autoregressions about the sessions' means."""
+    noise = rng.normal(0.0, world.second_sd, (seconds, len(sessions)))
     keeps, adds = world.second_correlation, np.sqrt(1 - world.second_correlation**2)
     for second in range(1, seconds):
         noise[second] = keeps * noise[second - 1] + adds * noise[second]
-    return np.asarray(np.exp(mean + noise))
+    return np.asarray(np.exp(noise + [session.mean for session in sessions]).T)
 
 
 def learned(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> list[dict[str, Any]]:
     """What the job would have told by the end of the days: `playback.abr_features`."""
     rng = np.random.default_rng([seed, 3])
     over = []
-    for session in (session for day in days for session in day):
-        per_segment = bandwidth(world, session.mean, rng, 4 * world.segments_seen).reshape(-1, 4).mean(1)
-        logs = np.log(1000 * per_segment)
-        mean, freedom, scatter, start = counted([(float(log), n < DECISIONS) for n, log in enumerate(logs)])
-        isp, over_ms = session.isp, session.began_ms + 4_000 * world.segments_seen + MINUTE_MS
-        used = (session.device_type, isp.network_type)
-        over.append(Session(session.began_ms, over_ms, session.prefix, isp.asn, isp.region, *used, mean, freedom, scatter, start, False))
+    for day in days:
+        per_segment = bandwidth(world, day, rng, 4 * world.segments_seen).reshape(len(day), -1, 4).mean(2)
+        for session, logs in zip(day, np.log(1000 * per_segment).tolist(), strict=True):
+            mean, freedom, scatter, start = counted([(log, n < DECISIONS) for n, log in enumerate(logs)])
+            isp, over_ms = session.isp, session.began_ms + 4_000 * world.segments_seen + MINUTE_MS
+            used = (session.device_type, isp.network_type)
+            place = (session.prefix, isp.asn, isp.region)
+            over.append(Session(session.began_ms, over_ms, *place, *used, mean, freedom, scatter, start, False))
     return list(rows(over))
 
 
@@ -278,7 +280,7 @@ class Evening:
         rng = np.random.default_rng([seed, 5])
         self.sessions, self.video = days[-1], title(seed)
         self.rows = learned(world, days[:-1], seed)
-        rates = [bandwidth(world, session.mean, rng) / 1000 for session in self.sessions]
+        rates = bandwidth(world, self.sessions, rng) / 1000
         seconds = tuple(float(second) for second in range(TRACE_S + 1))
         self.traces = [Trace(f"{n}", seconds, (float(mbps[0]), *map(float, mbps))) for n, mbps in enumerate(rates)]
         self.best = best(self.traces, self.video)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ def means(days: list[list[Drawn]]) -> list[float]:
 
 
 def trace(seed: int) -> Trace:
-    mbps = bandwidth(small(), 7.5, np.random.default_rng(seed)) / 1000
+    session = replace(draw(small(), 1)[-1][0], mean=7.5)
+    (mbps,) = bandwidth(small(), [session], np.random.default_rng(seed)) / 1000
     return Trace("t", tuple(float(second) for second in range(len(mbps) + 1)), (float(mbps[0]), *map(float, mbps)))
 
 
