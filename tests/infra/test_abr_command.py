@@ -22,7 +22,7 @@ from tests.broker import FakeRegistry, MockCluster, cluster, records, registry
 
 __all__ = ["cluster", "registry"]
 
-EVENTS, A_SECOND = 20_000, 20
+EVENTS, A_SECOND = 12_000, 12
 
 
 @pytest.fixture(scope="module")
