@@ -374,7 +374,9 @@ LIFTED: dict[str, Place] = {
     "com.headrace-abr": ("abr", _text),
 }  # fmt: skip
 """Custom keys of ours that have a field of their own."""
-CORRELATION = "com.headrace-cid"
+CUSTOM = "com.headrace-"
+"""What our own keys begin with: those of `LIFTED`, `cid` (the correlation id), and what players tell once of ladder, buffer and prior."""
+CORRELATION = f"{CUSTOM}cid"
 _LIFTED_MAX = {"com.headrace-asn": INT_MAX, "com.headrace-bytes": sf.INTEGER_MAX}
 _FIELDS = {key: field for key, (field, _) in (PLACES | LIFTED).items()} | dict.fromkeys(("v", "ts", CORRELATION), "")
 """Where each key goes: a field of the contract, or, where that is empty, the envelope or nowhere. What is not here goes into `custom`."""

@@ -2,7 +2,8 @@
 
     POST /steer {"cid"}         the ranked cache servers, each with its reason and URLs, why others are not among them, and what throughput
                                 the session may expect (`prior`, as producers/abr/prior.py), where anything is known;
-                                may have "version", "sid", "latitude_deg" and "longitude_deg"
+                                may have "version", "sid", "latitude_deg" and "longitude_deg", and "device_type" and "network_type", which
+                                the prior is then of
     GET  /steering.hls?cid=…    the same decision as a steering manifest (draft-pantos-content-steering); may have version, sid,
     GET  /steering.dash?cid=…   and pathways, those of the player's own manifest (ETSI TS 103 998)
     POST /admin/reload          from loopback only: read every table again, beside those that answer
@@ -40,7 +41,7 @@ from edge.titles import Title
 
 MAX_ID = 200
 """Characters of a title or a session."""
-NAMES = ("cid", "version", "sid", "latitude_deg", "longitude_deg")
+NAMES = ("cid", "version", "sid", "latitude_deg", "longitude_deg", "device_type", "network_type")
 MAX_VERSION = 2**31 - 1
 DIGITS = re.compile(r"[0-9]{1,10}")
 LAG_EVERY_S, BUSY_LAG_S = 0.1, 0.05
@@ -59,14 +60,14 @@ class Service:
     async def steer(self, request: Request) -> Response:
         """POST /steer."""
         started, event_time_ms = time.perf_counter(), self.steering.now_ms()
-        cid, version, sid, where = _asked(await short_json(request, "a question"))
+        cid, version, sid, where, device_type, network_type = _asked(await short_json(request, "a question"))
         found_from = client(request, self.steering.proxies)
         title = self._title(cid)
         if version is not None and version != title.version:
             raise Refusal(404, f"version {version} of {cid!r} is not the one that is played: {title.version} is")
         correlation_id = (header(request, CORRELATION) or "")[:128]
         decision = self.steering.decide(cid, title.version, found_from, Ask(sid or correlation_id or self.new_id(), where))
-        told = self._answer(decision, title, sid or "")
+        told = self._answer(decision, title, sid or "", self.steering.prior(decision, device_type, network_type))
         self._tell(decision, "PLAY", sid, started, event_time_ms, correlation_id)
         if not decision.candidates:
             return Json({"error": _nobody(decision), **told}, 503, {"Retry-After": "2"})
@@ -112,7 +113,7 @@ class Service:
         told: dict[str, Any] = {name: query[name] for name in ("cid", "version", "sid") if name in query}
         if DIGITS.fullmatch(told.get("version", "")):
             told["version"] = int(told["version"])
-        cid, version, sid, _ = _asked(told)
+        cid, version, sid, *_ = _asked(told)
         title = self._title(cid)
         version = title.version if version is None else version
         if version > title.version:
@@ -129,7 +130,7 @@ class Service:
         reload_uri = f"{request.url.path.rpartition('/')[2]}?{urlencode(again)}"
         return Json(manifest.manifest(ranked, known, reload_uri, ttl_s), headers={"Cache-Control": "no-store"})
 
-    def _answer(self, decision: Decision, title: Title, sid: str) -> dict[str, Any]:
+    def _answer(self, decision: Decision, title: Title, sid: str, prior: dict[str, float] | None) -> dict[str, Any]:
         dash_urls = self.steering.urls(decision, sid, "/" + title.dash_path.lstrip("/"))
         hls_urls = self.steering.urls(decision, sid, "/" + title.hls_path.lstrip("/"))
         return {
@@ -139,7 +140,7 @@ class Service:
             "isp_asn": decision.isp_asn,
             "stale_ms": decision.stale_ms,
             "contents_known": decision.contents_known,
-            **({"prior": prior} if (prior := self.steering.prior(decision)) else {}),
+            **({"prior": prior} if prior else {}),
             "candidates": [
                 {
                     "oca_id": server.oca_id,
@@ -176,6 +177,8 @@ class Question(NamedTuple):
     version: int | None
     sid: str | None
     where: tuple[float, float] | None
+    device_type: str | None
+    network_type: str | None
 
 
 def _asked(told: Any) -> Question:
@@ -191,9 +194,13 @@ def _asked(told: Any) -> Question:
         raise Refusal(400, f"sid: a string of 1 to {MAX_ID} printable characters")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_VERSION):
         raise Refusal(400, "version: a whole number from 1")
+    used = told.get("device_type"), told.get("network_type")
+    for name, kind in zip(("device_type", "network_type"), used, strict=True):
+        if kind is not None and not _is_id(kind):
+            raise Refusal(400, f"{name}: a string of 1 to {MAX_ID} printable characters")
     if "latitude_deg" not in told and "longitude_deg" not in told:
-        return Question(cid, version, sid, None)
-    return Question(cid, version, sid, (_degrees(told, "latitude_deg", 90), _degrees(told, "longitude_deg", 180)))
+        return Question(cid, version, sid, None, *used)
+    return Question(cid, version, sid, (_degrees(told, "latitude_deg", 90), _degrees(told, "longitude_deg", 180)), *used)
 
 
 def _degrees(told: Mapping[str, Any], name: str, limit: int) -> float:

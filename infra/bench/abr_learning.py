@@ -1,50 +1,44 @@
-"""Does what the backbone knows of a place and an hour make sessions begin better?
+"""Does what the backbone knows of a place and an hour make sessions begin better, and do no harm where it carries nothing?
 
-A world (`--world FILE`, default infra/bench/worlds/abr_learning.json; run n has seed + n) in which throughput differs by prefix, ISP and
-hour. Sessions of some days go through `streams.playback.features`, which is held to the same golden cases as the Flink job `abr_features`,
-and through the fold that steering and the gateway have (`producers.abr.features`). On the next day the same policy plays the same sessions
-twice, with the prior that a ticket would bring and without one, in the environment of the published figures; but the first level is the
-policy's choice, too, and the start-up delay counts as rebuffering. What its first ten decisions lost is the worth of the clairvoyant plan,
-less that of the plan which is bound to these decisions and clairvoyant afterwards.
+In worlds (infra/bench/worlds/abr_learning, or the one of `--world FILE`; run n has seed + n) throughput differs by prefix, ISP, region,
+hour and device. Sessions of some days go through `streams.playback.features`, which is held to the same golden cases as the Flink job
+`abr_features`, and through the fold that steering and the gateway have (`producers.abr.features`). On the next day the same policy plays
+the same sessions twice, with the prior that a ticket would bring and without one, in the environment of the published figures; but the
+first level is the policy's choice, too, and the start-up delay counts as rebuffering. What its first ten decisions lost is the worth of the
+clairvoyant plan, less that of the plan which is bound to these decisions and clairvoyant afterwards. Judged are the plan alone
+(`untrained`) and the policy that comes with Headrace (`trained`), whose network is for this ladder, segment length and reward.
 
-The null world is the same world with bandwidths dealt out anew among the sessions of each day, so that places and hours carry nothing.
+`cut` is the share of that regret which priors save, and `known` what a prior saves that knows each session's own mean, which no past tells:
+what there is to be had. `harm` is what priors cost in the null world, the same with bandwidths dealt out anew among the sessions of each
+day, so that places and hours carry nothing. `told` and `null_told` are the shares of sessions whose ticket brings a prior at all.
+
+Regret and its changes are sums over the sessions of all runs; intervals are a bootstrap over runs, then over sessions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from infra.bench.harness import Figure, Options, say
 from producers.abr import policy
-from producers.abr.clairvoyant import plans
-from producers.abr.environment import BUFFER_MAX_S, LADDER_KBPS, ROUND_TRIP_S, Link, Trace, Video, decided, play
-from producers.abr.features import Features
+from producers.abr.clairvoyant import Begun, search
+from producers.abr.environment import BUFFER_MAX_S, LADDER_KBPS, ROUND_TRIP_S, Floats, Ints, Link, Links, Trace, Video, fetch, scored
+from producers.abr.features import LEAST_SD, Features
 from producers.abr.prior import Prior
 from producers.abr.rewards import MBPS, Reward
 from producers.abr.state import State
 from streams.playback.features import MINUTE_MS, Session, counted, rows
 
-FIGURES = {
-    "regret_cut": Figure("share", 0.20, 0.20),
-    "regret_cut_low": Figure("share"),
-    "null_harm": Figure("share", 0.01, 0.01, higher=False),
-    "regret_without": Figure("reward"),
-    "regret_with": Figure("reward"),
-    "prior_error": Figure("ln(kbit/s)"),
-    "spread_of_sessions": Figure("ln(kbit/s)"),
-    "told": Figure("share"),
-    "null_told": Figure("share"),
-}
-WORLD = Path(__file__).parent / "worlds" / "abr_learning.json"
+WORLDS = Path(__file__).parent / "worlds" / "abr_learning"
+POLICIES = ("untrained", "trained")
 DECISIONS = 10
 CHUNKS, CHUNK_S = 24, 4.0
 TRACE_S = 300
@@ -53,9 +47,11 @@ FIRST_DAY_MS = 1_772_323_200_000
 """2026-03-01."""
 SIZES_SD = 0.12
 """Of segments' sizes about what their bitrate says, in logarithms."""
-FORBIDDEN_BYTES = 1e15
-
-Floats = NDArray[np.float64]
+INTERVAL_S = 0.25
+"""Of buffer, of the clairvoyant's search."""
+RESAMPLES = 2_000
+KNOWING_WEIGHT = 3.0
+"""Segments of its own that the knowledge of its mean counts as: it is the next ones that matter, not all of them."""
 
 
 class BadWorld(ValueError):
@@ -67,7 +63,7 @@ class _Model(BaseModel):
 
 
 class Isp(_Model):
-    """An access network: median bandwidth, the share of it that is left in the evening, and how many prefixes it has."""
+    """An access network: median bandwidth, the share of it that is left when its evening is worst, and how many prefixes it has."""
 
     asn: PositiveInt
     region: str
@@ -75,6 +71,42 @@ class Isp(_Model):
     kbps: PositiveFloat
     evening: float = Field(gt=0, le=1)
     prefixes: PositiveInt
+    share: PositiveFloat = 1.0
+    """Of the sessions, against those of the others."""
+    session_sd: NonNegativeFloat | None = None
+    """None: the world's."""
+    devices: dict[str, PositiveFloat] = {}
+    """Each kind's share of its sessions, against the others'; empty: all kinds alike."""
+
+
+class Step(_Model):
+    """An evening that begins and ends at once; hours are local."""
+
+    shape: Literal["step"]
+    from_h: float = Field(ge=0, le=24)
+    until_h: float = Field(ge=0, le=24)
+
+    def weight(self, hour: float) -> float:
+        """How much of its evening an ISP has then, 0 to 1."""
+        return float(self.from_h <= hour < self.until_h)
+
+
+class Wave(_Model):
+    """An evening that comes and goes all day long, as a cosine; hours are local."""
+
+    shape: Literal["wave"]
+    peak_h: float = Field(ge=0, lt=24)
+
+    def weight(self, hour: float) -> float:
+        """How much of its evening an ISP has then, 0 to 1."""
+        return (1 + math.cos(2 * math.pi * (hour - self.peak_h) / 24)) / 2
+
+
+class Region(_Model):
+    """Its local time, and how far a day of all its sessions is from its other days (sd of ln(kbit/s)): nobody can have learned that."""
+
+    utc_offset_h: float = Field(0.0, ge=-12, le=14)
+    day_sd: NonNegativeFloat = 0.0
 
 
 class World(_Model):
@@ -86,7 +118,11 @@ class World(_Model):
     segments_seen: PositiveInt
     isps: tuple[Isp, ...] = Field(min_length=1)
     devices: dict[str, PositiveFloat] = Field(min_length=1)
-    evening_utc: tuple[int, int]
+    evening: Step | Wave = Field(discriminator="shape")
+    regions: dict[str, Region] = {}
+    """Those not named here are at UTC, and all their days alike."""
+    popularity: NonNegativeFloat = 0.0
+    """Of an ISP's prefixes: the n-th has 1 / n ^ popularity of the sessions of the first."""
     prefix_sd: NonNegativeFloat
     session_sd: NonNegativeFloat
     second_sd: NonNegativeFloat
@@ -119,19 +155,29 @@ def draw(world: World, seed: int) -> list[list[Drawn]]:
     places = [
         (isp, f"10.{at}.{n}.0/24", rng.normal(0.0, world.prefix_sd)) for at, isp in enumerate(world.isps) for n in range(isp.prefixes)
     ]
-    devices = list(world.devices.items())
+    shares = np.concatenate([isp.share * of_one(1 / np.arange(1, isp.prefixes + 1) ** world.popularity) for isp in world.isps])
     days = []
     for day in range(world.learned_days + 1):
+        shift = {name: rng.normal(0.0, world.regions.get(name, Region()).day_sd) for name in sorted({isp.region for isp in world.isps})}
         sessions = []
-        for _ in range(world.sessions_a_day if day < world.learned_days else world.judged):
-            isp, prefix, own = places[rng.integers(len(places))]
-            device_type, slower = devices[rng.integers(len(devices))]
+        count = world.sessions_a_day if day < world.learned_days else world.judged
+        for place in rng.choice(len(places), count, p=of_one(shares)):
+            isp, prefix, own = places[place]
+            kinds = [isp.devices.get(kind, 0.0) if isp.devices else 1.0 for kind in world.devices]
+            device_type = list(world.devices)[rng.choice(len(kinds), p=of_one(np.array(kinds)))]
             at_ms = int(rng.integers(DAY_MS))
-            evening = isp.evening if world.evening_utc[0] <= at_ms // HOUR_MS < world.evening_utc[1] else 1.0
-            mean = np.log(isp.kbps * evening * slower) + own + rng.normal(0.0, world.session_sd)
+            local_h = (at_ms / HOUR_MS + world.regions.get(isp.region, Region()).utc_offset_h) % 24
+            typical = math.log(isp.kbps * isp.evening ** world.evening.weight(local_h) * world.devices[device_type])
+            own_sd = world.session_sd if isp.session_sd is None else isp.session_sd
+            mean = typical + own + shift[isp.region] + rng.normal(0.0, own_sd)
             sessions.append(Drawn(FIRST_DAY_MS + day * DAY_MS + at_ms, isp, prefix, device_type, float(mean)))
         days.append(sessions)
     return days
+
+
+def of_one(shares: Floats) -> Floats:
+    """Shares of 1."""
+    return np.asarray(shares / shares.sum())
 
 
 def null(days: Sequence[Sequence[Drawn]], seed: int) -> list[list[Drawn]]:
@@ -144,30 +190,28 @@ def null(days: Sequence[Sequence[Drawn]], seed: int) -> list[list[Drawn]]:
     return found
 
 
-def bandwidth(world: World, mean: float, rng: np.random.Generator, seconds: int = TRACE_S) -> Floats:
-    """(seconds,) kbit/s: exp of a stationary first-order autoregression about the session's mean."""
-    noise = rng.normal(0.0, world.second_sd, seconds)
+def bandwidth(world: World, sessions: Sequence[Drawn], rng: np.random.Generator, seconds: int = TRACE_S) -> Floats:
+    """(sessions, seconds) kbit/s: exp of stationary first-order autoregressions about the sessions' means."""
+    noise = rng.normal(0.0, world.second_sd, (seconds, len(sessions)))
     keeps, adds = world.second_correlation, np.sqrt(1 - world.second_correlation**2)
     for second in range(1, seconds):
         noise[second] = keeps * noise[second - 1] + adds * noise[second]
-    return np.asarray(np.exp(mean + noise))
+    return np.asarray(np.exp(noise + [session.mean for session in sessions]).T)
 
 
-def learned(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> Features:
-    """What the job would have told by the end of the days."""
+def learned(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> list[dict[str, Any]]:
+    """What the job would have told by the end of the days: `playback.abr_features`."""
     rng = np.random.default_rng([seed, 3])
     over = []
-    for session in (session for day in days for session in day):
-        per_segment = bandwidth(world, session.mean, rng, 4 * world.segments_seen).reshape(-1, 4).mean(1)
-        logs = np.log(1000 * per_segment)
-        mean, freedom, scatter, start = counted([(float(log), n < DECISIONS) for n, log in enumerate(logs)])
-        isp, over_ms = session.isp, session.began_ms + 4_000 * world.segments_seen + MINUTE_MS
-        used = (session.device_type, isp.network_type)
-        over.append(Session(session.began_ms, over_ms, session.prefix, isp.asn, isp.region, *used, mean, freedom, scatter, start, False))
-    table = Features()
-    for row in rows(over):
-        table.fold(row, row["event_time"])
-    return table
+    for day in days:
+        per_segment = bandwidth(world, day, rng, 4 * world.segments_seen).reshape(len(day), -1, 4).mean(2)
+        for session, logs in zip(day, np.log(1000 * per_segment).tolist(), strict=True):
+            mean, freedom, scatter, start = counted([(log, n < DECISIONS) for n, log in enumerate(logs)])
+            isp, over_ms = session.isp, session.began_ms + 4_000 * world.segments_seen + MINUTE_MS
+            used = (session.device_type, isp.network_type)
+            place = (session.prefix, isp.asn, isp.region)
+            over.append(Session(session.began_ms, over_ms, *place, *used, mean, freedom, scatter, start, False))
+    return list(rows(over))
 
 
 def prior_of(table: Features, session: Drawn) -> Prior | None:
@@ -203,86 +247,145 @@ def begun(choose: Callable[[State], int], trace: Trace, video: Video, decisions:
     return tuple(levels)
 
 
-def bound(video: Video, first: Sequence[int]) -> tuple[Video, Reward]:
-    """The title of which nothing but `first` can be had to begin with, whatever level the environment begins with; and its reward."""
-    sizes, utilities = np.array(video.sizes), np.array(MBPS.utilities(video))
-    sizes[0], utilities[0] = sizes[0, first[0]], utilities[0, first[0]]
-    for chunk, level in enumerate(first[1:], 1):
-        sizes[chunk, np.arange(sizes.shape[1]) != level] = FORBIDDEN_BYTES
-    reward = replace(MBPS, utilities=lambda _: utilities.tolist())
-    return Video(tuple(map(tuple, sizes.tolist())), video.bitrates_kbps, video.chunk_s), reward
+def worths(traces: Sequence[Trace], video: Video, firsts: Sequence[Sequence[int]], reward: Reward = MBPS) -> Floats:
+    """(traces,) reward of the whole title, start-up delay as rebuffering, where a session begins with the levels of `firsts`, as many of
+    each trace, and goes on by the clairvoyant plan. A trace may be there several times: each is a session by itself.
+    """
+    links, which, levels = Links(traces), np.arange(len(traces)), np.array(firsts)
+    return search(links, video, reward, _after(links, video, reward, which, levels), INTERVAL_S)[1]
 
 
-def worths(traces: Sequence[Trace], video: Video, first: Sequence[int]) -> Floats:
-    """(traces,) reward of the whole title under the clairvoyant plan that begins with the levels `first`, start-up delay as rebuffering."""
-    of, reward = bound(video, first)
-    delays_s = [Link(trace).download(of.sizes[0][0]) + ROUND_TRIP_S for trace in traces]
-    start = [of.bitrates_kbps[first[0]] / 1000 - reward.rebuffer * delay_s for delay_s in delays_s]
-    rest = [sum(play(decided(levels), trace, of, reward).rewards) for trace, levels in zip(traces, plans(traces, of, reward), strict=True)]
-    return np.array(start) + rest
+def best(traces: Sequence[Trace], video: Video, reward: Reward = MBPS) -> Floats:
+    """(traces,) the same where all of it is the clairvoyant's."""
+    links, count = Links(traces), len(video.bitrates_kbps)
+    which, levels = np.repeat(np.arange(len(traces)), count), np.tile(np.arange(count), len(traces))
+    return search(links, video, reward, _after(links, video, reward, which, levels[:, None]), INTERVAL_S)[1]
+
+
+def _after(links: Links, video: Video, reward: Reward, which: Ints, levels: Ints) -> Begun:
+    """Sessions after their first `levels`, (sessions, chunks)."""
+    sizes, utilities = np.array(video.sizes), np.array(reward.utilities(video))
+    clock_s, buffer_s, worth = links.first_s[which], np.zeros(len(which)), np.zeros(len(which))
+    for chunk, level in enumerate(levels.T):
+        _, rebuffer_s, clock_s, buffer_s = fetch(links, which, clock_s, buffer_s, sizes[chunk, level], video.chunk_s)
+        utility = utilities[chunk, level]
+        worth = worth + scored(reward, utility, utilities[chunk - 1, levels[:, chunk - 1]] if chunk else utility, rebuffer_s)
+    return Begun(levels.shape[1], which, clock_s, buffer_s, levels[:, -1], worth)
+
+
+class Evening:
+    """The last of some days, to be played with what was learned from those before, or without it."""
+
+    def __init__(self, world: World, days: Sequence[Sequence[Drawn]], seed: int) -> None:
+        rng = np.random.default_rng([seed, 5])
+        self.sessions, self.video = days[-1], title(seed)
+        self.rows = learned(world, days[:-1], seed)
+        rates = bandwidth(world, self.sessions, rng) / 1000
+        seconds = tuple(float(second) for second in range(TRACE_S + 1))
+        self.traces = [Trace(f"{n}", seconds, (float(mbps[0]), *map(float, mbps))) for n, mbps in enumerate(rates)]
+        self.best = best(self.traces, self.video)
+
+    def priors(self) -> list[Prior | None]:
+        """What each session's ticket brings."""
+        table = Features()
+        for row in self.rows:
+            table.fold(row, row["event_time"])
+        return [prior_of(table, session) for session in self.sessions]
+
+    def knowing(self) -> list[Prior]:
+        """Priors that no past tells of: each session's own mean."""
+        return [Prior(session.mean, LEAST_SD, KNOWING_WEIGHT) for session in self.sessions]
+
+    def lost(self, chosen: policy.Policy, priors: Sequence[Prior | None]) -> Floats:
+        """(sessions,) what the first ten decisions lost."""
+        firsts = [begun(partial(chosen.choose, prior=prior), trace, self.video) for trace, prior in zip(self.traces, priors, strict=True)]
+        return self.best - worths(self.traces, self.video, firsts)
+
+    def error(self, priors: Sequence[Prior | None]) -> float:
+        """By how far priors are off, root mean square, ln(kbit/s); of sessions that have one."""
+        off = [prior.mean_log_kbps - session.mean for prior, session in zip(priors, self.sessions, strict=True) if prior is not None]
+        return float(np.sqrt(np.mean(np.square(off)))) if off else math.nan
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What sessions lost in their first ten decisions, without a prior and with what their tickets bring: (judged,) each."""
+class Change:
+    """Regret with priors against regret without, (runs, sessions) each."""
 
     without: Floats
-    with_prior: Floats
-    off: Floats
-    """By how far the priors were off, ln(kbit/s), of sessions that had one."""
+    with_priors: Floats
 
     @property
-    def told(self) -> float:
-        """Share of the sessions that had one."""
-        return len(self.off) / len(self.without)
+    def cut(self) -> float:
+        """The share of regret that priors save; below 0 where they do harm."""
+        return float(1 - self.with_priors.sum() / self.without.sum())
+
+    def interval(self, seed: int) -> tuple[float, float]:
+        """95 % of the cut."""
+        runs, sessions = self.without.shape
+        rng = np.random.default_rng([seed, 6])
+        drawn = rng.integers(runs, size=(RESAMPLES, runs, 1)), rng.integers(sessions, size=(RESAMPLES, runs, sessions))
+        found = 1 - self.with_priors[drawn].sum((1, 2)) / self.without[drawn].sum((1, 2))
+        low, high = np.quantile(found, [0.025, 0.975])
+        return float(low), float(high)
 
 
-def judge(world: World, days: Sequence[Sequence[Drawn]], seed: int) -> Judged:
-    """Play the last of the days with what was learned from those before."""
-    table, video, chosen = learned(world, days[:-1], seed), title(seed), policy.load("untrained")
-    rng = np.random.default_rng([seed, 5])
-    traces = []
-    for number, session in enumerate(days[-1]):
-        mbps = bandwidth(world, session.mean, rng) / 1000
-        traces.append(Trace(f"{number}", tuple(float(second) for second in range(len(mbps) + 1)), (float(mbps[0]), *map(float, mbps))))
-    best = np.max([worths(traces, video, [level]) for level in range(len(video.bitrates_kbps))], axis=0)
-    lost, off = np.empty((2, len(traces))), []
-    for at, (session, trace) in enumerate(zip(days[-1], traces, strict=True)):
-        prior = prior_of(table, session)
-        lost[:, at] = best[at] - worths([trace], video, begun(chosen.choose, trace, video))[0]
-        if prior is not None:
-            lost[1, at] = best[at] - worths([trace], video, begun(partial(chosen.choose, prior=prior), trace, video))[0]
-            off.append(prior.mean_log_kbps - session.mean)
-    return Judged(lost[0], lost[1], np.array(off))
+def figures(options: Options) -> dict[str, Figure]:
+    """What is owed in each world."""
+    found: dict[str, Figure] = {}
+    for world in _worlds(options):
+        for name in POLICIES:
+            found |= {f"{world.stem}_{name}_cut": Figure("share", 0.20, 0.20), f"{world.stem}_{name}_cut_low": Figure("share")}
+            found |= {f"{world.stem}_{name}_known": Figure("share")}
+            found |= {f"{world.stem}_{name}_harm": Figure("share", 0.01, 0.01, higher=False)}
+            found |= {f"{world.stem}_{name}_harm_high": Figure("share", higher=False)}
+        found |= {f"{world.stem}_told": Figure("share"), f"{world.stem}_null_told": Figure("share")}
+        found |= {f"{world.stem}_prior_error": Figure("ln(kbit/s)"), f"{world.stem}_spread_of_sessions": Figure("ln(kbit/s)")}
+    return found
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """One mapping of figures per run. Raises BadWorld."""
-    world = load(options.world or WORLD)
-    return [_one(world, options.seed + number) for number in range(options.runs)]
+    """One mapping of figures for all runs together; `seeds` has each one's. Raises BadWorld."""
+    found: dict[str, Any] = {"seeds": []}
+    for path in _worlds(options):
+        world, changes, told = load(path), list[dict[str, Change]](), list[dict[str, float]]()
+        for seed in range(options.seed, options.seed + options.runs):
+            changes.append(played(world, seed, told))
+            words = ", ".join(f"{what} {change.cut:+.1%}" for what, change in changes[-1].items())
+            say(f"{path.stem}, seed {seed}: regret saved: {words}; told {told[-1]['told']:.0%}, null {told[-1]['null_told']:.0%}")
+            found["seeds"].append({"world": path.stem, "seed": seed, **told[-1], **{what: one.cut for what, one in changes[-1].items()}})
+        for what in changes[0]:
+            change = Change(*(np.concatenate([getattr(one[what], side) for one in changes]) for side in ("without", "with_priors")))
+            low, high = change.interval(options.seed)
+            say(f"{path.stem}: {what} {change.cut:+.1%} ({low:+.1%} to {high:+.1%}) of a regret of {change.without.mean():.2f}")
+            name, kind = what.rsplit(" ", 1)
+            of = {"": -change.cut, "_low": -high, "_high": -low} if kind == "harm" else {"": change.cut, "_low": low, "_high": high}
+            found |= {f"{path.stem}_{name}_{kind}{end}": value for end, value in of.items()}
+        found |= {f"{path.stem}_{name}": float(np.mean([one[name] for one in told])) for name in told[0]}
+    return [found]
 
 
-def _one(world: World, seed: int) -> dict[str, Any]:
+def played(world: World, seed: int, told: list[dict[str, float]]) -> dict[str, Change]:
+    """What one seed's sessions lost, by policy and question; what was told to them is added to `told`."""
     days = draw(world, seed)
-    real, nothing = judge(world, days, seed), judge(world, null(days, seed), seed)
-    cut = 1 - real.with_prior.sum() / real.without.sum()
-    harm = nothing.with_prior.sum() / nothing.without.sum() - 1
-    some = np.random.default_rng([seed, 6]).integers(0, world.judged, (2_000, world.judged))
-    low, high = np.quantile(1 - real.with_prior[some].sum(1) / real.without[some].sum(1), [0.025, 0.975])
-    means = f"{real.without.mean():.2f} without and {real.with_prior.mean():.2f} with a prior"
-    say(f"seed {seed}: start-up regret {means}; cut {cut:.1%} ({low:.1%} to {high:.1%})")
-    means = f"{nothing.without.mean():.2f} without and {nothing.with_prior.mean():.2f} with what is told"
-    say(f"seed {seed}: where places carry nothing {means}; harm {harm:+.1%}")
-    return {
-        "regret_cut": float(cut),
-        "regret_cut_low": float(low),
-        "null_harm": float(harm),
-        "regret_without": float(real.without.mean()),
-        "regret_with": float(real.with_prior.mean()),
-        "prior_error": float(np.sqrt(np.mean(real.off**2))) if len(real.off) else math.nan,
-        "spread_of_sessions": float(np.std([session.mean for session in days[-1]])),
-        "told": real.told,
-        "null_told": nothing.told,
-        "null_regret_without": float(nothing.without.mean()),
-        "null_regret_with": float(nothing.with_prior.mean()),
-    }
+    real, nothing = Evening(world, days, seed), Evening(world, null(days, seed), seed)
+    brought, null_brought = real.priors(), nothing.priors()
+    found = {}
+    for name in POLICIES:
+        chosen, unknown = policy.load(name), [None] * world.judged
+        without = real.lost(chosen, unknown)[None]
+        found[f"{name} cut"] = Change(without, real.lost(chosen, brought)[None])
+        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing())[None])
+        found[f"{name} harm"] = Change(nothing.lost(chosen, unknown)[None], nothing.lost(chosen, null_brought)[None])
+    told.append(
+        {
+            "told": float(np.mean([prior is not None for prior in brought])),
+            "null_told": float(np.mean([prior is not None for prior in null_brought])),
+            "prior_error": real.error(brought),
+            "spread_of_sessions": float(np.std([session.mean for session in days[-1]])),
+        }
+    )
+    return found
+
+
+def _worlds(options: Options) -> list[Path]:
+    return [options.world] if options.world else sorted(WORLDS.glob("*.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ app.command()(explain)
 
 REPORTS = "playback.report"
 LEAST_SESSIONS = 50
+"""To train on."""
 
 Name = Annotated[str, typer.Option(help="What the model is called; publishing it again is its next version.")]
 Share = Annotated[
@@ -38,7 +40,8 @@ def train(
     publish_it: Annotated[bool, typer.Option("--publish/--no-publish", help="Publish what passes the checks.")] = True,
 ) -> None:
     """Train a model on the sessions of a recorded log, hold it against the one in force on its latest sessions, and publish it."""
-    from dataclasses import replace
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: arrays are small, and sums must not depend on how many there are
+    from dataclasses import asdict, replace
 
     from infra.cli.when import Progress
     from infra.cli.words import Refusal
@@ -47,15 +50,32 @@ def train(
     from producers.abr.models import Origin, nominal
     from producers.abr.train import fit, trained
 
-    earlier, later = _split(_sessions(recording), holdout)
-    console.print(f"{len(earlier)} sessions to train on, {len(later)} later ones to judge on")
-    progress, video = Progress("iterations"), nominal()
+    sessions = _sessions(recording)
+    earlier, later = _split(sessions, holdout)
+    if len(earlier) < LEAST_SESSIONS:
+        raise Refusal(
+            f"{recording} holds {len(sessions)} sessions that say how bandwidth goes on; {len(earlier)} were over when those to "
+            f"judge on began, and {LEAST_SESSIONS} to train on are needed. Record for longer"
+        )
+    _enough(later, recording)
+    _published()  # what it is held against: better refused now than after the training
+    without = len(sessions) - len(earlier) - len(later)
+    console.print(
+        f"{len(earlier)} sessions to train on, {len(later)} later ones to judge on; {without} left out, which lasted into those",
+        markup=False,
+    )
+    progress, video = Progress("trained", "iterations"), nominal()
     origin = Origin(recording.resolve().name, earlier[0].began_ms, earlier[-1].began_ms, len(earlier))
     learner = fit(
         [session.trace for session in earlier], video, seed=seed, iterations=iterations, say=lambda done, _: progress(done + 1, iterations)
     )
-    provenance = {"command": f"headrace abr train {origin.log} --seed {seed} --iterations {iterations}", "traces": origin.log, "seed": seed}
-    text = policy.dumps(replace(policy.load("untrained"), trained=trained(learner, video, provenance)))
+    command = f"headrace abr train {origin.log} --seed {seed} --iterations {iterations} --holdout {holdout:g}"
+    found = trained(learner, video, {"command": command, "seed": seed, **asdict(origin)})
+    installed = policy.load()
+    if installed.trained is not None:
+        chosen = {name: getattr(installed.trained, name) for name in ("share", "cut", "caution")}
+        found = replace(found, **chosen)  # they were chosen once, on traces that were kept back
+    text = policy.dumps(replace(installed, trained=found))
     if out is not None:
         try:
             out.write_text(text)
@@ -74,13 +94,16 @@ def publish(
 ) -> None:
     """Publish a policy from a file, after the same checks."""
     from infra.cli.words import Refusal
-    from producers.abr.models import Origin
+    from producers.abr.models import Origin, seen
 
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"{file} cannot be read: {error}") from None
-    _judged(name, text, _split(_sessions(recording), holdout)[1], Origin(), publish_it)
+    first, last = seen(text) or (1, 0)
+    later = [session for session in _split(_sessions(recording), holdout)[1] if not first <= session.began_ms <= last]
+    _enough(later, recording)
+    _judged(name, text, later, Origin(), publish_it)
 
 
 @app.command()
@@ -95,7 +118,7 @@ def models() -> None:
         out.print("no model has been published: players use the one that is installed")
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("model", "trained on", "sessions", "judged on", "reward", "before", "95 % interval of the gain", "rebuffers s"):
+    for column in ("model", "trained on", "sessions", "judged on", "reward", "before", "gain, 95 %", "stalls s"):
         left = column in ("model", "trained on")
         table.add_column(
             column,
@@ -104,15 +127,15 @@ def models() -> None:
             min_width=max(len(model["item"]) for model in found) if column == "model" else None,
         )
     for model in found:
-        interval = f"{model['gain_low']:+.4f} to {model['gain_high']:+.4f}"
-        figures = (f"{model['reward']:.4f}", f"{model['before_reward']:.4f}", interval, f"{model['rebuffer_s']:.2f}")
+        interval = f"{model['gain_low']:+.3f} to {model['gain_high']:+.3f}"
+        figures = (f"{model['reward']:.3f}", f"{model['before_reward']:.3f}", interval, f"{model['rebuffer_s']:.2f}")
         counts = (str(model["sessions"]), str(model["holdout_sessions"]))
         table.add_row(model["item"], model["trained_on"] or "a file", *counts, *figures)
     out.print(table)
 
 
 def _sessions(recording: Path) -> list[Recorded]:
-    """The bandwidth of the log's sessions, by beginning. Refusal where there are too few, or the log cannot be read."""
+    """The bandwidth of the log's sessions, by beginning. Refusal where there is none, or the log cannot be read."""
     from infra.cli.words import Refusal
     from producers.abr.recorded import traces
     from sinks.archive import Damaged, RecordedLog
@@ -122,8 +145,8 @@ def _sessions(recording: Path) -> list[Recorded]:
         found = traces(_reports(log))
     except (Damaged, FileNotFoundError) as error:
         raise Refusal(str(error)) from None
-    if len(found) < LEAST_SESSIONS:
-        raise Refusal(f"{recording} holds {len(found)} sessions that say how bandwidth goes on; {LEAST_SESSIONS} are needed")
+    if not found:
+        raise Refusal(f"{recording} holds no session that says how bandwidth goes on")
     return found
 
 
@@ -151,15 +174,29 @@ def _reports(log: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _split(sessions: list[Recorded], share: float) -> tuple[list[Recorded], list[Recorded]]:
-    """The earlier ones and the later ones."""
+    """The earlier ones, as far as they were over when the first of the later ones began, and the later ones."""
     at = len(sessions) - max(1, round(share * len(sessions)))
-    return sessions[:at], sessions[at:]
+    later = sessions[at:]
+    return [one for one in sessions[:at] if one.began_ms + 1000 * one.trace.times_s[-1] <= later[0].began_ms], later
+
+
+def _enough(later: list[Recorded], recording: Path) -> None:
+    """Refusal where too few sessions are left to judge on."""
+    from infra.cli.words import Refusal
+    from producers.abr.models import LEAST_HOLDOUT
+
+    if len(later) < LEAST_HOLDOUT:
+        raise Refusal(
+            f"{recording} leaves {len(later)} sessions to judge on that the model was not trained on; {LEAST_HOLDOUT} are needed.\n"
+            "Record for longer, or judge on a larger share: --holdout"
+        )
 
 
 def _evaluated(document: Mapping[str, Any]) -> Policy:
     from producers.abr import policy
+    from producers.abr.environment import LADDER_KBPS
 
-    return policy.read(document).choose
+    return policy.read(document, LADDER_KBPS).choose
 
 
 def _published() -> dict[str, dict[str, Any]]:

@@ -54,7 +54,7 @@ def explain(
         some = "headrace query 'SELECT DISTINCT sid FROM playback_report LIMIT 9'"
         raise Refusal(f"no session {session} is in the warehouse: `{some}` shows some that are")
     try:
-        found = explained(reports, _ladder(reports), load(), Progress("segments"))
+        found = explained(reports, _ladder(reports), load(), Progress("explained", "segments"))
     except Unexplained as error:
         raise Refusal(f"session {session} cannot be explained: {error}") from None
     if as_json:

@@ -99,7 +99,7 @@ class BolaE:
         """The lower level at which to fetch the segment anew instead of waiting for the rest of it, by BOLA's scores; None: go on."""
         if progress.received <= 0 or progress.since_s <= 0:
             return None
-        v, gp, utilities = _parameters(state)
+        v, gp, utilities = self._v, self._gp, self._utilities  # of the choice that began the download
         level_s = max(0.0, state.buffer_s + self.placeholder_s - progress.waited_s)
         rest = progress.size - progress.received - progress.waited_s * progress.received / progress.since_s
         if rest <= 0:

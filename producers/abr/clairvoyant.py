@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,33 +29,53 @@ def plans(
     buffer_max_s: float = BUFFER_MAX_S,
 ) -> list[tuple[int, ...]]:  # fmt: skip
     """The levels of all chunks, for each trace: intervals are of buffer, for each level. Seconds for a hundred traces."""
-    links, sizes, utilities = Links(traces), np.array(video.sizes), np.array(reward.utilities(video))
-    levels, lasts_s = sizes.shape[1], video.chunk_s
-    which = np.arange(len(traces))
-    _, _, clock_s, buffer_s = fetch(
-        links, which, links.first_s, np.zeros(len(traces)), np.full(len(traces), sizes[0, first_level]), lasts_s, buffer_max_s
-    )
-    level, worth = np.full(len(traces), first_level), np.zeros(len(traces))
+    links = Links(traces)
+    which, size = np.arange(len(traces)), np.full(len(traces), float(video.sizes[0][first_level]))
+    _, _, clock_s, buffer_s = fetch(links, which, links.first_s, np.zeros(len(traces)), size, video.chunk_s, buffer_max_s)
+    begun = Begun(1, which, clock_s, buffer_s, np.full(len(traces), first_level), np.zeros(len(traces)))
+    return [(first_level, *path) for path in search(links, video, reward, begun, interval_s, buffer_max_s)[0]]
+
+
+class Begun(NamedTuple):
+    """Sessions that have begun, one or several of each trace: the chunk that is next, and of each which trace it is on, where that one's
+    clock stands, the buffer, the level of the chunk before, and what it has been worth so far.
+    """
+
+    chunk: int
+    which: Ints
+    clock_s: Floats
+    buffer_s: Floats
+    level: Ints
+    worth: Floats
+
+
+def search(
+    links: Links, video: Video, reward: Reward, begun: Begun, interval_s: float = INTERVAL_S, buffer_max_s: float = BUFFER_MAX_S
+) -> tuple[list[tuple[int, ...]], Floats]:
+    """How it is best to go on to the end: for each trace the levels, from the best of its sessions on, and (traces,) the worth then."""
+    chunk, which, clock_s, buffer_s, level, worth = begun
+    sizes, utilities = np.array(video.sizes), np.array(reward.utilities(video))
+    levels, lasts_s, places = sizes.shape[1], video.chunk_s, int(buffer_max_s / interval_s) + 1
     steps: list[tuple[Ints, Ints]] = []
-    places = int(buffer_max_s / interval_s) + 1
-    for chunk in range(1, len(sizes)):
+    for ahead in range(chunk, len(sizes)):
         parent, chosen = np.repeat(np.arange(len(which)), levels), np.tile(np.arange(levels), len(which))
         of = which[parent]
-        _, rebuffer_s, then_s, filled_s = fetch(links, of, clock_s[parent], buffer_s[parent], sizes[chunk, chosen], lasts_s, buffer_max_s)
-        gained = worth[parent] + scored(reward, utilities[chunk, chosen], utilities[chunk - 1, level[parent]], rebuffer_s)
+        _, rebuffer_s, then_s, filled_s = fetch(links, of, clock_s[parent], buffer_s[parent], sizes[ahead, chosen], lasts_s, buffer_max_s)
+        gained = worth[parent] + scored(reward, utilities[ahead, chosen], utilities[ahead - 1, level[parent]], rebuffer_s)
         place = (of * levels + chosen) * places + (filled_s / interval_s).astype(np.int64)
         kept = _first(np.lexsort((-gained, place)), place)
         which, clock_s, buffer_s, level, worth = of[kept], then_s[kept], filled_s[kept], chosen[kept], gained[kept]
         steps.append((parent[kept], level))
-    found: list[tuple[int, ...]] = []
-    for trace in range(len(traces)):
+    found, worths = list[tuple[int, ...]](), list[float]()
+    for trace in range(len(links.begin)):
         mine = np.flatnonzero(which == trace)
         at, path = int(mine[np.argmax(worth[mine])]), list[int]()
+        worths.append(float(worth[at]))
         for parents, chosen in reversed(steps):
             path.append(int(chosen[at]))
             at = int(parents[at])
-        found.append((first_level, *reversed(path)))
-    return found
+        found.append(tuple(reversed(path)))
+    return found, np.array(worths)
 
 
 def bounds(traces: Sequence[Trace], video: Video, reward: Reward = MBPS, interval_s: float = INTERVAL_S) -> Floats:

@@ -20,9 +20,7 @@ from producers.abr.policy import Policy
 from producers.abr.prior import Prior
 from producers.abr.recorded import LEAST_SEGMENTS, fetched, traces
 from producers.abr.state import LOOK_AHEAD, State
-
-TOLD = "com.headrace-"
-"""What begins the custom keys in which players tell their ladder, prior and largest buffer."""
+from schemas.cmcd import CUSTOM
 
 
 class Unexplained(ValueError):
@@ -163,16 +161,16 @@ def _prior(reports: Sequence[Mapping[str, Any]]) -> Prior | None:
     try:
         return Prior(*numbers) if numbers else None
     except (TypeError, ValueError) as error:
-        raise Unexplained(f"{TOLD}prior is no prior: {error}") from None
+        raise Unexplained(f"{CUSTOM}prior is no prior: {error}") from None
 
 
 def _numbers(reports: Sequence[Mapping[str, Any]], name: str) -> tuple[float, ...]:
     """The numbers of a custom key, from the first report that has it. Raises Unexplained."""
-    text = next((report["custom"][TOLD + name] for report in reports if TOLD + name in report["custom"]), "")
+    text = next((report["custom"][CUSTOM + name] for report in reports if CUSTOM + name in report["custom"]), "")
     try:
         found = tuple(float(word) for word in text.split())
     except ValueError:
-        raise Unexplained(f"{TOLD}{name} is not numbers: {text!r}") from None
+        raise Unexplained(f"{CUSTOM}{name} is not numbers: {text!r}") from None
     if name == "ladder" and any(low >= high for low, high in pairwise(found)):
-        raise Unexplained(f"{TOLD}{name} does not ascend: {text!r}")
+        raise Unexplained(f"{CUSTOM}{name} does not ascend: {text!r}")
     return found

@@ -28,8 +28,6 @@ PRIOR_VAR = 0.25
 """Variance among sessions, until some have been seen."""
 LEAST_SD = 0.1
 """Nobody's throughput is known to less than a tenth before it is measured."""
-LEAST_WEIGHT = 0.5
-"""A prior that tells less than half a segment does is none: a player does better to begin as if nothing were known."""
 HALF_LIFE_MS = 604_800_000
 HOURS = 3
 LEVELS = {"PREFIX": "client_prefix", "ISP": "isp_asn", "REGION": "region", "GLOBAL": "level"}
@@ -139,7 +137,7 @@ class Features:
         device_type: str | None = None,
         network_type: str | None = None,
     ) -> Prior | None:
-        """What to expect of a session there, at that `hour` of the day (UTC), on that; None while that is next to nothing.
+        """What to expect of a session there, at that `hour` of the day (UTC), on that; None while nobody has been seen.
 
         What is not known of it is left out: an empty prefix or region, None for the rest.
         """
@@ -164,8 +162,6 @@ class Features:
         seen = known.hours.get(bucket, Effect(0.0, 0.0)).sessions if bucket is not None else math.inf
         var = known.var + known.doubt + known.var / (seen + PRIOR_SESSIONS)
         sd = max(math.sqrt(var), LEAST_SD)
-        if known.within < LEAST_WEIGHT * sd**2:
-            return None
         return Prior(self._expected(chain, bucket, device_type, network_type), sd, known.within / sd**2)
 
     def _expected(self, chain: tuple[Place, ...], hour: int | None, device_type: str | None, network_type: str | None) -> float:

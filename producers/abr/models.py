@@ -2,7 +2,8 @@
 
 A policy is published as a new version of its name, and refused, with every reason, where
 
-- it is no policy: not JSON, a number that is none, too large for an event, or not what the evaluator takes (`producers.abr.policy`);
+- it is no policy: not JSON, a number that is none, too large for an event, or not what the evaluator takes (`producers.abr.policy`): of
+  another ladder, for one;
 - it decides what cannot be: a level off the ladder, or nothing at all, in any state of a session or of `odd`;
 - it regresses on the holdout: sessions of which none was trained on, each played by it and by the policy in force. Its reward may not be
   lower by more than `MOST_LOST` of the other's, nor surely lower (the paired 95 % interval), nor its rebuffering longer by `MOST_REBUFFER`.
@@ -155,6 +156,15 @@ def model(
         "gain_high": judged.gain[1],
         "policy": json.dumps(document, separators=(",", ":"), sort_keys=True),
     }
+
+
+def seen(text: str) -> tuple[int, int] | None:
+    """When the sessions began that a policy was trained on, first and last, ms since 1970; None where it does not say."""
+    try:
+        provenance = json.loads(text)["network"]["provenance"]
+        return int(provenance["from_ms"]), int(provenance["to_ms"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def in_force(models: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:

@@ -30,6 +30,8 @@ SIDE, REACH, STEP = 2, 3, 1.2
 POINTS, SPAN_S = 18, 34.0
 """Points of the buffer, and how much the last one stands for: what is beyond counts as that."""
 SIGMA_MAX = 3.0
+LEAST_WEIGHT = 0.5
+"""A prior that tells less than half a segment does is for the first choice: once one has come, a plan does better without."""
 REMEMBERED = 48
 """Older samples are forgotten: a decision's time does not grow with the session."""
 
@@ -80,7 +82,11 @@ class Aim:
 
 
 def forecast(tuning: Tuning, throughputs_kbps: Sequence[float], prior: Prior | None = None) -> Forecast | None:
-    """What the samples, oldest first, and the prior say; None where both say nothing. A prior counts as `weight` samples at its mean."""
+    """What the samples, oldest first, and the prior say; None where both say nothing. A prior counts as `weight` samples at its mean, but
+    one of less than `LEAST_WEIGHT` only while there is no sample.
+    """
+    if prior is not None and throughputs_kbps and prior.weight < LEAST_WEIGHT:
+        prior = None
     known = 0.0 if prior is None else prior.weight
     level = slow = 0.0 if prior is None else bounded(prior.mean_log_kbps)
     squares, weight = tuning.sigma_weight * tuning.sigma * tuning.sigma, tuning.sigma_weight

@@ -25,10 +25,10 @@ from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
 from producers.players.mpd import BadManifest, Manifest, Representation, Segment, parse
 from producers.players.network import Link
 from producers.players.playback import Change, Playback
-from producers.players.reports import CUSTOM, Outbox, Reporter
+from producers.players.reports import Outbox, Reporter
 from producers.players.transport import Transport
 from schemas.assets import CHECKSUMS, InvalidChecksums, Sum, read_checksums
-from schemas.cmcd import CUSTOM_LENGTH
+from schemas.cmcd import CUSTOM, CUSTOM_LENGTH
 
 BUFFER_MAX_MS = 24_000
 HEARTBEAT_MS = 10_000

@@ -15,11 +15,9 @@ from typing import Any
 from infra.base import log
 from producers.players.clock import LoopClock
 from producers.players.transport import Answer, NoAnswer, Transport
-from schemas.cmcd import serialise, to_query
+from schemas.cmcd import CUSTOM, serialise, to_query
 
 CONTENT_TYPE = "application/cmcd"
-CUSTOM = "com.headrace-"
-"""What our own keys begin with: member, device, player, region, asn, network, oca, bytes, cid (the correlation id)."""
 
 
 def accepted(answer: Answer, reports: int) -> int:

@@ -22,14 +22,26 @@ from tests.broker import FakeRegistry, MockCluster, cluster, records, registry
 
 __all__ = ["cluster", "registry"]
 
-EVENTS = 20_000
+EVENTS, A_SECOND = 12_000, 12
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of simulated sessions, as `headrace record` writes it."""
     path = tmp_path_factory.mktemp("recordings") / "evening"
-    simulator = [sys.executable, "-m", "producers.simulator", "--events", str(EVENTS), "--seed", "3", "--to", str(path)]
+    simulator = [
+        sys.executable,
+        "-m",
+        "producers.simulator",
+        "--events",
+        str(EVENTS),
+        "--per-second",
+        str(A_SECOND),
+        "--seed",
+        "3",
+        "--to",
+        str(path),
+    ]
     subprocess.run(simulator, check=True, capture_output=True)
     return path
 
@@ -54,7 +66,8 @@ def test_sessions_come_from_the_log_alone_and_the_holdout_is_later(recording: Pa
     earlier, later = abr._split(sessions, 0.2)
     assert len(sessions) > 100
     assert len(later) == round(0.2 * len(sessions))
-    assert earlier[-1].began_ms <= later[0].began_ms
+    assert 50 < len(earlier) < len(sessions) - len(later)
+    assert all(one.began_ms + 1000 * one.trace.times_s[-1] <= later[0].began_ms for one in earlier)
     assert all(min(session.trace.mbps) > 0 for session in sessions)
 
 
@@ -81,6 +94,50 @@ def test_a_policy_that_is_none_is_refused_with_its_reasons(headrace: Any, record
     code, words = headrace("publish", str(file), str(recording))
     assert code == 1
     assert words.startswith("the model is refused:\n  policy: ")
+
+
+def test_a_model_is_trained_on_earlier_sessions_and_judged_on_later_ones(headrace: Any, recording: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    code, words = headrace("train", str(recording), "--iterations", "2", "--out", str(file), "--no-publish")
+    made = json.loads(file.read_text())
+    earlier, later = abr._split(abr._sessions(recording), 0.2)
+    assert f"{len(earlier)} sessions to train on, {len(later)} later ones to judge on" in words or code == 1
+    of = made["network"]["provenance"]
+    assert (of["log"], of["sessions"], of["from_ms"], of["to_ms"]) == ("evening", len(earlier), earlier[0].began_ms, earlier[-1].began_ms)
+    assert of["to_ms"] < later[0].began_ms
+    shipped = json.loads(policy.FILE.read_text())["network"]
+    assert {name: made["network"][name] for name in ("share", "cut", "caution")} == {n: shipped[n] for n in ("share", "cut", "caution")}
+    assert "it passes, and is not published" in words or "holdout: its reward is lower" in words  # of two iterations either may be true
+    assert headrace("models")[1].startswith("no model has been published")
+    code, words = headrace("publish", str(file), str(recording), "--holdout", "0.9", "--no-publish")  # nine tenths, less those it knows
+    assert f"on {len(later)} sessions" not in words
+    everything = {**of, "from_ms": 0, "to_ms": 2**53}
+    file.write_text(json.dumps({**made, "network": {**made["network"], "provenance": everything}}))
+    assert "leaves 0 sessions to judge on" in headrace("publish", str(file), str(recording))[1]
+
+
+def test_a_model_of_another_ladder_out_of_range_or_worse_is_refused(headrace: Any, recording: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    shipped = json.loads(policy.FILE.read_text())
+    network = shipped["network"]
+    *layers, last = network["layers"]
+    reckless = {**last, "weights": [[0.0] * 6 for _ in last["weights"]], "biases": [0.0] * 5 + [1000.0]}
+    for changed, reason in (
+        ({"ladder_kbps": [200.0, *network["ladder_kbps"][1:]]}, "a model of another ladder"),
+        ({"share": 1e3}, "network.share: 1000.0 is not between 0 and 100"),
+        ({"layers": [*layers, reckless], "share": 100.0, "cut": 1000.0}, "holdout: "),
+    ):
+        file.write_text(json.dumps({**shipped, "network": {**network, **changed}}))
+        code, words = headrace("publish", str(file), str(recording))
+        assert code == 1
+        assert words.startswith("the model is refused:\n  ")
+        assert reason in words
+    assert headrace("models")[1].startswith("no model has been published")
+
+
+def test_too_short_a_log_is_refused_before_the_training(headrace: Any, recording: Path) -> None:
+    assert "50 to train on are needed" in headrace("train", str(recording), "--holdout", "0.9")[1]
+    assert "20 are needed" in headrace("publish", str(policy.FILE), str(recording), "--holdout", "0.01")[1]
 
 
 def test_what_is_no_log_or_no_file_is_refused_in_words(headrace: Any, recording: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ const SHORTEST_DELAY_S = 1e-6, LONGEST_DELAY_S = 600, SLOWEST_KBPS = 1e-3, FASTE
 const SIDE = 2, REACH = 3, STEP = 1.2, ERRORS = 2 * SIDE + 1, WIDTH = 2 * REACH + 1;
 const POINTS = 18, SPAN_S = 34;
 const SIGMA_MAX = 3;
+const LEAST_WEIGHT = 0.5;
 const REMEMBERED = 48;
 const RECENT = 8, DELAYS = 4, POOLED = 5, AHEAD = 4;
 const FAST = 0.3, SLOW = 0.07;
@@ -160,7 +161,8 @@ function worthBefore(state) {
 
 // ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function forecast(tuning, throughputs, prior) {
+function forecast(tuning, throughputs, given) {
+  const prior = throughputs.length && given && given.weight < LEAST_WEIGHT ? null : given;
   let known = prior ? prior.weight : 0, level = prior ? believable(prior.mean_log_kbps) : 0, slow = level, begun = false;
   let squares = tuning.sigma_weight * tuning.sigma * tuning.sigma, weight = tuning.sigma_weight;
   const gain = tuning.sigma_gain, kept = tuning.sigma_gain * tuning.sigma_weight;

@@ -80,7 +80,13 @@ async def test_an_answer_says_what_throughput_may_be_expected(cluster: MockClust
         before = (await client.post("/steer", json={"cid": "bbb"}, headers=VIEWER)).json()
         tables.priors.fold(row)
         after = (await client.post("/steer", json={"cid": "bbb"}, headers=VIEWER)).json()
+        phones = {"hour": None, "device_type": "phone", "network_type": "cellular", "start_mean_log_throughput": 13.0}
+        tables.priors.fold({**row, "item": "j", **phones})
+        on = {"device_type": "phone", "network_type": "cellular"}
+        phone, other = [(await client.post("/steer", json={"cid": "bbb", **used}, headers=VIEWER)).json() for used in (on, {})]
     assert "prior" not in before
+    assert phone["prior"]["mean_log_kbps"] < after["prior"]["mean_log_kbps"] - 1.0
+    assert other["prior"] == after["prior"]
     assert after["prior"]["mean_log_kbps"] == pytest.approx(15.0 - math.log(1000), abs=1e-4)
     with pytest.raises(Unfit, match=r"playback.abr_features 'i': starts nan.*stays as it was"):
         tables.priors.fold({**row, "starts": math.nan})
@@ -164,6 +170,8 @@ async def test_who_the_client_is(cluster: MockCluster, registry: FakeRegistry) -
         (b'{"cid": "bbb", "latitude_deg": 91, "longitude_deg": 0}', 400, "latitude_deg: a number from -90 to 90"),
         (b'{"cid": "bbb", "latitude_deg": 50}', 400, "longitude_deg: a number"),
         (b'{"cid": "bbb", "latitude_deg": NaN, "longitude_deg": 0}', 400, "the body is not JSON"),
+        (b'{"cid": "bbb", "device_type": 5}', 400, "device_type: a string"),
+        (b'{"cid": "bbb", "network_type": ""}', 400, "network_type: a string"),
         (b'{"cid": "bbb", "member": "m"}', 400, "member: a question has cid"),
         (b'{"cid": "zzz"}', 404, "no title 'zzz' is published; there are 1"),
         (b'{"cid": "' + b"b" * 20_000 + b'"}', 413, "at most"),

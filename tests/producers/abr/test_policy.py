@@ -220,6 +220,14 @@ def test_a_prior_is_worth_as_many_samples_as_it_says() -> None:
     assert forecast(tuning, (), Prior(6.0, 0.5, 0.0)) is None
 
 
+def test_a_prior_of_less_than_half_a_segment_is_for_the_first_choice() -> None:
+    weak = Prior(6.0, 0.5, 0.49)
+    first = forecast(TUNING, (), weak)
+    assert first is not None
+    assert first.level == 6.0
+    assert forecast(TUNING, (3000.0,), weak) == forecast(TUNING, (3000.0,)) != forecast(TUNING, (3000.0,), replace(weak, weight=0.5))
+
+
 def test_the_network_is_its_layers() -> None:
     rng = np.random.default_rng(1)
     network = Network((rng.normal(size=(5, 4)), rng.normal(size=(4, 3))), (rng.normal(size=4), rng.normal(size=3)))
