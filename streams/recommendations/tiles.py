@@ -332,7 +332,8 @@ class _Asked:
         self.table = np.frombuffer(fixed, layout.dtype)
         self.clock: Ints = self.table["clock"].astype(np.int64)
         self.at: Ints = np.maximum(np.broadcast_to(np.asarray(at_ms, np.int64), self.clock.shape), self.clock)
-        self._in: dict[tuple[Window, int], tuple[Truths, Ints]] = {}
+        self._rings: dict[tuple[int, int], Ints] = {}
+        self._in: dict[tuple[Window, int], Truths] = {}
         self._numbers: dict[int, Ints] = {}
         self._sums: dict[tuple[Window, int], Ints] = {}
         self._read: list[list[_Section]] | None = None
@@ -358,12 +359,17 @@ class _Asked:
     def _begin(self, window: Window) -> Ints:
         return (self.at - window.length_ms) // window.hop_ms * window.hop_ms
 
-    def _mask(self, window: Window, tiles: int) -> tuple[Truths, Ints]:
-        """Which places of a ring hold tiles of the window, and the number of each place's tile; shapes (rows, tiles)."""
+    def _tiles(self, hop_ms: int, tiles: int) -> Ints:
+        """The number of the tile at each place of a ring, shape (rows, tiles)."""
+        if (hop_ms, tiles) not in self._rings:
+            newest = (self.clock // hop_ms)[:, None]
+            self._rings[hop_ms, tiles] = newest - (newest - np.arange(tiles)) % tiles
+        return self._rings[hop_ms, tiles]
+
+    def _mask(self, window: Window, tiles: int) -> Truths:
+        """Which places of a ring hold tiles of the window, shape (rows, tiles)."""
         if (window, tiles) not in self._in:
-            newest = (self.clock // window.hop_ms)[:, None]
-            numbers = newest - (newest - np.arange(tiles)) % tiles
-            self._in[window, tiles] = numbers >= (self._begin(window) // window.hop_ms)[:, None], numbers
+            self._in[window, tiles] = self._tiles(window.hop_ms, tiles) >= (self._begin(window) // window.hop_ms)[:, None]
         return self._in[window, tiles]
 
     def _column(self, place: int) -> Ints:
@@ -373,7 +379,7 @@ class _Asked:
 
     def _sum(self, window: Window, place: int) -> Ints:
         if (window, place) not in self._sums:
-            mask, _ = self._mask(window, self.layout.columns[place].tiles)
+            mask = self._mask(window, self.layout.columns[place].tiles)
             self._sums[window, place] = np.einsum("ij,ij->i", self._column(place), mask, dtype=np.int64)
         return self._sums[window, place]
 
@@ -387,12 +393,13 @@ class _Asked:
 
     def _decayed(self, value: Value) -> Found:
         column = self.layout.columns[value.decay]
-        mask, numbers = self._mask(value.window, column.tiles)
-        held = np.where(mask, self._column(value.decay), 0)
+        numbers = self._tiles(column.hop_ms, column.tiles)
+        held = np.where(self._mask(value.window, column.tiles), self._column(value.decay), 0)
         step = self.at * STEPS // column.half_life_ms
         since = numbers * column.hop_ms * STEPS // column.half_life_ms // STEPS - (step // STEPS)[:, None]
         parts = np.ldexp(held.astype(np.float64), np.maximum(since, -1_000).astype(np.int32))
-        oldest_first = np.take_along_axis(parts, np.argsort(numbers, axis=1), axis=1)
+        places = ((self.clock // column.hop_ms)[:, None] + 1 + np.arange(column.tiles)) % column.tiles
+        oldest_first = np.take_along_axis(parts, places, axis=1)
         total = np.zeros(len(self.rows))
         for place in range(column.tiles):
             total += oldest_first[:, place]
