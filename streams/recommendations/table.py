@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from streams.recommendations.engine import BETWEEN
 from streams.recommendations.plan import Layout, Plan, Value
 from streams.recommendations.tiles import Found, Row, evaluate, nothing
@@ -80,10 +82,10 @@ class Table:
         fixed = [(place, about[entity]) for place, entity in enumerate(layout.key) if entity in about]
         rows = self._rows[value.group]
         keys = [key for key in rows if all(key.split(BETWEEN)[place] == wanted for place, wanted in fixed)] if fixed else list(rows)
-        told = evaluate(layout, [value], [rows[key] for key in keys], at_ms)[name].of.tolist()
+        told = evaluate(layout, [value], [rows[key] for key in keys], at_ms)[name].of
+        best = sorted((-float(told[n]), keys[n]) for n in np.flatnonzero(told > 0).tolist())[:most]
         left = [place for place, entity in enumerate(layout.key) if entity not in about]
-        names = [BETWEEN.join(key.split(BETWEEN)[place] for place in left) for key in keys]
-        return sorted(((one, n) for one, n in zip(names, told, strict=True) if n > 0), key=lambda pair: (-pair[1], pair[0]))[:most]
+        return [(BETWEEN.join(key.split(BETWEEN)[place] for place in left), -number) for number, key in best]
 
 
 def _keys(layout: Layout, about: Mapping[str, str | Sequence[str]]) -> Sequence[str]:

@@ -23,7 +23,7 @@ def test_the_top_titles_of_each_month_are_those_of_a_batch() -> None:
         seen = sorted((datetime.fromtimestamp(int(row["timestamp"]), UTC), row["movieId"]) for row in csv.DictReader(lines))
     first, last = seen[0][0], seen[-1][0]
     made = plan([feature("plays", key=["title"], filter={"kind": "play"}, windows=["30d"])])
-    engine, told, n, months = Engine(made), interactions(folder), 0, 0
+    engine, told, n, months = Engine(made), [one for one in interactions(folder) if one.record["kind"] == "play"], 0, 0
     ends = [datetime(year, month, 1, tzinfo=UTC) for year in range(1995, 2017) for month in range(1, 13)]
     table = Table(made)
     for end in (end for end in ends if first < end < last + DAYS):
