@@ -800,3 +800,46 @@ class PlaybackSessionTimeline(TypedDict):
     first_report_at: Instant
     first_offset: NotRequired[int]
     timeline: str
+
+class RecommendationsInteraction(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    member_id: str
+    cid: str
+    kind: Literal["click", "play", "completion", "skip", "rewatch", "rating", "list_add", "list_remove"]
+    genres: NotRequired[list[str]]
+    region: NotRequired[str | None]
+    device_type: NotRequired[str | None]
+    sid: NotRequired[str | None]
+    impression_id: NotRequired[str | None]
+    watched_ms: NotRequired[int | None]
+    rating_halves: NotRequired[int | None]
+
+class RecommendationsTitlePeople(TypedDict):
+    name: str
+    role: str
+
+class RecommendationsTitle(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    cid: str
+    name: str
+    languages: NotRequired[list[str]]
+    genres: NotRequired[list[str]]
+    people: NotRequired[list[RecommendationsTitlePeople]]
+    maturity: NotRequired[str]
+    territories: NotRequired[list[str]]
+    artwork_variants: NotRequired[list[str]]
+    runtime_ms: NotRequired[int | None]
+    released_on: NotRequired[date | None]
+    withdrawn: NotRequired[bool]

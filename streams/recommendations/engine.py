@@ -1,0 +1,176 @@
+"""From events to rows: which keys an event changes, and which events count at all. Pure; state is bounded, the clock is the events'.
+
+    engine = Engine(plan(features()))
+    for topic, event, arrived_ms in log: engine.take(topic, event, arrived_ms)
+    engine.values({"member": "m-1"}, at_ms)
+
+An event counts at its own time, or when it arrived where that is earlier: a clock that is ahead cannot reach into the future (`ahead`).
+So nothing that a row holds is later than the time at which it is asked, and what had arrived by then is what was known then.
+
+The door, in the order of the log and once per topic and its key, which all of a member's events pass in one partition:
+
+- *Twice.* An event_id that was there within TWICE_MS before, by arrival, does not count (`twice`). A repeat after that counts again;
+  producers do not retry for so long.
+- *Too many.* Beyond MOST_A_DAY events of one key that arrived on one day (UTC) none counts (`beyond_most`): no member does so much. This is
+  asked where a topic is keyed by a member or a session, and not where it is keyed by a title.
+
+What a selection asks for may then still have no key (`no_key`), more than MOST_KEYS keys, a text that is too long (`too_long`), or a number
+out of bounds (`out_of_bounds`): it is counted as that, and only there left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice, product
+from typing import Any
+
+from schemas.catalogue import Catalogue, catalogue
+from schemas.recommendations.definition import DAY_MS, ENTITIES, HOUR_MS
+from streams.recommendations.plan import Layout, Plan, Selection, Uses
+from streams.recommendations.tiles import MOST_NUMBER, MOST_TEXT_BYTES, NEVER, Row, as_mapping, evaluate, nothing
+
+TWICE_MS = HOUR_MS
+MOST_A_DAY = 10_000
+MOST_KEYS = 16
+"""Keys that one event may change: it has so many genres."""
+BETWEEN = "\x1f"
+CAPPED = frozenset({"member_id", "sid"})
+
+
+class Door:
+    """Which events of one topic's key count. Give them in the order of the log."""
+
+    __slots__ = ("_day", "_seen", "_today", "clock")
+
+    def __init__(self) -> None:
+        self.clock = NEVER
+        self._seen: dict[str, int] = {}
+        """event_id → when it arrived last, in that order."""
+        self._day, self._today = NEVER, 0
+
+    def refusal(self, event_id: str, arrived_ms: int, capped: bool) -> str:
+        """Why an event does not count; empty where it does."""
+        self.clock = max(self.clock, arrived_ms)
+        while self._seen and next(iter(self._seen.values())) < self.clock - TWICE_MS:
+            del self._seen[next(iter(self._seen))]
+        if self.clock // DAY_MS > self._day:
+            self._day, self._today = self.clock // DAY_MS, 0
+        if self._seen.pop(event_id, None) is not None:
+            self._seen[event_id] = self.clock
+            return "twice"
+        if capped and self._today >= MOST_A_DAY:
+            return "beyond_most"
+        self._seen[event_id] = self.clock
+        self._today += 1
+        return ""
+
+
+class Engine:
+    """Rows of all keys, from events of all topics that a plan reads."""
+
+    def __init__(self, plan: Plan, among: Catalogue | None = None) -> None:
+        self.plan = plan
+        self.rows: dict[str, dict[str, Row]] = {group: {} for group in plan.layouts}
+        """By group and key."""
+        self.counts: Counter[str] = Counter()
+        """Events that counted (`taken`) and that did not, by reason."""
+        self._keyed_by = {name: (among or catalogue()).topic(name).key for name in plan.topics}
+        self._doors: dict[tuple[str, str], Door] = {}
+        self._selections = {
+            name: [
+                (layout, selection, uses)
+                for layout in plan.layouts.values()
+                for selection, uses in layout.uses.items()
+                if name in selection.sources
+            ]
+            for name in plan.topics
+        }
+
+    def take(self, topic: str, event: Mapping[str, Any], arrived_ms: int) -> list[tuple[str, str]]:
+        """One event of a topic that the plan reads, in the order of its partition; the rows that it changed, as (group, key).
+
+        `event_time` in ms or as a datetime. Time markers change nothing.
+        """
+        if event.get("marker"):
+            return []
+        told_ms = _ms(event["event_time"])
+        if told_ms > arrived_ms:
+            self.counts["ahead"] += 1
+        at_ms, field = min(told_ms, arrived_ms), self._keyed_by[topic]
+        door = self._doors.setdefault((topic, str(event[field])), Door())
+        if why := door.refusal(event["event_id"], arrived_ms, field in CAPPED):
+            self.counts[why] += 1
+            return []
+        self.counts["taken"] += 1
+        changed: dict[tuple[str, str], None] = {}
+        for layout, selection, uses in self._selections[topic]:
+            if selection.met_by(event):
+                for key in self._count(layout, selection, uses, event, at_ms):
+                    changed[layout.group, key] = None
+        for group, key in changed:
+            self.rows[group][key].taken += 1
+        return list(changed)
+
+    def _count(self, layout: Layout, selection: Selection, uses: Uses, event: Mapping[str, Any], at_ms: int) -> Iterator[str]:
+        number, texts = self._value(selection, event)
+        if number is None and not texts:
+            return
+        rows = self.rows[layout.group]
+        for key in self._keys(layout, event):
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = Row(layout)
+            row.take(uses, at_ms, number, texts)
+            yield key
+
+    def _value(self, selection: Selection, event: Mapping[str, Any]) -> tuple[int | None, Sequence[str]]:
+        """The number of an event's field, and its texts; (None, ()) where it is null or cannot be used."""
+        if selection.field is None:
+            return 1, ()
+        told = event.get(selection.field)
+        if told is None:
+            return None, ()
+        if isinstance(told, int):
+            if abs(told) > MOST_NUMBER:
+                self.counts["out_of_bounds"] += 1
+                return None, ()
+            return told, (str(told),)
+        texts = list(dict.fromkeys(told)) if isinstance(told, list) else [told]
+        fitting = [text for text in map(str, texts) if text and len(text.encode()) <= MOST_TEXT_BYTES]
+        self.counts["too_long"] += sum(1 for text in texts if len(str(text).encode()) > MOST_TEXT_BYTES)
+        return None, fitting
+
+    def _keys(self, layout: Layout, event: Mapping[str, Any]) -> Iterator[str]:
+        parts = []
+        for entity in layout.key:
+            told = event.get(ENTITIES[entity])
+            some = dict.fromkeys(told if isinstance(told, list) else [told])
+            parts.append([one for one in some if one])
+        if not all(parts):
+            self.counts["no_key"] += 1
+            return
+        for key in islice(product(*parts), MOST_KEYS):
+            if any(BETWEEN in part or len(part.encode()) > MOST_TEXT_BYTES for part in key):
+                self.counts["too_long"] += 1
+            else:
+                yield BETWEEN.join(key)
+
+    def packed(self, group: str, key: str) -> tuple[bytes, bytes]:
+        """A key's row as bytes, that of nothing where it has none."""
+        row = self.rows[group].get(key)
+        return nothing(self.plan.layouts[group]) if row is None else row.pack()
+
+    def values(self, about: Mapping[str, str], at_ms: int) -> dict[str, Any]:
+        """Every value that is about these entities or some of them, at `at_ms`."""
+        found: dict[str, Any] = {}
+        for group, layout in self.plan.layouts.items():
+            if all(entity in about for entity in layout.key):
+                row = self.packed(group, BETWEEN.join(about[entity] for entity in layout.key))
+                found |= as_mapping(evaluate(layout, self.plan.of(group), [row], at_ms), 0)
+        return found
+
+
+def _ms(time: int | datetime) -> int:
+    return time if isinstance(time, int) else round(time.timestamp() * 1000)

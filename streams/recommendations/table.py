@@ -1,0 +1,101 @@
+"""The online table: rows by key in memory, folded from what the job tells, and values of many keys at once. Pure.
+
+    table = Table(plan(features()))
+    table.fold(group, key, layout_id, fixed, texts)
+    table.lookup(["member_plays_1d", "title_heat_1d"], {"member": "m-1", "title": thousand}, at_ms)
+
+A row stays as it came, packed: folding costs a place in a dictionary, and a lookup joins the rows that it needs and evaluates them as one
+array. Nothing is computed ahead and nothing expires by a timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from streams.recommendations.engine import BETWEEN
+from streams.recommendations.plan import Layout, Plan, Value
+from streams.recommendations.tiles import Found, Row, evaluate, nothing
+
+
+class UnknownLayout(ValueError):
+    """A row that none of the known plans has packed; the message says whose."""
+
+
+class Table:
+    """Rows of a plan. `older`: plans that may still have packed some; theirs are recast as they come."""
+
+    def __init__(self, plan: Plan, older: Iterable[Plan] = ()) -> None:
+        self.plan = plan
+        self._rows: dict[str, dict[str, tuple[bytes, bytes]]] = {group: {} for group in plan.layouts}
+        self._nothing = {group: nothing(layout) for group, layout in plan.layouts.items()}
+        known = [layout for one in (*older, plan) for layout in one.layouts.values()]
+        self._layouts = {layout.id: layout for layout in known}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def bytes_kept(self) -> int:
+        """What the packed rows take, without keys and Python's own."""
+        return sum(len(fixed) + len(texts) for rows in self._rows.values() for fixed, texts in rows.values())
+
+    def fold(self, group: str, key: str, layout_id: str, fixed: bytes, texts: bytes) -> None:
+        """A key's newest row. Raises UnknownLayout, and ValueError where the bytes are not of it; then nothing has changed."""
+        layout = self._layouts.get(layout_id)
+        if layout is None or layout.group != group:
+            raise UnknownLayout(f"{group} {key!r}: its row is of layout {layout_id}, which is none of {', '.join(self._layouts)}")
+        wanted = self.plan.layouts.get(group)
+        if wanted is None:
+            return  # no feature asks for this key any more
+        if layout.id != wanted.id:
+            fixed, texts = Row.unpack(layout, fixed, texts).recast(wanted).pack()
+        elif len(fixed) != layout.form.size:
+            raise ValueError(f"{group} {key!r}: {len(fixed)} bytes are not a row of layout {layout.id}, which has {layout.form.size}")
+        self._rows[group][key] = fixed, texts
+
+    def lookup(self, names: Iterable[str], about: Mapping[str, str | Sequence[str]], at_ms: int) -> dict[str, Found]:
+        """Values by name at `at_ms`, for each entity one name or a list of names (of one length where a key has two lists).
+
+        Arrays have that length, or one item where nothing in the value's key is a list. Raises KeyError for a value that no feature has,
+        ValueError where `about` lacks an entity.
+        """
+        by_group: dict[str, list[Value]] = {}
+        for name in names:
+            value = self.plan.values[name]
+            by_group.setdefault(value.group, []).append(value)
+        found: dict[str, Found] = {}
+        for group, values in by_group.items():
+            layout, rows, none = self.plan.layouts[group], self._rows[group], self._nothing[group]
+            found |= evaluate(layout, values, [rows.get(key, none) for key in _keys(layout, about)], at_ms)
+        return found
+
+    def ranked(self, name: str, most: int, at_ms: int, about: Mapping[str, str] | None = None) -> list[tuple[str, float]]:
+        """The keys with the greatest values of a number, the first `most` of them, as (what is left of the key, value).
+
+        `about` fixes entities: the top ten of a region are ranked("title_region_plays_1d", 10, at_ms, {"region": region}). Equals by key.
+        Keys in which nothing happened are left out, so it is shorter where less happened.
+        """
+        value = self.plan.values[name]
+        layout, about = self.plan.layouts[value.group], about or {}
+        fixed = [(place, about[entity]) for place, entity in enumerate(layout.key) if entity in about]
+        rows = self._rows[value.group]
+        keys = [key for key in rows if all(key.split(BETWEEN)[place] == wanted for place, wanted in fixed)] if fixed else list(rows)
+        told = evaluate(layout, [value], [rows[key] for key in keys], at_ms)[name].of
+        best = sorted((-float(told[n]), keys[n]) for n in np.flatnonzero(told > 0).tolist())[:most]
+        left = [place for place, entity in enumerate(layout.key) if entity not in about]
+        return [(BETWEEN.join(key.split(BETWEEN)[place] for place in left), -number) for number, key in best]
+
+
+def _keys(layout: Layout, about: Mapping[str, str | Sequence[str]]) -> Sequence[str]:
+    if absent := [entity for entity in layout.key if entity not in about]:
+        raise ValueError(f"values of {layout.group} are asked for without saying which {' and '.join(absent)}")
+    parts = [about[entity] for entity in layout.key]
+    many = {len(part) for part in parts if not isinstance(part, str)}
+    if len(many) > 1:
+        raise ValueError(f"values of {layout.group} are asked for with lists of {' and '.join(map(str, sorted(many)))} names")
+    if len(parts) == 1:
+        return [parts[0]] if isinstance(parts[0], str) else parts[0]
+    length = many.pop() if many else 1
+    return list(map(BETWEEN.join, zip(*([part] * length if isinstance(part, str) else part for part in parts), strict=True)))
