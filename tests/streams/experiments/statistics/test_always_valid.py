@@ -36,6 +36,11 @@ def test_a_sequence_tuned_to_the_end_is_there_at_most_1_7_times_a_fixed_interval
     assert (always.high - always.low) / 2 / FOUND.standard_error == pytest.approx(planning.sequence_bounds([1.0])[0], rel=1e-9)
 
 
+def test_a_look_without_information_finds_nothing() -> None:
+    bounds = planning.sequence_bounds([0.0, 0.5, 1.0])
+    assert bounds[0] == inf > bounds[1] > bounds[2]
+
+
 def test_the_mixture_is_a_likelihood_ratio() -> None:
     """Its expectation without an effect is 1, and it is the ratio of two normal densities."""
     tau = 0.4
