@@ -22,10 +22,20 @@ from schemas.allocation.hashing import SPACE
 
 SUM_TOLERANCE = Fraction(1, 100_000)
 """How far from one the weights may sum, so that three times 0.333333 is thirds; they are divided by their sum."""
+MOST = 2**53
+"""The largest whole number of a measurement: every double up to it is exact."""
 LIVE = ("running", "stopped", "shipped")
 """States after the draft: what units were told in these must not be told otherwise."""
 
+MAX_SEGMENTS = 3
+"""Attributes that one experiment's read-outs are split by: sums are kept for each combination of their values."""
+ASKED = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$in", "$nin", "$exists")
+"""What a metric may ask of a field: SQL asks it, so a field that is null meets nothing but `$exists: false`."""
+
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Name = Key
+"""Of an attribute, or a field of a contract."""
+Aggregation = Literal["sum", "mean", "count", "proportion", "ratio", "quantile", "time_to_event"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 When = dict[str, Any]
@@ -145,6 +155,20 @@ class Slice(_Model):
     below: Share
 
 
+class Plan(_Model):
+    """What is to be found out, written down before it begins: read-outs keep to it.
+
+    `primary` decides, at `alpha`; `units` of all variations together are the planned end, at which a relative change of `mde` is found
+    with `power`. Without `units` there is no planned end.
+    """
+
+    primary: Key | None = None
+    alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
+    mde: Annotated[Finite, Field(gt=0)] | None = None
+    units: Annotated[int, Field(gt=0)] | None = None
+
+
 class Experiment(_Named):
     """Variations of one flag, given by hash to the units that `when` describes."""
 
@@ -168,6 +192,18 @@ class Experiment(_Named):
     forced: dict[Key, list[str]] = {}
     metrics: list[Key] = []
     guardrails: list[Key] = []
+    segments: Annotated[list[Name], Field(max_length=MAX_SEGMENTS)] = []
+    plan: Plan = Plan()
+
+    @property
+    def control(self) -> Variation:
+        """The variation that the others are compared with: the first."""
+        return self.variations[0]
+
+    @property
+    def measured(self) -> list[str]:
+        """Keys of its metrics and guardrails, each once."""
+        return list(dict.fromkeys([*self.metrics, *self.guardrails]))
 
     @property
     def salted(self) -> str:
@@ -175,28 +211,50 @@ class Experiment(_Named):
         return self.salt if self.salt is not None else f"{self.key}.{self.phase}"
 
 
-class Winsorise(_Model):
-    """Values beyond a quantile count as that quantile."""
-
-    lower: Share = 0.0
-    upper: Share = 1.0
-
-
 class Metric(_Named):
-    """What is measured per unit of an experiment, from the first exposure for `window_s`."""
+    """What is measured of a unit, from its first exposure for `window_s` and, as a covariate, for `covariate_s` before it.
+
+    One measurement is what one event of `topic` says of the unit in `unit_field`: `field`, where `when` holds. It is counted in whole
+    numbers, value × `scale`, rounded half to even, and no measurement at all where it is null, not finite, or beyond `at_least` and
+    `at_most`, which no true value is; between those, `floor` and `cap` take its place where it lies beyond them. Both bounds are in `unit`
+    and of a ratio hold for the denominator, too. Of several events with one `measurement_id` the one with the highest `version` counts.
+
+    What the unit's measurements in a time come to (`aggregation`): their sum or count; their mean, rounded to a small unit; 1 if any is
+    not 0, else 0 (proportion; without a field, if there is any); Σ field / Σ denominator (ratio); all of them (quantile); the time to the
+    first, in whole `interval_s` (time_to_event).
+    """
 
     kind: Literal["metric"]
     unit: str
     topic: str
-    field: str | None = None
-    denominator: str | None = None
+    unit_field: Name = "member_id"
+    measurement_id: Name = "event_id"
+    version: Name | None = None
+    field: Name | None = None
+    denominator: Name | None = None
     when: When = {}
-    aggregation: Literal["sum", "mean", "count", "proportion", "ratio", "quantile"]
+    aggregation: Aggregation
     quantile: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    interval_s: Annotated[int, Field(gt=0)] | None = None
+    scale: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    at_least: Finite | None = None
+    at_most: Finite | None = None
+    floor: Finite | None = None
+    cap: Finite | None = None
     window_s: Annotated[int, Field(gt=0)]
-    winsorise: Winsorise = Winsorise()
+    covariate_s: Annotated[int, Field(ge=0)] = 7 * 86_400
     better: Literal["higher", "lower"]
     guardrail_margin: Annotated[Finite, Field(ge=0)] | None = None
+
+    @property
+    def source(self) -> tuple[str, str, str, str | None]:
+        """What metrics of one topic must agree on, because an event is one measurement for all of them."""
+        return self.topic, self.unit_field, self.measurement_id, self.version
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """All that its figures depend on: other figures are another metric's."""
+        return self.model_dump(exclude={"owner", "about", "better", "guardrail_margin"})
 
 
 AnyDefinition = Flag | Group | Namespace | Holdout | Experiment | Metric
@@ -271,29 +329,62 @@ def fold(definitions: Iterable[AnyDefinition]) -> dict[str, Any]:
 
 
 def changes(before: Iterable[AnyDefinition], after: Iterable[AnyDefinition]) -> list[str]:
-    """What may not change while an experiment runs, yet does; a line each. A higher `phase` deals anew and may change everything."""
-    running = {one.key: one for one in before if isinstance(one, Experiment) and one.state == "running"}
+    """What may not change once units were told, yet does; a line each. A higher `phase` deals anew and may change everything.
+
+    `after` is all there is from now on: what is missing there is withdrawn.
+    """
+    before, after = list(before), list(after)
+    nows = {one.key: one for one in after if isinstance(one, Experiment)}
     wrong = []
-    for now in after:
-        if not isinstance(now, Experiment) or now.key not in running or now.phase > running[now.key].phase or now.state not in LIVE:
+    for was in before:
+        if not isinstance(was, Experiment) or was.state not in LIVE:
             continue
-        was = running[now.key]
-        fixed = {
-            "salt": (was.salted, now.salted),
-            "unit": ((was.unit, was.fallback), (now.unit, now.fallback)),
-            "phase": (was.phase, now.phase),
-            "flag": (was.flag, now.flag),
-            "variations": ([(one.key, one.weight) for one in was.variations], [(one.key, one.weight) for one in now.variations]),
-            "values": ([one.value for one in was.variations], [one.value for one in now.variations]),
-        }
-        for name, (old, new) in fixed.items():
-            if old != new:
-                wrong.append(f"experiment {now.key}: {name} changed from {old!r} to {new!r} while it runs: raise `phase` to deal anew")
-        if not _widens(was.namespace, now.namespace):
-            wrong.append(f"experiment {now.key}: its slice of the namespace moved or shrank while it runs: raise `phase` to deal anew")
-        if now.state == "running" and _last(now) < _last(was):
-            wrong.append(f"experiment {now.key}: coverage fell from {_last(was)} to {_last(now)} while it runs: stop it, or raise `phase`")
-    return wrong
+        now = nows.get(was.key)
+        if now is None:
+            wrong += [f"experiment {was.key}: is withdrawn while it runs: stop it first"] if was.state == "running" else []
+        elif now.phase <= was.phase:
+            wrong += _changed(was, now)
+    return [*wrong, *_other_figures(before, after)]
+
+
+def _changed(was: Experiment, now: Experiment) -> Iterator[str]:
+    """One experiment, live before, in the same phase."""
+    while_ = "while it runs" if was.state == "running" else "after it ran"
+    if now.state not in LIVE:
+        yield f"experiment {now.key}: is a {now.state} {while_}: stop it, or raise `phase` to deal anew"
+    fixed = {
+        "salt": (was.salted, now.salted),
+        "unit": ((was.unit, was.fallback), (now.unit, now.fallback)),
+        "phase": (was.phase, now.phase),
+        "flag": (was.flag, now.flag),
+        "variations": ([(one.key, one.weight) for one in was.variations], [(one.key, one.weight) for one in now.variations]),
+        "values": ([one.value for one in was.variations], [one.value for one in now.variations]),
+        "segments": (was.segments, now.segments),
+        "plan": (was.plan.model_dump(), now.plan.model_dump()),
+    }
+    for name, (old, new) in fixed.items():
+        if old != new:
+            yield f"experiment {now.key}: {name} changed from {old!r} to {new!r} {while_}: raise `phase` to deal anew"
+    if not _widens(was.namespace, now.namespace):
+        yield f"experiment {now.key}: its slice of the namespace moved or shrank {while_}: raise `phase` to deal anew"
+    if now.state == "running" and _last(now) < _last(was):
+        yield f"experiment {now.key}: coverage fell from {_last(was)} to {_last(now)} {while_}: stop it, or raise `phase`"
+
+
+def _other_figures(before: Sequence[AnyDefinition], after: Sequence[AnyDefinition]) -> Iterator[str]:
+    """Metrics and holdouts that running experiments stand on, and that would no longer be what they were."""
+    running = [one for one in before if isinstance(one, Experiment) and one.state == "running"]
+    metrics = {key: one.key for one in running for key in one.measured}
+    nows = {(one.kind, one.key): one for one in after}
+    for was in before:
+        now = nows.get((was.kind, was.key))
+        if isinstance(was, Metric) and isinstance(now, Metric) and was.key in metrics and was.meaning != now.meaning:
+            names = ", ".join(name for name, value in now.meaning.items() if was.meaning[name] != value)
+            yield f"metric {was.key}: {names} changed while experiment {metrics[was.key]} runs: give the new metric a key of its own"
+        if isinstance(was, (Holdout, Namespace)) and isinstance(now, (Holdout, Namespace)):
+            users = [one.key for one in running if was.key in one.holdouts or (one.namespace and one.namespace.key == was.key)]
+            if users and (was.split([]), getattr(was, "share", None)) != (now.split([]), getattr(now, "share", None)):
+                yield f"{was.kind} {was.key}: who is in it changed while experiment {users[0]} runs: stop it first"
 
 
 def _last(experiment: Experiment) -> float:
@@ -312,7 +403,7 @@ class _Checker:
         self.flags = {one.key: one for one in definitions if isinstance(one, Flag)}
         self.namespaces = {one.key: one for one in definitions if isinstance(one, Namespace)}
         self.holdouts = {one.key: one for one in definitions if isinstance(one, Holdout)}
-        self.metrics = {one.key for one in definitions if isinstance(one, Metric)}
+        self.metrics = {one.key: one for one in definitions if isinstance(one, Metric)}
         self.groups = {one.key: one.members for one in definitions if isinstance(one, Group)}
         self.experiments = [one for one in definitions if isinstance(one, Experiment)]
 
@@ -331,6 +422,7 @@ class _Checker:
                 yield from self.metric(one)
         for namespace in self.namespaces.values():
             yield from (f"namespace {namespace.key}: there is no flag {key}" for key in namespace.flags if key not in self.flags)
+        yield from self.sources()
         yield from self.together()
         yield from self.cycles()
 
@@ -370,7 +462,7 @@ class _Checker:
         yield from (f"{where}: forces into {key}, which is none of its variations" for key in one.forced if key not in keys)
         units = [unit for forced in one.forced.values() for unit in forced]
         yield from (f"{where}: {unit} is forced into two variations" for unit in sorted({unit for unit in units if units.count(unit) > 1}))
-        yield from (f"{where}: there is no metric {key}" for key in [*one.metrics, *one.guardrails] if key not in self.metrics)
+        yield from self.measured(where, one)
         for key in one.holdouts:
             if key not in self.holdouts:
                 yield f"{where}: there is no holdout {key}"
@@ -378,6 +470,20 @@ class _Checker:
                 yield f"{where}: allocates by {one.unit}, holdout {key} by {self.holdouts[key].unit}"
         if one.namespace is not None:
             yield from self.slice(where, one, one.namespace)
+
+    def measured(self, where: str, one: Experiment) -> Iterator[str]:
+        for key in one.measured:
+            if key not in self.metrics:
+                yield f"{where}: there is no metric {key}"
+            elif self.metrics[key].unit_field not in (one.unit, one.fallback):
+                yield f"{where}: allocates by {one.unit}, metric {key} is of {self.metrics[key].unit_field}"
+        for key in one.guardrails:
+            if key in self.metrics and self.metrics[key].guardrail_margin is None:
+                yield f"{where}: guardrail {key} says no `guardrail_margin`"
+        if one.plan.primary is not None and one.plan.primary not in one.metrics:
+            yield f"{where}: its primary metric, {one.plan.primary}, is none of its metrics"
+        if one.plan.primary is None and (one.plan.mde is not None or one.plan.units is not None):
+            yield f"{where}: a plan with `mde` or `units` names its `primary` metric"
 
     def slice(self, where: str, one: Experiment, part: Slice) -> Iterator[str]:
         if part.begin >= part.below:
@@ -393,11 +499,43 @@ class _Checker:
             yield f"{where}: a ratio has a denominator, and nothing else has"
         if (metric.aggregation == "quantile") is (metric.quantile is None):
             yield f"{where}: a quantile says which (`quantile`), and nothing else does"
-        if metric.aggregation not in ("count", "proportion") and metric.field is None:
+        if (metric.aggregation == "time_to_event") is (metric.interval_s is None):
+            yield f"{where}: a time to an event is counted in whole intervals of `interval_s`, and nothing else has them"
+        if metric.aggregation in ("count", "time_to_event") and metric.field is not None:
+            yield f"{where}: {metric.aggregation} is of events, not of a field: say which events by `when`"
+        if metric.aggregation not in ("count", "proportion", "time_to_event") and metric.field is None:
             yield f"{where}: {metric.aggregation} of which field?"
-        if metric.winsorise.lower >= metric.winsorise.upper:
-            yield f"{where}: winsorised from {metric.winsorise.lower} to {metric.winsorise.upper}, which leaves nothing"
-        yield from self.condition(where, metric.when)
+        if metric.interval_s and metric.window_s % metric.interval_s:
+            yield f"{where}: its window of {metric.window_s} s is no whole number of intervals of {metric.interval_s} s"
+        bounds = [bound for bound in (metric.at_least, metric.floor, metric.cap, metric.at_most) if bound is not None]
+        if any(a > b for a, b in pairwise(bounds)):
+            yield f"{where}: `at_least`, `floor`, `cap` and `at_most` do not rise: {', '.join(f'{bound:g}' for bound in bounds)}"
+        if any(abs(bound) * metric.scale > MOST for bound in bounds):
+            yield f"{where}: a bound times its scale of {metric.scale} is beyond {MOST:g}, the largest measurement"
+        yield from self.asked(where, metric.when)
+
+    def asked(self, where: str, when: When) -> Iterator[str]:
+        """A metric's condition, which SQL asks: fields against constants."""
+        for name, asked in when.items():
+            for operator, value in (asked if isinstance(asked, dict) else {"$eq": asked}).items():
+                if name.startswith("$") or operator not in ASKED:
+                    yield f"{where}: {name}: {operator} is none of what a metric may ask of a field: {', '.join(ASKED)}"
+                    continue
+                many = operator in ("$in", "$nin")
+                if many and not (isinstance(value, list) and value):
+                    yield f"{where}: {name}: {operator} is of a list with something in it"
+                elif not all(isinstance(one, (str, int, float)) and one == one for one in (value if many else [value])):
+                    yield f"{where}: {name}: {operator} {value!r} is no text, number or truth value"
+                elif operator == "$exists" and not isinstance(value, bool):
+                    yield f"{where}: {name}: $exists is true or false"
+
+    def sources(self) -> Iterator[str]:
+        """Metrics of one topic that do not agree on what one measurement is."""
+        first: dict[str, Metric] = {}
+        for metric in sorted((one for one in self.definitions if isinstance(one, Metric)), key=lambda one: one.key):
+            other = first.setdefault(metric.topic, metric)
+            if metric.source != other.source:
+                yield f"metrics {other.key} and {metric.key}: unit_field, measurement_id and version of {metric.topic} differ"
 
     def together(self) -> Iterator[str]:
         """What running experiments do to each other."""

@@ -11,6 +11,8 @@ import yaml
 
 from schemas.allocation.definition import AnyDefinition, DefinitionError, changes, fold, problems, read, read_folder, spans
 from schemas.allocation.engine import Context, Table
+from schemas.allocation.measurable import unmeasurable
+from schemas.catalogue import catalogue
 
 EXAMPLES = Path(__file__).parents[3] / "schemas" / "allocation" / "examples"
 
@@ -138,7 +140,17 @@ def test_a_definition_that_cannot_be_read_says_where(text: str, words: str) -> N
         ({"aggregation": "mean", "denominator": "x"}, "a ratio has a denominator"),
         ({"aggregation": "quantile"}, "a quantile says which"),
         ({"aggregation": "sum", "field": None}, "sum of which field?"),
-        ({"aggregation": "mean", "winsorise": {"lower": 0.9, "upper": 0.1}}, "which leaves nothing"),
+        ({"aggregation": "count"}, "count is of events, not of a field"),
+        ({"aggregation": "time_to_event", "field": None}, "whole intervals of `interval_s`"),
+        ({"aggregation": "time_to_event", "field": None, "interval_s": 7}, "no whole number of intervals of 7 s"),
+        ({"aggregation": "mean", "interval_s": 60}, "whole intervals of `interval_s`, and nothing else has them"),
+        ({"aggregation": "mean", "floor": 5, "cap": 1}, "do not rise: 5, 1"),
+        ({"aggregation": "mean", "at_most": 1e12, "scale": 100_000}, "beyond 9.0072e+15, the largest measurement"),
+        ({"aggregation": "mean", "when": {"e": {"$regex": "a"}}}, "$regex is none of what a metric may ask"),
+        ({"aggregation": "mean", "when": {"$or": [{"e": "a"}]}}, "$or: $eq is none of what a metric may ask"),
+        ({"aggregation": "mean", "when": {"e": {"$in": []}}}, "$in is of a list with something in it"),
+        ({"aggregation": "mean", "when": {"e": {"$gt": None}}}, "$gt None is no text, number or truth value"),
+        ({"aggregation": "mean", "when": {"e": {"$exists": 1}}}, "$exists is true or false"),
     ],
 )
 def test_metrics(more: dict[str, Any], words: str) -> None:
@@ -146,19 +158,49 @@ def test_metrics(more: dict[str, Any], words: str) -> None:
     assert words in said(read(yaml.safe_dump(written | more)))
 
 
+def metric(**more: Any) -> AnyDefinition:
+    written = {"kind": "metric", "key": "m", "owner": "o", "unit": "ms", "topic": "t", "aggregation": "sum", "field": "x"}
+    return read(yaml.safe_dump({**written, "window_s": 60, "better": "lower", **more}))
+
+
+@pytest.mark.parametrize(
+    ("measured", "more", "words"),
+    [
+        ({}, {"guardrails": ["m"]}, "guardrail m says no `guardrail_margin`"),
+        ({"unit_field": "sid"}, {"metrics": ["m"]}, "allocates by member_id, metric m is of sid"),
+        ({}, {"metrics": ["m"], "plan": {"primary": "other"}}, "its primary metric, other, is none of its metrics"),
+        ({}, {"metrics": ["m"], "plan": {"units": 100}}, "names its `primary` metric"),
+    ],
+)
+def test_what_an_experiment_measures(measured: dict[str, Any], more: dict[str, Any], words: str) -> None:
+    assert words in said(flag(), metric(**measured), experiment(**more))
+    assert said(flag(), metric(guardrail_margin=1), experiment(metrics=["m"], guardrails=["m"], plan={"primary": "m", "units": 9})) == ""
+
+
+def test_metrics_of_one_topic_agree_on_what_a_measurement_is() -> None:
+    assert "metrics m and n: unit_field, measurement_id and version of t differ" in said(metric(), metric(key="n", measurement_id="sid"))
+    assert said(metric(), metric(key="n", measurement_id="sid", topic="u")) == ""
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"salt": "other"}, "salt changed from 'e.0' to 'other' while it runs"),
+        ({"salt": "other"}, "salt changed from 'e.0' to 'other' "),
         ({"unit": "device"}, "unit changed"),
         ({"variations": variations(0.5, 0.5)}, "variations changed"),
         ({"coverage": 0.1}, "coverage fell from 0.5 to 0.1"),
         ({"namespace": {"key": "n", "from": 0, "below": 0.1}}, "its slice of the namespace moved or shrank"),
+        ({"segments": ["country"]}, "segments changed"),
+        ({"plan": {"alpha": 0.1}}, "plan changed"),
+        ({"state": "draft"}, "is a draft"),
     ],
 )
-def test_what_may_not_change_while_it_runs(more: dict[str, Any], words: str) -> None:
-    before = [experiment(coverage=0.5)]
-    assert words in "\n".join(changes(before, [experiment(**({"coverage": 0.5} | more))]))
+def test_what_may_not_change_once_units_were_told(state: str, more: dict[str, Any], words: str) -> None:
+    before = [experiment(coverage=0.5, state=state)]
+    wrong = "\n".join(changes(before, [experiment(**({"coverage": 0.5} | more))]))
+    assert words in wrong
+    assert ("while it runs" if state == "running" else "after it ran") in wrong
     assert changes(before, [experiment(**({"coverage": 0.5} | more | {"phase": 1, "salt": None}))]) == []
     assert changes([experiment(coverage=0.5, state="draft")], [experiment(**({"coverage": 0.5} | more))]) == []
 
@@ -166,8 +208,20 @@ def test_what_may_not_change_while_it_runs(more: dict[str, Any], words: str) -> 
 def test_what_may_change_while_it_runs() -> None:
     before = [experiment(coverage=0.5)]
     assert changes(before, [experiment(coverage=0.6, metrics=["m"], about="more")]) == []
-    assert changes(before, [experiment(state="stopped")]) == []
-    assert changes(before, []) == []
+    assert changes(before, [experiment(coverage=0.5, state="stopped")]) == []
+    assert changes([experiment(state="stopped")], []) == []
+    assert changes([experiment(state="stopped")], [experiment()]) == []
+
+
+def test_what_a_running_experiment_stands_on_may_not_change_either() -> None:
+    holdout = "{kind: holdout, key: h, owner: o, unit: member_id, share: %s}"
+    one = experiment(metrics=["m"], holdouts=["h"], namespace={"key": "n", "from": 0, "below": 1})
+    before = [one, metric(), read(holdout % 0.3), namespace()]
+    assert changes(before, before) == []
+    assert changes(before, [one, metric(about="in other words", better="higher"), read(holdout % 0.3), namespace()]) == []
+    wrong = changes(before, [one, metric(cap=5), read(holdout % 0.2), namespace(salt="s")])
+    assert [line.partition(" changed")[0] for line in wrong] == ["metric m: cap", "holdout h: who is in it", "namespace n: who is in it"]
+    assert changes(before, before[1:]) == ["experiment e: is withdrawn while it runs: stop it first"]
 
 
 def test_a_holdout_gets_none_of_its_experiments() -> None:
@@ -219,3 +273,31 @@ def test_a_catastrophic_pattern_costs_nothing() -> None:
     began = time.perf_counter()
     assert table.decide("f", Context({"agent": "a" * 50_000 + "\n"})).value == "a"
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"topic": "playback.nothing"}, "there is no topic playback.nothing"),
+        ({"field": "startup_s"}, "playback.qoe_session has no field startup_s"),
+        ({"field": "cid"}, "cid of playback.qoe_session is a string, not int or long"),
+        ({"unit_field": "visitor"}, "has no field visitor"),
+        ({"unit_field": "reports"}, "reports of playback.qoe_session is a int, not string"),
+        ({"version": "rebuffer_ratio"}, "rebuffer_ratio of playback.qoe_session is a double, not int or long"),
+        ({"when": {"colour": "red"}}, "has no field colour, which it asks for"),
+        ({"when": {"failed_start": "yes"}}, "failed_start is a boolean, which 'yes' is not"),
+        ({"when": {"segments": {"$gt": True}}}, "segments is a int, which True is not"),
+        ({"when": {"started_at": {"$gt": 0}}}, "started_at of playback.qoe_session is a timestamp-millis"),
+    ],
+)
+def test_what_a_metric_asks_of_a_contract_is_there(more: dict[str, Any], words: str) -> None:
+    right = {"topic": "playback.qoe_session", "field": "startup_ms", "measurement_id": "sid", "version": "reports"}
+    assert unmeasurable([metric(**right, when={"device_type": {"$in": ["tv"]}, "failed_start": False})], catalogue()) == []
+    assert words in "\n".join(unmeasurable([metric(**(right | more))], catalogue()))
+
+
+def test_the_products_own_definitions_are_right_and_can_be_measured() -> None:
+    definitions = read_folder(EXAMPLES.parents[1] / "experiments" / "definitions")
+    assert unmeasurable(definitions, catalogue()) == []
+    assert unmeasurable(read_folder(EXAMPLES), catalogue()) == []
+    assert Table(fold(definitions)).decide("nothing", Context({"member_id": "m"})).reason == "experiment"
