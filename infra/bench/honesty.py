@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.bench.harness import OUT, Figure, Options, say
-from infra.bench.power import normal
 from streams.experiments.statistics import exact, group_sequential, planning
 from streams.experiments.statistics.always_valid import confidence_sequence, mixture_sprt
 from streams.experiments.statistics.distributions import Undefined, normal_quantile
@@ -393,11 +392,27 @@ def split(experiments: int, chance: Chance) -> Floats:
     return np.array([sequential(batches, weights)[-1].p for batches in drawn])
 
 
+def _normal(
+    design: Design, units: int, shares: Sequence[float], experiments: int, chance: Chance, effect_size: float | None = None
+) -> Sequence[list[Effect]]:
+    """The effects at each look of experiments with normal values, whose sums are drawn as such: Σx normal, the squares' rest χ²."""
+    truth = design.effect if effect_size is None else effect_size
+    ends = [round(units / 2 * share) for share in shares]
+    each = np.diff([0, *ends])
+    sides = []
+    for mean, variance in ((1.0, design.variance), (1.0 + truth, design.variance_b or design.variance)):
+        sums = chance.normal(mean * each, np.sqrt(variance * each), (experiments, len(each)))
+        squares = sums**2 / each + variance * chance.chisquare(each - 1, (experiments, len(each)))
+        sides.append((sums.cumsum(axis=1).tolist(), squares.cumsum(axis=1).tolist()))
+    (a, aa), (b, bb) = sides
+    return [[effect(Mean(n, a[i][k], aa[i][k]), Mean(n, b[i][k], bb[i][k])) for k, n in enumerate(ends)] for i in range(experiments)]
+
+
 def planned_looks(experiments: int, chance: Chance) -> float:
     """How often a group-sequential test without any effect crosses a bound, on either side."""
     design, five = Design(effect=0.2, variance=4.0, variance_b=5.0), [0.2, 0.4, 0.6, 0.8, 1.0]
     upper = group_sequential.bounds(five, ALPHA)
-    looks = normal(design, planning.group_sequential_units(design, five), five, experiments, chance, 0.0)
+    looks = _normal(design, planning.group_sequential_units(design, five), five, experiments, chance, 0.0)
     return sum(any(abs(at.estimate / at.standard_error) > edge for at, edge in zip(one, upper, strict=True)) for one in looks) / experiments
 
 

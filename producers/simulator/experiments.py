@@ -81,10 +81,8 @@ class Dealer:
     def affected(self, traits: Traits, variations: Mapping[str, NDArray[np.int64]]) -> Traits:
         """`traits` as they are under these variations."""
         for key, effects in self._effects.items():
-            at = variations[key]
-            factors = np.array([*((one.watching, one.overestimates, one.startup) for one in effects), (1.0, 1.0, 1.0)])[at]  # -1: the last
-            watch, overestimates, startup = factors.T
-            traits = Traits(traits.watch_ms * watch, traits.bandwidth, traits.overestimates * overestimates, traits.startup * startup)
+            for number, effect in enumerate(effects):
+                traits = traits.under(effect, variations[key] == number)
         return traits
 
     def alternatives(self, variations: Mapping[str, NDArray[np.int64]]) -> list[tuple[str, str, dict[str, NDArray[np.int64]]]]:
@@ -108,6 +106,8 @@ class Effects:
         first: dict[str, pa.Table] = {}
         for (experiment, variation), true in played.items():
             control = first.setdefault(experiment, true)
+            if control is true:
+                continue
             for figure in FIGURES:
                 a, b = (np.asarray(one[figure].to_numpy(), float)[inside[experiment]] for one in (control, true))
                 known = ~np.isnan(a) & ~np.isnan(b)
@@ -120,7 +120,7 @@ class Effects:
             self.sums[key] = self.sums.get(key, 0) + one
 
     def told(self) -> list[dict[str, Any]]:
-        """One object for each experiment, variation and figure: means over sessions, their difference and its standard error."""
+        """One object for each experiment, variation but the first, and figure: means, their difference and its standard error."""
         found = []
         for (experiment, variation, figure), (n, a, b, square) in self.sums.items():
             off = (b - a) / n if n else 0.0

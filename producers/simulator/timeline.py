@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from producers.abr.state import LOOK_AHEAD, State
 from producers.players.adaptation import ALGORITHMS, Situation
-from producers.simulator.world import IspFault, OcaFault, PlayerFault, World
+from producers.simulator.world import Effect, IspFault, OcaFault, PlayerFault, World
 
 BUFFER_MAX_MS = 24_000
 GIVES_UP_AFTER = 4
@@ -90,6 +90,11 @@ class Traits(NamedTuple):
     def plain(cls, count: int) -> Traits:
         """Nothing of the kind."""
         return cls(np.full(count, float(NEVER)), np.ones(count), np.ones(count), np.ones(count))
+
+    def under(self, effect: Effect, inside: NDArray[np.bool_] | bool = True) -> Traits:
+        """The same where a variation has this effect on those `inside`."""
+        watching, overestimates, startup = (np.where(inside, of, 1.0) for of in (effect.watching, effect.overestimates, effect.startup))
+        return Traits(self.watch_ms * watching, self.bandwidth, self.overestimates * overestimates, self.startup * startup)
 
 
 def play(world: World, sessions: NDArray[Any], start_ms: int, rng: np.random.Generator, traits: Traits | None = None) -> Timelines:
