@@ -13,6 +13,7 @@ from typing import Any
 from edge.outbox import Outbox
 from schemas.allocation.definition import (
     HOLDOUT,
+    KINDS,
     AnyDefinition,
     DefinitionError,
     load,
@@ -23,8 +24,6 @@ from schemas.allocation.play import Allocation
 from streams.folded import Folded, Unfit
 
 TOPIC = "experiments.exposure"
-BUILT = ("group", "metric", "flag", "namespace", "holdout", "experiment")
-"""Kinds, each after those that it is made of; of one kind, who came first comes first."""
 New = AnyDefinition | None
 """What a definition is from now on; None: withdrawn."""
 
@@ -56,8 +55,8 @@ class Definitions(Folded[Defined]):
         """Take one `experiments.definition`. Raises Unfit."""
         item, document = record["item"], record["document"]
         new: New = None
-        if item.partition("/")[0] not in BUILT:
-            raise Unfit(f"experiments.definition {item!r}: kinds are {', '.join(BUILT)}")
+        if item.partition("/")[0] not in KINDS:
+            raise Unfit(f"experiments.definition {item!r}: kinds are {', '.join(KINDS)}")
         if document:
             try:
                 new = load(document, f"experiments.definition {item!r}")
@@ -72,7 +71,8 @@ class Definitions(Folded[Defined]):
         """Accept what waits, as much of it as goes together with what is accepted."""
         if not table.new:
             return
-        table.waiting = dict(sorted(table.waiting.items(), key=lambda new: BUILT.index(new[0].partition("/")[0])))
+        # Each kind after those that it is made of; of one kind, who came first comes first.
+        table.waiting = dict(sorted(table.waiting.items(), key=lambda new: KINDS.index(new[0].partition("/")[0])))
         before = len(table.waiting) + 1
         while table.waiting and len(table.waiting) < before:  # what was left out may go with what was accepted after it
             before = len(table.waiting)
@@ -92,15 +92,16 @@ class Flags:
     definitions: Definitions
     outbox: Outbox
 
-    def give(self, attributes: Mapping[str, Any], sid: str, at_ms: int, correlation_id: str) -> dict[str, Any]:
+    def give(self, attributes: Mapping[str, Any], sid: str, at_ms: int, correlation_id: str, experiments: bool = True) -> dict[str, Any]:
         """The value of each flag for who presses play, who is thereby exposed; of none while the definitions have not been read.
 
-        `attributes` has his pseudonym as `member_id`. Holdouts are our own business and not among the flags.
+        `attributes` has his pseudonym as `member_id`. Without `experiments` he is in none. Holdouts are our own business and not among the
+        flags.
         """
         if not self.definitions.caught_up:
             return {}
         allocation = self.definitions.table.allocation
-        decided = allocation.table.decide_all(Context(attributes, at_ms), allocation.flags)
+        decided = allocation.table.decide_all(Context(attributes, at_ms, experiments=experiments), allocation.flags)
         for exposure in allocation.exposures(decided.values(), attributes):
             self.outbox.put({**exposure, "sid": sid}, at_ms, correlation_id)
         return {flag: decision.value for flag, decision in decided.items() if not flag.startswith(HOLDOUT)}

@@ -3,10 +3,11 @@
     POST /play {"title", "member"}     who may play what from where: sid, correlation_id, cid, title, duration_ms, manifest_urls and
     GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url, flags, and, once anything is known,
                                        the prior of its throughput; may have device_type and network_type, which that is then of, and
-                                       region: flags may depend on all three
+                                       region: flags may depend on all three. `"experiments": false` keeps the member out of them this time
     GET  /titles                       what can be played
     GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
     POST /cmcd                         307 to the collector
+    …    /experiments/…                what flags give, and what is done to experiments, as `edge.experiments` says
     GET  /healthz                      200 when the table of titles has been read
 
 Each request leaves one event on control.request and gets an `x-correlation-id`, its own or a new one. The table of titles is folded
@@ -32,6 +33,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edge.asked import Refusal, client, short_json
+from edge.experiments import Experiments
 from edge.flags import TOPIC as EXPOSURE
 from edge.flags import Definitions, Flags
 from edge.outbox import Outbox, meanwhile
@@ -91,6 +93,8 @@ class Gateway:
     """Ranks the servers by what it knows of them; None: sessions are spread over `oca_urls`."""
     flags: Flags | None = None
     """Decides what experiments give; None: nothing is an experiment."""
+    experiments: Experiments | None = None
+    """What experiments give and what is done to them, for other tools; None: not by HTTP."""
 
     async def play(self, request: Request, asked: Asked) -> Response:
         """A press of play."""
@@ -103,7 +107,8 @@ class Gateway:
         steering, device_type, network_type = self.steering, about.get("device_type"), about.get("network_type")
         prior = steering.prior(decision, device_type, network_type) if steering and decision else None
         of = {"member_id": asked.member_id, **about}
-        flags = self.flags.give(of, asked.sid, event_time_ms, asked.correlation_id) if self.flags else {}
+        experiments = pressed.get("experiments", True)
+        flags = self.flags.give(of, asked.sid, event_time_ms, asked.correlation_id, experiments) if self.flags else {}
         return Json(
             {
                 "sid": asked.sid,
@@ -224,6 +229,8 @@ async def _pressed(request: Request) -> dict[str, Any]:
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
             raise Refusal(400, f'{name} is missing: {{"title": "<cid>", "member": "<id>"}}, each a string of 1 to {MAX_ID} characters')
+    if told.get("experiments", True) not in (True, False):
+        raise Refusal(400, "experiments: true or false, or left out")
     for name in ABOUT:
         value = told.get(name)
         if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
@@ -251,9 +258,19 @@ def app(gateway: Gateway) -> Starlette:
         Route("/titles", gateway.told("titles", gateway.list_titles)),
         Route("/manifest/{title:path}", gateway.told("manifest", gateway.manifest), methods=["GET", "HEAD"]),
         Route("/cmcd", gateway.told("cmcd", gateway.cmcd), methods=["POST"]),
+        *_experiments(gateway),
         Route("/{anything:path}", gateway.told("none", gateway.nowhere), methods=["GET", "HEAD", "POST", "PUT", "DELETE"]),
     ]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
+
+
+def _experiments(gateway: Gateway) -> list[Route]:
+    if gateway.experiments is None:
+        return []
+    return [
+        Route("/experiments/flags", gateway.told("experiments", gateway.experiments.flags)),
+        Route("/experiments/{key}/{action}", gateway.told("experiments", gateway.experiments.act), methods=["POST"]),
+    ]
 
 
 def main() -> None:
@@ -268,7 +285,11 @@ def main() -> None:
         now_ms = emitter.clock.now_ms
         steering = Steering.of(edge, tables, Outbox(emitter, STEERING, marks=True), now_ms)
         flags = Flags(definitions, Outbox(emitter, EXPOSURE, marks=True))
-        gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering, flags=flags)
+        experiments = Experiments(definitions, now_ms, edge.experiments_token.get_secret_value())
+        gateway = Gateway(
+            tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url,
+            steering=steering, flags=flags, experiments=experiments,
+        )  # fmt: skip
         serve(app(gateway), arguments.url)
 
 

@@ -15,6 +15,7 @@ from infra.cli import (
     demo,
     doctor,
     down,
+    experiment,
     fill,
     fleet,
     grafana,
@@ -50,6 +51,7 @@ app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(fill.app, name="fill")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(abr.app, name="abr")

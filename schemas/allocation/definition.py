@@ -29,6 +29,8 @@ MOST = 2**53
 LIVE = ("running", "stopped", "shipped")
 """States after the draft: what units were told in these must not be told otherwise."""
 
+KINDS = ("group", "metric", "flag", "namespace", "holdout", "experiment")
+"""Each after those that it is made of."""
 PLAY = "play"
 HOLDOUT = "holdout."
 """What the flag of a holdout begins with: nobody else's can."""
@@ -302,6 +304,15 @@ def _read(written: Any, where: str) -> AnyDefinition:
 
 def read_folder(folder: Path) -> list[AnyDefinition]:
     """All definitions of a folder's *.yaml, checked by themselves and together. Raises DefinitionError with everything that is wrong."""
+    found, wrong = read_each(folder)
+    wrong += problems(found)
+    if wrong:
+        raise DefinitionError(wrong)
+    return found
+
+
+def read_each(folder: Path) -> tuple[list[AnyDefinition], list[str]]:
+    """The definitions of a folder's *.yaml, each checked by itself, and what is wrong with the others."""
     found: list[AnyDefinition] = []
     wrong: list[str] = []
     for path in sorted(folder.rglob("*.yaml")):
@@ -309,10 +320,9 @@ def read_folder(folder: Path) -> list[AnyDefinition]:
             found.append(read(path.read_text(encoding="utf-8"), str(path.relative_to(folder))))
         except DefinitionError as error:
             wrong += error.problems
-    wrong += problems(found)
-    if wrong:
-        raise DefinitionError(wrong)
-    return found
+        except (OSError, UnicodeDecodeError) as error:
+            wrong.append(f"{path.relative_to(folder)}: cannot be read: {error}")
+    return found, wrong
 
 
 def problems(definitions: Iterable[AnyDefinition]) -> list[str]:

@@ -47,7 +47,7 @@ def defined(*events: dict[str, Any], caught_up: bool = True) -> Definitions:
     return definitions
 
 
-async def pressed(registry: FakeRegistry, definitions: Definitions, *presses: dict[str, str]) -> list[httpx.Response]:
+async def pressed(registry: FakeRegistry, definitions: Definitions, *presses: dict[str, Any]) -> list[httpx.Response]:
     with Emitter("gateway", registry=registry, background=True) as emitter:
         flags = Flags(definitions, Outbox(emitter, TOPIC))
         requests = Outbox(emitter, "control.request")
@@ -87,6 +87,14 @@ async def test_a_member_gets_his_variation_and_is_exposed_to_it(cluster: MockClu
             assert flags["abr_rule"] == dealt
     assert by_sid == {}
     assert answers[80].status_code == 404
+
+
+async def test_who_wants_no_experiment_is_in_none(cluster: MockCluster, registry: FakeRegistry) -> None:
+    out: dict[str, Any] = {"member": "m-1", "experiments": False}
+    answers = await pressed(registry, defined(told(EXPERIMENT), told(FLAG)), out, {"member": "m-1"}, {**out, "experiments": "no"})
+    assert [answer.status_code for answer in answers] == [200, 200, 400]
+    assert answers[0].json()["flags"] == {"abr_rule": "policy"}
+    assert [one["sid"] for one in await asyncio.to_thread(records, cluster, registry, TOPIC, 1)] == [answers[1].json()["sid"]]
 
 
 async def test_until_the_definitions_are_read_players_keep_their_own_and_nobody_is_exposed(
