@@ -49,9 +49,8 @@ def watch(
 ) -> Summary:
     async def run() -> Summary:
         ocas = ["http://oca-1", "http://oca-2"]
-        return await Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ocas, inject, traces, abr, members).run(
-            seconds
-        )
+        crowd = Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ocas, inject, traces, abr, members)
+        return await crowd.run(seconds)
 
     return run_virtual(run())
 
