@@ -77,7 +77,7 @@ class Definitions(Folded[Defined]):
         while table.waiting and len(table.waiting) < before:  # what was left out may go with what was accepted after it
             before = len(table.waiting)
             table.accepted, table.waiting = _joined(table.accepted, table.waiting)
-        table.allocation = Allocation.of(list(table.accepted.values()))
+        table.allocation = Allocation.of(list(table.accepted.values()), checked=True)
         for item in sorted(table.new & table.waiting.keys()):
             self.refused += 1
             wrong = problems(_with(table.accepted, {item: table.waiting[item]}).values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experiment, Flag, folded
+from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experiment, Flag, fold, folded
 from schemas.allocation.engine import Decision, Table
 
 
@@ -21,13 +21,13 @@ class Allocation(NamedTuple):
     """Experiment → attributes that its read-outs are split by."""
 
     @classmethod
-    def of(cls, definitions: Sequence[AnyDefinition]) -> Allocation:
-        """Of definitions that go together, as `problems` finds them."""
+    def of(cls, definitions: Sequence[AnyDefinition], checked: bool = False) -> Allocation:
+        """Raises DefinitionError, unless `problems` has been asked (`checked`)."""
         experiments = [one for one in definitions if isinstance(one, Experiment)]
         asked = {one.key for one in definitions if isinstance(one, Flag) and one.asked_at == PLAY}
         held = {f"{HOLDOUT}{key}" for one in experiments if one.flag in asked for key in one.holdouts}
         return cls(
-            Table(folded(definitions)),
+            Table((folded if checked else fold)(definitions)),
             tuple(sorted(asked | held)),
             {one.key: one.phase for one in experiments},
             {one.key: one.segments for one in experiments},
