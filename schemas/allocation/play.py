@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experiment, Flag, fold, folded
 from schemas.allocation.engine import Decision, Table
+
+OTHER = "other"
+SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}")
 
 
 class Allocation(NamedTuple):
@@ -41,6 +45,12 @@ class Allocation(NamedTuple):
             if one.inside and one.hashed:
                 met.setdefault((one.attribute, str(one.unit)), {})[f"{one.experiment}.{self.phases.get(one.experiment, 0)}"] = one.key
                 names.update(self.segments.get(one.experiment, ()))
-        segments = {name: str(attributes[name]) for name in sorted(names) if attributes.get(name) is not None}
+        segments = {name: _segment(attributes[name]) for name in sorted(names) if attributes.get(name) is not None}
         for (attribute, unit), variations in met.items():
             yield {"unit": unit, "unit_name": attribute, "variations": variations, "segments": segments}
+
+
+def _segment(value: object) -> str:
+    """A short word as it is, anything else as OTHER: read-outs are by what players say of themselves, and anybody can play."""
+    text = str(value)
+    return text if SEGMENT.fullmatch(text) else OTHER
