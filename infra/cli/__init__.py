@@ -15,6 +15,7 @@ from infra.cli import (
     demo,
     doctor,
     down,
+    experiment_read,
     fill,
     fleet,
     grafana,
@@ -53,6 +54,7 @@ app.add_typer(fleet.app, name="fleet")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(abr.app, name="abr")
+app.add_typer(experiment_read.app, name="experiment")
 app.add_typer(new.app, name="new")
 
 
