@@ -5,6 +5,7 @@ The board and the commands ask the same functions, so they say the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -25,12 +26,12 @@ ORDER BY kind, key"""
 _TOTALS = ", ".join(f"sum(sum_{name}) AS {name}" for name in Totals._fields)
 SUMS = f"""SELECT
   experiment, phase, variation,
-  arrayJoin(arrayConcat([''], arrayMap((name, value) -> name || '=' || value, mapKeys(segment), mapValues(segment)))) AS part,
+  arrayJoin(if({{brief:Bool}}, [''], arrayConcat([''], arrayMap((k, v) -> k || '=' || v, mapKeys(segment), mapValues(segment))))) AS part,
   metric, value_bucket, if({{by_day:Bool}} OR metric IN {{dated:Array(String)}}, toInt32(day), 0) AS on_day,
   if({{step_s:UInt32}} = 0, on_day, toInt32(intDiv(toUnixTimestamp(event_time), greatest({{step_s:UInt32}}, 1)))) AS step,
   sum(n) AS units, sum(measured) AS with_data, {_TOTALS}
 FROM experiments_statistic
-WHERE experiment BETWEEN {{first:String}} AND {{last:String}} AND NOT marker
+WHERE experiment BETWEEN {{first:String}} AND {{last:String}} AND (NOT {{brief:Bool}} OR metric IN {{needed:Array(String)}}) AND NOT marker
 GROUP BY experiment, phase, variation, part, metric, value_bucket, on_day, step
 ORDER BY experiment
 FORMAT TabSeparated"""
@@ -117,23 +118,37 @@ def one(client: Queries, key: str, of: Known | None = None) -> tuple[Report, int
     of = of or known(client)
     experiment = of.experiment(key)
     step_s = _step_s(client, experiment)
-    parameters = {"first": key, "last": key, "by_day": True, "dated": [], "step_s": step_s}
+    parameters = _asked([key], by_day=True, step_s=step_s)
     rows = [row for _, phase, row in _rows(client, parameters) if phase == experiment.phase]
     return read_outs.report(experiment, of.metrics, rows, over_time=True), step_s or DAY_S
 
 
-def every(client: Queries, of: Known | None = None) -> Iterator[Report]:
-    """All experiments as they are now, by key, without their steps."""
+def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iterator[Report]:
+    """All experiments as they are now, by key, without their steps; `brief`: without what a verdict does not need."""
     of = of or known(client)
     dated = ["", *(key for key, metric in of.metrics.items() if metric.aggregation == "time_to_event")]
     keys = sorted(of.experiments)
     for begin in range(0, len(keys), AT_ONCE):
         some = keys[begin : begin + AT_ONCE]
+        needed = sorted({"", *(metric for key in some for metric in read_outs.needed(of.experiments[key]))}) if brief else []
         rows: dict[str, list[Row]] = {key: [] for key in some}
-        for key, phase, row in _rows(client, {"first": some[0], "last": some[-1], "by_day": False, "dated": dated, "step_s": 0}):
+        for key, phase, row in _rows(client, _asked(some, dated=dated, brief=brief, needed=needed)):
             if key in rows and phase == of.experiments[key].phase:
                 rows[key].append(row)
-        yield from (read_outs.report(of.experiments[key], of.metrics, rows[key]) for key in some)
+        yield from (read_outs.report(of.experiments[key], of.metrics, rows[key], brief=brief) for key in some)
+
+
+def _asked(keys: Sequence[str], **more: Any) -> dict[str, Any]:
+    """The parameters of SUMS for experiments from the first key to the last."""
+    return {"first": keys[0], "last": keys[-1], "by_day": False, "dated": [], "step_s": 0, "brief": False, "needed": [], **more}
+
+
+def statement(key: str, step_s: int) -> str:
+    """SUMS as it is asked of one experiment, to be run by hand."""
+    text = SUMS.removesuffix("\nFORMAT TabSeparated")
+    for name, value in _asked([key], by_day=True, step_s=0 if step_s == DAY_S else step_s).items():
+        text = re.sub(rf"{{{name}:\w+(\(\w+\))?}}", repr(value) if isinstance(value, str) else str(value).lower(), text)
+    return text
 
 
 def _step_s(client: Queries, experiment: Experiment) -> int:
@@ -173,7 +188,7 @@ def as_json(report: Report, of: Known, step_s: int = DAY_S) -> dict[str, Any]:
         "phase": report.phase,
         "alpha": experiment.plan.alpha,
         "planned_units": experiment.plan.units,
-        "primary": experiment.plan.primary or next(iter(experiment.metrics), None),
+        "primary": read_outs.primary_of(experiment),
         "told": asdict(told) if told else None,
         "control": experiment.control.key,
         "exposed": [asdict(one) for one in report.exposed],

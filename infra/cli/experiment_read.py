@@ -38,7 +38,7 @@ def read(
         client = warehouse.reader()
         known = read_outs.known(client)
         if not key:
-            _list(known, list(read_outs.every(client, known)), as_json)
+            _list(known, list(read_outs.every(client, known, brief=True)), as_json)
             return
         report, step_s = read_outs.one(client, key, known)
     for name, asked, there in (

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
 from math import isfinite
+from operator import add
 from typing import Any, NamedTuple
 
 from schemas.allocation.definition import Experiment, Holdout, Metric
@@ -31,7 +32,7 @@ from streams.experiments.statistics.sufficient import (
     Ratio,
 )
 from streams.experiments.statistics.survival import Survival
-from streams.playback.minute import middle
+from streams.playback.minute import bucket
 
 WHOLE = ""
 """The segment of all units."""
@@ -81,7 +82,7 @@ class Row(NamedTuple):
 @dataclass(frozen=True)
 class Sums:
     """What a variation has come to, of one metric in one segment. `buckets`: of a quantile, value_bucket to n, Σ(2i − 1) and Σm; `days`:
-    (day, value_bucket) to n, for times to an event.
+    (day, value_bucket) to n, of units and of times to an event.
     """
 
     n: int = 0
@@ -94,13 +95,17 @@ class Sums:
         """With these rows in addition."""
         n, measured, sums, buckets, days = self.n, self.measured, self.sums, dict(self.buckets), dict(self.days)
         for row in rows:
-            days[row.day, row.value_bucket] = days.get((row.day, row.value_bucket), 0) + row.n
-            if row.value_bucket < 0:
+            at = row.value_bucket
+            if at < 0:
                 n, measured = n + row.n, measured + row.measured
-                sums = Totals(*map(int.__add__, sums, row.sums))
+                sums = Totals(*map(add, sums, row.sums)) if sums is not NOTHING else row.sums
+            elif at in buckets:
+                was = buckets[at]
+                buckets[at] = was[0] + row.n, was[1] + row.sums.xx, was[2] + row.sums.xy
             else:
-                was = buckets.get(row.value_bucket, (0, 0, 0))
-                buckets[row.value_bucket] = was[0] + row.n, was[1] + row.sums.xx, was[2] + row.sums.xy
+                buckets[at] = row.n, row.sums.xx, row.sums.xy
+            if at < 0 or not row.sums.xy:
+                days[row.day, at] = days.get((row.day, at), 0) + row.n
         return Sums(n, measured, sums, buckets, days)
 
 
@@ -185,8 +190,13 @@ def of_holdout(holdout: Holdout, metrics: Sequence[str]) -> Experiment:
     return found.model_copy(update={"key": f"holdout.{holdout.key}"})
 
 
-def report(experiment: Experiment, metrics: Mapping[str, Metric], rows: Iterable[Row], over_time: bool = False) -> Report:
-    """Read an experiment from its rows, of one phase. Whatever is wrong with the data is a refusal among the answers."""
+def report(
+    experiment: Experiment, metrics: Mapping[str, Metric], rows: Iterable[Row], over_time: bool = False, brief: bool = False
+) -> Report:
+    """Read an experiment from its rows, of one phase. Whatever is wrong with the data is a refusal among the answers.
+
+    `brief` asks what the verdict needs and no more.
+    """
     table: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         table.setdefault((row.metric, row.segment, row.variation), []).append(row)
@@ -200,7 +210,7 @@ def report(experiment: Experiment, metrics: Mapping[str, Metric], rows: Iterable
         for segment in (WHOLE, *segments)
     }
     answers: list[Answer] = []
-    for key in experiment.measured:
+    for key in needed(experiment) if brief else experiment.measured:
         metric = metrics[key]
         for segment in (WHOLE, *segments):
             sums = {one.key: Sums().plus(table.get((key, segment, one.key), ())) for one in experiment.variations}
@@ -211,6 +221,16 @@ def report(experiment: Experiment, metrics: Mapping[str, Metric], rows: Iterable
     exposed = tuple(Exposed(one.key, one.weight, units[WHOLE][one.key].n, units[WHOLE][one.key].sums.x) for one in experiment.variations)
     points = dict(_over_time(experiment, metrics, table, steps, split)) if over_time else {}
     return Report(experiment.key, experiment.phase, exposed, split_p, tuple(answers), verdict, words, points)
+
+
+def primary_of(experiment: Experiment) -> str:
+    """The metric that decides: the one that the plan names, else the first; empty where there is none."""
+    return experiment.plan.primary or next(iter(experiment.metrics), "")
+
+
+def needed(experiment: Experiment) -> list[str]:
+    """The metrics that a verdict needs."""
+    return list(dict.fromkeys([*filter(None, [primary_of(experiment)]), *experiment.guardrails]))
 
 
 def statistic(metric: Metric, sums: Sums, covariate: bool, units: int, last: int, horizon: int = 1) -> tuple[type[Any], tuple[Any, ...]]:
@@ -334,7 +354,8 @@ def _quantile(sums: Sums, level: float) -> tuple[Any, ...]:
     if not histogram.counts:
         return 0, level, 0.0, 0.0, 0.0, 0, Ratio(0, 0, 0, 0, 0, 0)
     found = histogram.quantile(level)
-    below = [one for at, one in sums.buckets.items() if middle(at) <= found.estimate]
+    last = bucket(int(found.estimate))
+    below = [one for at, one in sums.buckets.items() if at <= last]
     s, ss, sm = (sum(one[i] for one in below) for i in range(3))
     mm = sum(one[1] for one in sums.buckets.values())
     clusters = Ratio(sums.measured, s, ss, histogram.n, mm, sm)
@@ -350,11 +371,11 @@ def _watched(metric: Metric, day: int, last: int) -> int:
 def _survival(metric: Metric, sums: Sums, last: int, horizon: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Arguments of Survival, of `horizon` intervals, at least one. What happened to a unit after it was watched has not happened yet."""
     events, censored, without = [0] * max(horizon, 1), [0] * max(horizon, 1), dict[int, int]()
-    for (day, bucket), n in sums.days.items():
-        if bucket < 0:
+    for (day, at), n in sums.days.items():
+        if at < 0:
             without[day] = without.get(day, 0) + n
-        elif bucket < min(_watched(metric, day, last), horizon):
-            events[bucket] += n
+        elif at < min(_watched(metric, day, last), horizon):
+            events[at] += n
             without[day] = without.get(day, 0) - n
     for day, n in without.items():
         if (watched := min(_watched(metric, day, last), horizon)) > 0:
@@ -403,7 +424,7 @@ def _verdict(
     whole = [one for one in answers if one.segment == WHOLE]
     if broken := [one for one in whole if one.guard is Guard.BROKEN]:
         return Verdict.HARM, "; ".join(f"{one.metric} is worse in {one.variation}" for one in broken)
-    primary = experiment.plan.primary or next(iter(experiment.metrics), "")
+    primary = primary_of(experiment)
     asked = [one for one in whole if one.metric == primary]
     if not asked:
         return Verdict.WAIT, "it has no metric"

@@ -6,8 +6,10 @@ differ in their share below the quantile, and that share, once the quantile is k
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.sufficient import ClusteredQuantile, Quantile, Ratio, ranks
@@ -50,16 +52,13 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts.values())
 
-    def order(self, rank: int) -> float:
-        """The value of this rank, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value."""
-        passed = 0
-        for at in sorted(self.counts):
-            passed += self.counts[at]
-            if passed >= rank:
-                return middle(at)
+    def order(self, *wanted: int) -> list[float]:
+        """The values of these ranks, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value."""
         if not self.counts:
             raise Undefined("a variation has no data")
-        return middle(max(self.counts))
+        ordered = sorted(self.counts)
+        upto = list(accumulate(self.counts[at] for at in ordered))
+        return [middle(ordered[min(bisect_left(upto, rank), len(ordered) - 1)]) for rank in wanted]
 
     def at_most(self, value: float) -> int:
         """How many values lie at or below."""
@@ -74,7 +73,7 @@ class Histogram:
         return ClusteredQuantile(*self._quantile(level), below)
 
     def _quantile(self, level: float) -> tuple[int, float, float, float, float, int]:
-        estimate, low, high = (self.order(rank) for rank in ranks(self.n, level))
+        estimate, low, high = self.order(*ranks(self.n, level))
         return self.n, level, estimate, low, high, self.n
 
 
