@@ -55,6 +55,7 @@ class Queries(Protocol):
     """What is needed of a warehouse client: clickhouse-connect's own."""
 
     def query(self, query: str, parameters: dict[str, Any] | None = None) -> Any: ...
+
     def raw_query(self, query: str, parameters: dict[str, Any] | None = None) -> bytes: ...
 
 

@@ -203,23 +203,23 @@ def report(
     segments = sorted({segment for _, segment, _ in table if segment.partition("=")[0] in experiment.segments})
     steps = sorted({row.step for one in table.values() for row in one})
     last = max((row.day for one in table.values() for row in one), default=0)
-    split = _splits(experiment, table, steps)
-    split_p = split[-1] if split else 1.0
+    split_p = _split_p(experiment, table)
     units = {
         segment: {one.key: Sums().plus(table.get(("", segment, one.key), ())) for one in experiment.variations}
         for segment in (WHOLE, *segments)
     }
+    splits = {segment: _split_now(experiment, [one.n for one in its.values()]) for segment, its in units.items()}
     answers: list[Answer] = []
     for key in needed(experiment) if brief else experiment.measured:
         metric = metrics[key]
         for segment in (WHOLE, *segments):
             sums = {one.key: Sums().plus(table.get((key, segment, one.key), ())) for one in experiment.variations}
-            plan = _plan(experiment, split_p if segment == WHOLE else None)
+            plan = _plan(experiment, min(split_p, splits[segment]))
             answers += _answers(experiment, metric, segment, units[segment], sums, plan, last)
     answers = _judged(experiment, metrics, _adjusted(experiment, answers))
     verdict, words = _verdict(experiment, metrics, answers, units[WHOLE])
     exposed = tuple(Exposed(one.key, one.weight, units[WHOLE][one.key].n, units[WHOLE][one.key].sums.x) for one in experiment.variations)
-    points = dict(_over_time(experiment, metrics, table, steps, split)) if over_time else {}
+    points = dict(_over_time(experiment, metrics, table, steps)) if over_time else {}
     return Report(experiment.key, experiment.phase, exposed, split_p, tuple(answers), verdict, words, points)
 
 
@@ -262,20 +262,19 @@ def _plan(experiment: Experiment, split_p: float | None, relative: bool = True) 
     return Plan(experiment.plan.alpha, Side.BOTH, relative, experiment.plan.units or PLANNED_UNITS, split_p)
 
 
-def _splits(experiment: Experiment, table: Mapping[tuple[str, str, str], Sequence[Row]], steps: Sequence[int]) -> list[float]:
-    """The sequential test's p after each step, over all units.
+def _split_p(experiment: Experiment, table: Mapping[tuple[str, str, str], Sequence[Row]]) -> float:
+    """The sequential test's p, looked at after each day, over all units."""
+    so_far = {one.key: table.get(("", WHOLE, one.key), ()) for one in experiment.variations}
+    days = sorted({row.day for rows in so_far.values() for row in rows})
+    came = [list(accumulate(sum(row.n for row in rows if row.day == day) for day in days)) for rows in so_far.values()]
+    return min((_split_now(experiment, units) for units in zip(*came, strict=True)), default=1.0)
 
-    The likelihoods depend on how many units there are by then, not on the order they came in: so each step is looked at by itself, and
-    units that are taken back on a later day do no harm.
+
+def _split_now(experiment: Experiment, units: Sequence[int]) -> float:
+    """The sequential test's p at one look: its likelihoods depend on how many units there are by now, not on the order they came in. So
+    units that are taken back later do no harm.
     """
-    came = {(row.variation, row.step): 0 for rows in table.values() for row in rows}
-    for one in experiment.variations:
-        for row in table.get(("", WHOLE, one.key), ()):
-            came[one.key, row.step] += row.n
-    weights = [one.weight for one in experiment.variations]
-    so_far = [list(accumulate(came.get((one.key, step), 0) for step in steps)) for one in experiment.variations]
-    each = [sequential([[max(0, units) for units in batch]], weights)[-1].p for batch in zip(*so_far, strict=True)]
-    return list(accumulate(each, min))
+    return sequential([[max(0, count) for count in units]], [one.weight for one in experiment.variations])[-1].p
 
 
 def _variations(
@@ -453,7 +452,6 @@ def _over_time(
     metrics: Mapping[str, Metric],
     table: Mapping[tuple[str, str, str], Sequence[Row]],
     steps: Sequence[int],
-    split: Sequence[float],
 ) -> Iterator[tuple[tuple[str, str], tuple[Point, ...]]]:
     exposed = {one.key: list(_cumulative(table.get(("", WHOLE, one.key), ()), steps)) for one in experiment.variations}
     by_step: dict[int, set[int]] = {}
@@ -467,7 +465,8 @@ def _over_time(
             day = max(day, *by_step[step])
             now = {one.key: exposed[one.key][at] for one in experiment.variations}
             its = {one.key: sums[one.key][at] for one in experiment.variations}
-            for answer in _answers(experiment, metrics[key], WHOLE, now, its, _plan(experiment, split[at]), day):
+            plan = _plan(experiment, _split_now(experiment, [one.n for one in now.values()]))
+            for answer in _answers(experiment, metrics[key], WHOLE, now, its, plan, day):
                 point = Point(step, sum(one.n for one in now.values()), answer.read)
                 points.setdefault(answer.variation, []).append(point)
         for variation, found in points.items():

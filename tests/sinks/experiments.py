@@ -84,7 +84,14 @@ def insert(client: Any, rows: Iterable[Row], table: str, first: int = 0) -> None
     """Rows into a landing table, at offsets from `first` on."""
     by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
     for offset, row in enumerate(rows, first):
-        whole = {"topic_offset": offset, "event_id": f"{offset}", "marker": False, "value_bucket": -1, **row}
+        whole = {
+            "topic_offset": offset,
+            "topic_time": datetime.now(UTC),
+            "event_id": f"{offset}",
+            "marker": False,
+            "value_bucket": -1,
+            **row,
+        }
         if table not in ("experiments_statistic",):
             whole.pop("value_bucket")
         by_columns.setdefault(tuple(whole), []).append(list(whole.values()))

@@ -12,8 +12,7 @@ KDD 2018) does the rest, the same way for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from math import ceil, floor, isfinite, sqrt
 from typing import Any, Self
 
@@ -52,7 +51,7 @@ class Statistic:
         return type(self)(*(mine - its for mine, its in self._pairs(other)))
 
     def _sums(self) -> Iterator[tuple[str, Number]]:
-        return ((name, getattr(self, name)) for name in _names(type(self)))
+        return ((name, getattr(self, name)) for name in self.__dataclass_fields__)
 
     def _pairs(self, other: Self) -> Iterator[tuple[Any, Any]]:
         if type(self) is not type(other):
@@ -306,11 +305,6 @@ class ClusteredQuantile(Quantile):
 
 
 Metric = Statistic | Quantile
-
-
-@cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def ranks(n: int, level: float) -> tuple[int, int, int]:
