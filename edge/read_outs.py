@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from math import isfinite
+from dataclasses import asdict, dataclass, field, replace
+from math import inf, isfinite
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from schemas.allocation.definition import AnyDefinition, Experiment, Holdout, Metric
 from streams.experiments import read_outs
 from streams.experiments.read_outs import DAY_S, Answer, Point, Report, Row, Totals
+from streams.experiments.statistics.planning import Design, always_valid_units, days, fixed_units
 from streams.experiments.statistics.readout import ReadOut
 
 DEFINITIONS = """SELECT
@@ -150,6 +151,46 @@ def statement(key: str, step_s: int) -> str:
     for name, value in _asked([key], by_day=True, step_s=0 if step_s == DAY_S else step_s).items():
         text = re.sub(rf"{{{name}:\w+(\(\w+\))?}}", repr(value) if isinstance(value, str) else str(value).lower(), text)
     return text
+
+
+def plan(
+    client: Queries, key: str, change: float, like: str, power: float, alpha: float, share: float, units_a_day: float
+) -> dict[str, Any]:
+    """How many units and days a relative `change` of a metric needs, from the control of `like`, or of the experiment with most units.
+
+    `share` is b's part of the units. Raises Unknown, and ValueError for what cannot be planned.
+    """
+    of = known(client)
+    if key not in of.metrics:
+        raise Unknown(f"there is no metric {key}; there are {', '.join(of.metrics) or 'none yet'}")
+    if not -1 < change < inf or change == 0:
+        raise ValueError(f"a relative change of {change!r} cannot be looked for")
+    metric, experiment = of.metrics[key], of.experiment(like) if like else _largest(client, of, key)
+    control = experiment.control.key
+    asked = _asked([experiment.key], by_day=True)
+    rows = [row for _, phase, row in _rows(client, asked) if phase == experiment.phase and row.segment == read_outs.WHOLE]
+    units = [row for row in rows if row.metric == ""]
+    found = read_outs.baseline(
+        metric, [row for row in units if row.variation == control], [row for row in rows if (row.variation, row.metric) == (control, key)]
+    )
+    absolute = abs(found.value * change)
+    design = Design(absolute, found.variance, None, share, alpha, power)
+    a_day = units_a_day or sum(row.n for row in units) / max(len({row.day for row in units}), 1)
+    told: dict[str, Any] = {"metric": key, "experiment": experiment.key, "control": control}
+    told |= {"value": found.value * read_outs.small(metric), "absolute": absolute * read_outs.small(metric), "units_a_day": a_day}
+    for name, count in (("fixed", fixed_units(design)), ("always_valid", always_valid_units(design))):
+        told |= {f"{name}_units": count, f"{name}_days": days(count, a_day) if a_day > 0 else None}
+    return told | {"without_covariate_units": fixed_units(replace(design, variance=found.without))}
+
+
+def _largest(client: Queries, of: Known, metric: str) -> Experiment:
+    """The experiment with most units of those that have the metric."""
+    counted = client.query("SELECT experiment, phase, sum(n) FROM experiments_statistic WHERE metric = '' AND NOT marker GROUP BY ALL").result_rows
+    units = {key: int(n) for key, phase, n in counted if key in of.experiments and of.experiments[key].phase == phase}
+    having = [one for key, one in of.experiments.items() if metric in one.measured and units.get(key)]
+    if not having:
+        raise Unknown(f"no experiment with units is measured by {metric}: there is no baseline to plan by")
+    return max(having, key=lambda one: units[one.key])
 
 
 def _step_s(client: Queries, experiment: Experiment) -> int:

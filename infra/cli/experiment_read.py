@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,13 +17,10 @@ if TYPE_CHECKING:
     from edge.read_outs import Known
     from streams.experiments.read_outs import Answer, Report
 
-app = typer.Typer(help="Experiments: what they have come to.", no_args_is_help=True)
-
 Key = Annotated[str, typer.Argument(help="Key of the experiment; holdout.KEY for a holdout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object.")]
 
 
-@app.command()
 def read(
     key: Annotated[str, typer.Argument(help="Key of the experiment; all of them in a line each where there is none.")] = "",
     metric: Annotated[str, typer.Option(help="Only this one.")] = "",
@@ -59,6 +57,56 @@ def read(
     out.print(_table(answers))
     for line in dict.fromkeys(_refusals(answers)):
         out.print(line, markup=False)
+
+
+def report(key: Key, out_file: Annotated[Path, typer.Option("--out", help="The file, HTML; an existing one is replaced.")]) -> None:
+    """Write an experiment's read-out as one HTML file that needs nothing else: numbers, drawings, assumptions, refusals and SQL."""
+    from datetime import UTC, datetime
+
+    from edge import read_outs, readout_page
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        client = warehouse.reader()
+        known = read_outs.known(client)
+        found, step_s = read_outs.one(client, key, known)
+    try:
+        out_file.write_text(readout_page.document(found, known, step_s, datetime.now(UTC)), encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"{out_file} cannot be written: {error.strerror}") from None
+    out.print(f"{out_file}: {found.verdict}: {found.words}", markup=False)
+
+
+def plan(
+    metric: Annotated[str, typer.Argument(help="Key of the metric that is to decide.")],
+    effect: Annotated[float, typer.Option(help="The relative change that is to be found: 0.02 is 2 %.")],
+    like: Annotated[str, typer.Option(help="The experiment whose control is the baseline; without it the one with most units.")] = "",
+    power: Annotated[float, typer.Option(help="How likely it is to be found.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="How likely a change is found where there is none.")] = 0.05,
+    share: Annotated[float, typer.Option(help="The new variation's part of the units.")] = 0.5,
+    units_a_day: Annotated[float, typer.Option(help="Units that come each day; without it as many as came to the baseline.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many units and days an experiment needs, from what a control has come to."""
+    from edge import read_outs
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        try:
+            found = read_outs.plan(warehouse.reader(), metric, effect, like, power, alpha, share, units_a_day)
+        except ValueError as error:
+            raise Refusal(f"this cannot be planned: {error}") from None
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    days = {name: f", {found[f'{name}_days']:,} days" if found[f"{name}_days"] else "" for name in ("fixed", "always_valid")}
+    out.print(f"{metric} is {found['value']:.4g} in {found['control']} of {found['experiment']}; a change of {effect:.2%} is {found['absolute']:.4g}")
+    out.print(f"one look at the end: {found['fixed_units']:,} units{days['fixed']}")
+    out.print(f"looking at any time, found by the end: {found['always_valid_units']:,} units{days['always_valid']}")
+    if found["without_covariate_units"] != found["fixed_units"]:
+        out.print(f"without the time before the exposure it were {found['without_covariate_units']:,} units")
 
 
 def _asked(metric: str, segment: str, asked_metric: str, asked_segment: str) -> bool:

@@ -13,7 +13,7 @@ import typer
 from infra.base import log
 from infra.base.settings import settings
 from producers.encoders.titles import TITLES
-from producers.players.adaptation import ALGORITHMS, DEFAULT, named
+from producers.players.adaptation import ALGORITHMS, named
 from producers.players.clock import LoopClock
 from producers.players.crowd import Crowd, Summary
 from producers.players.network import BadTrace
@@ -29,12 +29,13 @@ def main(
     inject: Annotated[bool, typer.Option("--inject", help="Make one failed start and one failover happen soon.")] = False,
     titles: Annotated[str, typer.Option(help="Titles by cid, most watched first, separated by commas.")] = DEMO_TITLES,
     trace: Annotated[list[Path] | None, typer.Option(help="Recorded bandwidth, `time_s Mbps` per line, instead of ISP models.")] = None,
-    abr: Annotated[str, typer.Option(help=f"What they adapt by: {', '.join(ALGORITHMS)}.")] = DEFAULT,
+    abr: Annotated[str | None, typer.Option(help=f"What they adapt by: {', '.join(ALGORITHMS)}; default: as the gateway says.")] = None,
 ) -> None:
     """Watch through the gateway of the running stack until told to stop."""
     log.configure("players")
     try:
-        named(abr)
+        if abr is not None:
+            named(abr)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     try:
@@ -44,7 +45,9 @@ def main(
     sys.stdout.write(f"{summary}\n")
 
 
-async def _run(count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path], abr: str) -> Summary:
+async def _run(
+    count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path], abr: str | None
+) -> Summary:
     edge = settings().edge
     transport = HttpTransport(connections=8 * count)
     try:

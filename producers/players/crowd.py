@@ -55,7 +55,7 @@ class Crowd:
 
     Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
     and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. With `abr` all of them adapt by that
-    algorithm. Raises BadTrace, and ValueError where nobody knows the algorithm.
+    algorithm, without it as their tickets say. Raises BadTrace, and ValueError where nobody knows the algorithm.
     """
 
     def __init__(
@@ -129,7 +129,8 @@ class Crowd:
         pressed_ms = self._clock.now_ms()
         try:
             on = who.device
-            ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, on.kind, on.network_type)
+            about = {"device_type": on.kind, "network_type": on.network_type, "region": on.region}
+            ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, **about)
         except (PlayRefused, NoAnswer) as error:
             self.summary.refused += 1
             self._log.warning("play is not granted", member=who.device.member, title=title, reason=str(error))

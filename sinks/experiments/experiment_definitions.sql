@@ -15,7 +15,7 @@ SELECT
   event_time,
   started_at
 FROM (
-  SELECT *, minIf(event_time, action = 'START') OVER (PARTITION BY kind, key) AS started_at
+  SELECT *, minIf(event_time, action = 'START' OR kind = 'holdout' OR JSONExtractString(document, 'state') = 'running') OVER (PARTITION BY kind, key) AS started_at
   FROM experiments_change
   WHERE NOT marker
   ORDER BY version DESC, topic_offset DESC

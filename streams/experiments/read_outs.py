@@ -258,6 +258,30 @@ def has_covariate(metric: Metric, each: Iterable[Sums]) -> bool:
     return all(one.n * one.sums.uu > one.sums.u**2 and (metric.aggregation != "ratio" or one.sums.v != 0) for one in each)
 
 
+class Baseline(NamedTuple):
+    """What a control tells for planning: the metric's value, the variance of it times the units exposed, with what a covariate leaves of it
+    and without one; all in small units.
+    """
+
+    value: float
+    variance: float
+    without: float
+
+
+def baseline(metric: Metric, units: Iterable[Row], rows: Iterable[Row]) -> Baseline:
+    """From a control's rows, those of its units and those of the metric. Raises ValueError where there is nothing to go by."""
+    exposed, sums = Sums().plus(units), Sums().plus(rows)
+    last = max((day for day, _ in (*exposed.days, *sums.days)), default=0)
+    horizon = _watched(metric, min((day for day, _ in sums.days), default=last), last)
+    kind, arguments = statistic(metric, sums, metric.covariate_s > 0 and has_covariate(metric, [sums]), exposed.n, last, horizon)
+    found = kind(*arguments)
+    if isinstance(found, Survival):
+        value, variance = found.mean_time(len(found.events), metric.interval_s or 1)
+        return Baseline(value, variance * exposed.n, variance * exposed.n)
+    theta, per_unit = weight(found, found), exposed.n / max(found.n, 1)
+    return Baseline(found.value()[0], found.variance(theta) * per_unit, found.variance() * per_unit)
+
+
 def _plan(experiment: Experiment, split_p: float | None, relative: bool = True) -> Plan:
     return Plan(experiment.plan.alpha, Side.BOTH, relative, experiment.plan.units or PLANNED_UNITS, split_p)
 
@@ -322,14 +346,14 @@ def _read(control: Variation, treatment: Variation, plan: Plan, others: Sequence
     return read
 
 
-def _small(metric: Metric) -> float:
+def small(metric: Metric) -> float:
     """How much a small unit is, of the metric's own."""
     return 1 / metric.scale if metric.aggregation in ("sum", "mean", "quantile") else 1.0
 
 
 def _in_unit(metric: Metric, read: ReadOut) -> ReadOut:
     """An absolute effect in the metric's unit; a relative one is in none."""
-    by = _small(metric)
+    by = small(metric)
     if read.effect is None or by == 1.0:
         return read
     if read.effect.relative:
@@ -344,7 +368,7 @@ def _value(metric: Metric, one: Variation) -> float | None:
         value = found.mean_time(len(found.events), metric.interval_s or 1)[0] if isinstance(found, Survival) else found.value()[0]
     except (Undefined, ValueError, OverflowError):
         return None
-    return value * _small(metric) if isfinite(value) else None
+    return value * small(metric) if isfinite(value) else None
 
 
 def _quantile(sums: Sums, level: float) -> tuple[Any, ...]:
