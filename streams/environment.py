@@ -5,6 +5,9 @@ A job is one `<domain>/<job>.sql`, which opens with the question it answers and 
     SET 'key' = 'value'                  an option of this job alone: of Flink's, or 'headrace.columns' = 'named', with which it reads no
                                          column that it does not name; for a job that needs few of many, decoding is most of its work
     CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL; functions in Python, and in Java those that Flink takes in no other language
+    CREATE TEMPORARY VIEW b AS OPERATOR 'class' OVER a WITH 'argument'
+                                         what an operator in Java makes of view a (docs/adr/0013): its static method
+                                         DataStream<RowData> over(DataStream<RowData>, String)
     INSERT INTO `domain.noun` SELECT …   all of a job's inserts run as one Flink job
 
 Topics are written as tables: `playback.report`. What is inserted into is a sink, the rest are sources; columns, formats and addresses come
@@ -38,7 +41,10 @@ STRING = re.compile(r"'(?:[^']|'')*'")
 CONSTANT = re.compile(r"\$\{([\w.]+)\.(\w+)\}")
 TABLE = re.compile(r"`(\w+(?:\.\w+)+)`")
 INSERT = re.compile(r"INSERT\s+INTO\s+`([\w.]+)`", re.IGNORECASE)
-JAVA = re.compile(r"LANGUAGE\s+JAVA", re.IGNORECASE)
+JAVA = re.compile(r"LANGUAGE\s+JAVA|AS\s+OPERATOR", re.IGNORECASE)
+OPERATOR = re.compile(
+    r"CREATE\s+TEMPORARY\s+VIEW\s+(\w+)\s+AS\s+OPERATOR\s+'([\w.]+)'\s+OVER\s+(\w+)\s+WITH\s+'((?:[^']|'')*)'", re.IGNORECASE
+)
 OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
@@ -250,7 +256,8 @@ class Flink:
 
     def __init__(self, job: Job, overrides: Mapping[str, str] | None = None) -> None:
         from pyflink.common import Configuration
-        from pyflink.table import EnvironmentSettings, TableEnvironment
+        from pyflink.datastream import StreamExecutionEnvironment
+        from pyflink.table import EnvironmentSettings, StreamTableEnvironment, TableEnvironment
 
         _java(java.find)
         # PyFlink may take the cluster for a local one, and then workers look for their functions in this process, which ends.
@@ -259,9 +266,13 @@ class Flink:
         for key, value in {**configuration(job), **(overrides or {})}.items():
             config.set_string(key, value)
         self.job = job
-        self.tables: Any = TableEnvironment.create(
-            EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
-        )
+        chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
+        self.tables: Any
+        if any(map(OPERATOR.fullmatch, job.statements)):
+            environment = StreamExecutionEnvironment.get_execution_environment(config)
+            self.tables = StreamTableEnvironment.create(environment, environment_settings=chosen)
+        else:
+            self.tables = TableEnvironment.create(chosen)
         self.tables.add_python_file(str(_shipped()))
 
     def prepare(self, tables: Mapping[str, str] | None = None) -> Any:
@@ -278,6 +289,8 @@ class Flink:
         for statement in self.job.statements:
             if INSERT.match(statement):
                 self._run(statement, inserts.add_insert_sql)
+            elif match := OPERATOR.fullmatch(statement):
+                self._run(statement, lambda _, match=match: self._operator(*match.groups()))
             elif not OPTION.fullmatch(statement):
                 self._run(statement)
         return inserts
@@ -292,6 +305,20 @@ class Flink:
             return str(inserts.execute().get_job_client().get_job_id())
         except Exception as error:  # py4j wraps whatever the client throws
             raise JobError(f"{self.job.name}: the cluster at {settings().flink.rest_url} did not take it: {_cause(error)}") from error
+
+    def _operator(self, view: str, operator: str, over: str, argument: str) -> None:
+        """Make a view of what an operator makes of another. Only the JVM knows operators: there is no such thing in PyFlink."""
+        from pyflink.util import java_utils
+
+        java_utils.add_jars_to_context_class_loader([jar.resolve().as_uri() for jar in _functions(self.job)])
+        tables = self.tables._j_tenv
+        told = getattr(tables, "from")(over)
+        rows = java_utils.load_java_class("org.apache.flink.table.data.RowData")
+        stream = tables.toDataStream(told, told.getResolvedSchema().toPhysicalRowDataType().bridgedTo(rows))
+        made = java_utils.load_java_class(operator)
+        over_it = next(method for method in made.getMethods() if method.getName() == "over")
+        arguments = java_utils.to_jarray(java_utils.get_gateway().jvm.Object, [stream, argument.replace("''", "'")])
+        tables.createTemporaryView(view, over_it.invoke(None, arguments))
 
     def _run(self, statement: str, run: Any = None) -> None:
         try:

@@ -1,0 +1,1 @@
+"""Experiments, from exposure to sums."""

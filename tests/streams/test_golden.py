@@ -7,10 +7,11 @@ A line is an event in JSON, times in ISO 8601. Adding a case is adding its files
   once the jobs have taken what came before.
 - `expect`: the rows of the case's sessions, by `sid` and `event_time`, and of each the fields that matter. No more may come; none may lack.
   Of a topic without sessions it is the rows whose `event_time` is in the case's time, by `event_time` and key. Of a row that a job writes
-  again as it grows the last one counts.
+  again as it grows the last one counts; rows of experiments.statistic are added up, and are those of the
+  case's experiments.
 
 All cases run at once, in a namespace with every job; after the last line time goes on by an hour. Among them are simulated sessions, whose
-minutes are held against a plain function.
+minutes are held against a plain function, and units in experiments, whose sums are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -34,6 +36,8 @@ from producers.simulator.schedule import Plan
 from schemas.catalogue import Topic, catalogue
 from schemas.examples import from_json
 from streams.environment import jobs
+from streams.experiments import batch, counted
+from tests.experiments import worlds
 from tests.kit import eventually
 from tests.playback import cases as by_hand
 from tests.playback import minutes
@@ -42,6 +46,7 @@ from tests.world import World, world
 
 TESTS = Path(__file__).parents[1]
 HOUR = timedelta(hours=1)
+SUMS = "experiments.statistic"
 
 Record = dict[str, Any]
 
@@ -74,6 +79,9 @@ class Case:
         if has_sessions(catalogue().topic(topic)):
             sids = {record.get("sid") for records in self.put.values() for record in records}
             return sorted((row for row in found if row["sid"] in sids), key=lambda row: (row["sid"], row["event_time"]))
+        if topic == SUMS:
+            met = {name.rpartition(".")[0] for record in self.put["experiments.exposure"] for name in record["variations"]}
+            return [row for row in found if row["experiment"] in met]
         times = [when for when, _, _ in self.arrivals]
         first, last = min(times).replace(second=0, microsecond=0), max(times)
         key = catalogue().topic(topic).key
@@ -129,8 +137,38 @@ def instant(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def exposed() -> Case:
+    """Units in experiments, with the product's own metrics; what comes out is what the plain function says."""
+    metrics = counted.counted(counted.METRICS)
+    exposures: list[Record] = []
+    measurements: list[Record] = []
+    for seed in range(20):
+        for told, one in zip((exposures, measurements), worlds.world(Random(seed), metrics), strict=True):
+            told += [event | {"unit": f"{event['unit']} of {seed}", "event_id": f"{event['event_id']} of {seed}"} for event in one]
+    put = {"experiments.exposure": exposures, "experiments.measurement": measurements}
+    envelope = {"producer_id": "golden", "epoch": 0, "seq": 0}
+    expected = batch.statistics(exposures, measurements, metrics)
+    return Case(
+        "statistics_by_unit",
+        "exposed",
+        {topic: [{**envelope, **event, "event_time": instant(event["event_time"])} for event in events] for topic, events in put.items()},
+        {SUMS: added_up(expected)},
+    )
+
+
+def added_up(sums: Mapping[batch.Cell, Mapping[str, int]]) -> list[Record]:
+    """Sums as rows, one a cell."""
+    return [
+        {
+            **cell._asdict(), "segment": dict(cell.segment), "day": instant(cell.day * batch.DAY_MS).date(),
+            **dict.fromkeys(batch.SUMS, 0), **of,
+        }
+        for cell, of in sorted(sums.items())
+    ]  # fmt: skip
+
+
 SIMULATED = simulated()
-CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand()]
+CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand(), exposed()]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +199,8 @@ def run(there: World, cases: list[Case]) -> dict[str, list[Record]]:
     expected = {topic for case in cases for topic in case.expect}
 
     def out() -> dict[str, list[Record]]:
-        return {topic: standing(there.found(topic)) for topic in expected}
+        found = {topic: standing(there.found(topic)) for topic in expected}
+        return found | {SUMS: added_up(batch.added_up(found[SUMS]))}
 
     with contextlib.suppress(AssertionError):  # each case says what is wrong with it
         eventually(lambda: all_as_expected(cases, out()), within=45, every=1)

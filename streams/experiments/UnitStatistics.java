@@ -1,0 +1,287 @@
+package headrace.experiments;
+
+import java.math.BigDecimal;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
+import org.apache.flink.api.common.state.MapState;
+import org.apache.flink.api.common.state.MapStateDescriptor;
+import org.apache.flink.api.common.state.StateDescriptor;
+import org.apache.flink.api.common.state.StateTtlConfig;
+import org.apache.flink.api.common.state.ValueState;
+import org.apache.flink.api.common.state.ValueStateDescriptor;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.java.functions.KeySelector;
+import org.apache.flink.runtime.state.StateInitializationContext;
+import org.apache.flink.runtime.state.StateSnapshotContext;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.BoundedOneInput;
+import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.table.data.ArrayData;
+import org.apache.flink.table.data.DecimalData;
+import org.apache.flink.table.data.GenericMapData;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.MapData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
+import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
+import org.apache.flink.table.types.logical.BigIntType;
+import org.apache.flink.table.types.logical.DateType;
+import org.apache.flink.table.types.logical.DecimalType;
+import org.apache.flink.table.types.logical.IntType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.MapType;
+import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.table.types.logical.TimestampType;
+import org.apache.flink.table.types.logical.VarCharType;
+
+/**
+ * What do exposures and measurements add to the sums of experiments? An operator over both, by unit.
+ *
+ * <p>What each record changes ({@link Unit}) is added up in memory ({@link Sums}), and let out just before a checkpoint's barrier. So there is nothing in memory
+ * to be saved, and as many rows come out as there are sums that changed, however many records changed them. No function of Flink SQL has such a hook:
+ * that is why this is an operator (docs/adr/0013).
+ *
+ * <p>Takes rows of unit, event_time, event_id, variations, segments, source, measurement_id, version, measured; of an exposure the last four are null, of a
+ * measurement variations and segments. Gives told_at, row_id and the fields of experiments.statistic.
+ */
+public class UnitStatistics extends AbstractStreamOperator<RowData> implements OneInputStreamOperator<RowData, RowData>, BoundedOneInput {
+
+    private static final long serialVersionUID = 1;
+
+    /** Sums in memory, 160 bytes each and more; beyond it they are let out early. */
+    private static final int MOST_SUMS = 500_000;
+
+    /** Of who has not been heard of for so long nothing is known any more. As long as statistics are kept. */
+    private static final Duration UNIT_KEPT = Duration.ofDays(400);
+
+    /** A job that is further behind than its topics reach back has lost more than this. */
+    private static final Duration BEHIND = Duration.ofDays(30);
+
+    private static final char BETWEEN = '\u001f';
+
+    private final String argument;
+
+    private transient Metrics metrics;
+    private transient Sums sums;
+    private transient State held;
+    private transient ListState<String> names;
+    private transient long newest;
+    private transient long flushes;
+    private transient Map<String, StringData> texts;
+
+    UnitStatistics(String argument) {
+        this.argument = argument;
+    }
+
+    /** The operator over a stream; {@code argument}: see streams.experiments.batch.argument. */
+    public static DataStream<RowData> over(DataStream<RowData> told, String argument) {
+        return told.keyBy((KeySelector<RowData, String>) row -> row.getString(0).toString(), Types.STRING)
+                .transform("unit_statistics", InternalTypeInfo.of(outputType()), new UnitStatistics(argument))
+                .uid("unit_statistics");
+    }
+
+    private static RowType outputType() {
+        LogicalType text = new VarCharType(false, VarCharType.MAX_LENGTH);
+        LogicalType number = new IntType(false);
+        LogicalType count = new BigIntType(false);
+        List<RowType.RowField> fields = new ArrayList<>();
+        fields.add(new RowType.RowField("told_at", new TimestampType(false, 3)));
+        fields.add(new RowType.RowField("row_id", text));
+        fields.add(new RowType.RowField("experiment", text));
+        fields.add(new RowType.RowField("phase", number));
+        fields.add(new RowType.RowField("variation", text));
+        fields.add(new RowType.RowField("segment", new MapType(false, text, text)));
+        fields.add(new RowType.RowField("day", new DateType(false)));
+        fields.add(new RowType.RowField("metric", text));
+        fields.add(new RowType.RowField("value_bucket", number));
+        fields.add(new RowType.RowField("n", count));
+        fields.add(new RowType.RowField("measured", count));
+        for (String sum : "x y u v xx yy uu vv xy xu xv yu yv uv".split(" ")) {
+            fields.add(new RowType.RowField("sum_" + sum, new DecimalType(false, 38, 0)));
+        }
+        return new RowType(false, fields);
+    }
+
+    @Override
+    public void initializeState(StateInitializationContext context) throws Exception {
+        super.initializeState(context);
+        names = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("names", Types.STRING));
+        List<String> known = new ArrayList<>();
+        for (String name : names.get()) {
+            if (!known.contains(name)) {
+                known.add(name);
+            }
+        }
+        metrics = new Metrics(argument, known);
+        sums = new Sums();
+        texts = new HashMap<>();
+        newest = Long.MIN_VALUE;
+        held = new State(
+                context.getKeyedStateStore().getState(kept(new ValueStateDescriptor<>(
+                        "met", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO), UNIT_KEPT, StateTtlConfig.UpdateType.OnReadAndWrite)),
+                context.getKeyedStateStore().getMapState(kept(new MapStateDescriptor<>(
+                        "days", Types.INT, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO),
+                        Duration.ofMillis(metrics.keptMs()).plus(BEHIND), StateTtlConfig.UpdateType.OnCreateAndWrite)));
+    }
+
+    private static <D extends StateDescriptor<?, ?>> D kept(
+            D descriptor, Duration time, StateTtlConfig.UpdateType update) {
+        descriptor.enableTimeToLive(StateTtlConfig.newBuilder(time).setUpdateType(update).build());
+        return descriptor;
+    }
+
+    @Override
+    public void snapshotState(StateSnapshotContext context) throws Exception {
+        super.snapshotState(context);
+        names.update(metrics.names);
+    }
+
+    @Override
+    public void processElement(StreamRecord<RowData> element) throws Exception {
+        RowData told = element.getValue();
+        long at = told.getTimestamp(1, 3).getMillisecond();
+        newest = Math.max(newest, at);
+        Unit unit = new Unit(metrics, held, sums);
+        if (!told.isNullAt(3)) {
+            unit.expose(at, told.getString(2).toString(), segment(told.getMap(4)), texts(told.getMap(3)));
+        } else {
+            measure(unit, at, told);
+        }
+        if (sums.size() > MOST_SUMS) {
+            letOut("early-" + flushes++);
+        }
+    }
+
+    private void measure(Unit unit, long at, RowData told) throws Exception {
+        MapData measured = told.getMap(8);
+        ArrayData keys = measured.keyArray();
+        ArrayData found = measured.valueArray();
+        int[] numbers = new int[keys.size()];
+        long[] values = new long[numbers.length];
+        int count = 0;
+        for (int i = 0; i < numbers.length; i++) {
+            int number = metrics.of(keys.getString(i).toString());
+            long value = found.getLong(i);
+            if (number >= 0 && Math.abs(value) <= metrics.largest && value != Long.MIN_VALUE) {
+                numbers[count] = number;
+                values[count++] = value;
+            }
+        }
+        long id = Identity.of(told.getString(5).toBytes(), told.getString(6).toBytes());
+        unit.measure(at, id, told.getLong(7), Arrays.copyOf(numbers, count), Arrays.copyOf(values, count));
+    }
+
+    @Override
+    public void prepareSnapshotPreBarrier(long checkpointId) {
+        letOut(String.valueOf(checkpointId));
+    }
+
+    @Override
+    public void endInput() {
+        letOut("end");
+    }
+
+    private void letOut(String when) {
+        String before = getRuntimeContext().getTaskInfo().getIndexOfThisSubtask() + "-" + when + "-";
+        StreamRecord<RowData> record = new StreamRecord<>(null);
+        long[] count = {0};
+        sums.letOut((arm, day, metric, bucket, sum) ->
+                output.collect(record.replace(row(before + count[0]++, arm, day, metric, bucket, sum), newest)));
+        texts.clear();
+    }
+
+    private GenericRowData row(String id, Sums.Arm arm, int day, int metric, int bucket, Sums.Sum sum) {
+        int dot = arm.experiment().lastIndexOf('.');
+        GenericRowData row = new GenericRowData(9 + Sums.COUNT);
+        int place = 0;
+        row.setField(place++, TimestampData.fromEpochMillis(newest));
+        row.setField(place++, StringData.fromString(id));
+        row.setField(place++, text(arm.experiment().substring(0, dot)));
+        row.setField(place++, Integer.valueOf(arm.experiment().substring(dot + 1)));
+        row.setField(place++, text(arm.variation()));
+        row.setField(place++, segments(arm.segment()));
+        row.setField(place++, day);
+        row.setField(place++, text(metric == Sums.UNITS ? "" : metrics.names.get(metric)));
+        row.setField(place++, bucket);
+        for (int i = 0; i < Sums.COUNT; i++) {
+            row.setField(place++, i < Sums.X ? (Object) sum.small(i) : DecimalData.fromBigDecimal(new BigDecimal(sum.get(i)), 38, 0));
+        }
+        return row;
+    }
+
+    private StringData text(String text) {
+        return texts.computeIfAbsent(text, StringData::fromString);
+    }
+
+    private static Map<String, String> texts(MapData told) {
+        Map<String, String> texts = new TreeMap<>();
+        ArrayData keys = told.keyArray();
+        ArrayData values = told.valueArray();
+        for (int i = 0; i < keys.size(); i++) {
+            texts.put(keys.getString(i).toString(), values.getString(i).toString());
+        }
+        return texts;
+    }
+
+    private static String segment(MapData told) {
+        StringBuilder joined = new StringBuilder();
+        texts(told).forEach((name, value) -> joined.append(name).append(BETWEEN).append(value).append(BETWEEN));
+        return joined.toString();
+    }
+
+    private static MapData segments(String joined) {
+        Map<StringData, StringData> segments = new HashMap<>();
+        for (int from = 0; from < joined.length(); ) {
+            int middle = joined.indexOf(BETWEEN, from);
+            int end = joined.indexOf(BETWEEN, middle + 1);
+            segments.put(StringData.fromString(joined.substring(from, middle)), StringData.fromString(joined.substring(middle + 1, end)));
+            from = end + 1;
+        }
+        return new GenericMapData(segments);
+    }
+
+    /** The state of the unit whose record it is. */
+    private record State(ValueState<byte[]> unit, MapState<Integer, byte[]> measured) implements Unit.Held {
+        @Override
+        public byte[] met() throws Exception {
+            return unit.value();
+        }
+
+        @Override
+        public void met(byte[] bytes) throws Exception {
+            unit.update(bytes);
+        }
+
+        @Override
+        public byte[] day(int day) throws Exception {
+            return measured.get(day);
+        }
+
+        @Override
+        public void day(int day, byte[] bytes) throws Exception {
+            measured.put(day, bytes);
+        }
+
+        @Override
+        public void forget(int day) throws Exception {
+            measured.remove(day);
+        }
+
+        @Override
+        public Iterable<Map.Entry<Integer, byte[]>> days() throws Exception {
+            Iterable<Map.Entry<Integer, byte[]>> entries = measured.entries();
+            return entries == null ? List.of() : entries;
+        }
+    }
+}
