@@ -185,7 +185,9 @@ def plan(
 
 def _largest(client: Queries, of: Known, metric: str) -> Experiment:
     """The experiment with most units of those that have the metric."""
-    counted = client.query("SELECT experiment, phase, sum(n) FROM experiments_statistic WHERE metric = '' AND NOT marker GROUP BY ALL").result_rows
+    counted = client.query(
+        "SELECT experiment, phase, sum(n) FROM experiments_statistic WHERE metric = '' AND NOT marker GROUP BY ALL"
+    ).result_rows
     units = {key: int(n) for key, phase, n in counted if key in of.experiments and of.experiments[key].phase == phase}
     having = [one for key, one in of.experiments.items() if metric in one.measured and units.get(key)]
     if not having:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from edge.read_outs import Known
     from streams.experiments.read_outs import Answer, Report
 
+SHOWN = 20
+"""Differences that are printed at most; --json has all."""
+
 Key = Annotated[str, typer.Argument(help="Key of the experiment; holdout.KEY for a holdout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object.")]
 
@@ -102,11 +105,34 @@ def plan(
         out.print_json(json.dumps(found))
         return
     days = {name: f", {found[f'{name}_days']:,} days" if found[f"{name}_days"] else "" for name in ("fixed", "always_valid")}
-    out.print(f"{metric} is {found['value']:.4g} in {found['control']} of {found['experiment']}; a change of {effect:.2%} is {found['absolute']:.4g}")
+    baseline = f"{found['value']:.4g} in {found['control']} of {found['experiment']}"
+    out.print(f"{metric} is {baseline}; a change of {effect:.2%} is {found['absolute']:.4g}")
     out.print(f"one look at the end: {found['fixed_units']:,} units{days['fixed']}")
     out.print(f"looking at any time, found by the end: {found['always_valid_units']:,} units{days['always_valid']}")
     if found["without_covariate_units"] != found["fixed_units"]:
         out.print(f"without the time before the exposure it were {found['without_covariate_units']:,} units")
+
+
+def recompute(key: Key, as_json: AsJson = False) -> None:
+    """Compute an experiment's sums once more from all stored exposures and measurements, and name every difference; none is expected."""
+    from dataclasses import asdict
+
+    from edge import read_outs
+    from edge.recompute import differences
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        client = warehouse.reader()
+        count, wrong = differences(client, key, read_outs.known(client))
+    if as_json:
+        out.print_json(json.dumps({"cells": count, "differences": [asdict(one) for one in wrong]}))
+    elif not wrong:
+        out.print(f"{key}: {count:,} cells of sums, 0 differences between the stream and the raw tables")
+    for one in [] if as_json else wrong[:SHOWN]:
+        out.print(f"{' / '.join(map(str, one.cell))}: streamed {one.streamed}, recomputed {one.recomputed}", markup=False)
+    if wrong:
+        raise Refusal(f"{len(wrong):,} of {count:,} cells differ: some rows may not have come through yet; else one of the two is wrong")
 
 
 def _asked(metric: str, segment: str, asked_metric: str, asked_segment: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from schemas.allocation.definition import Experiment, Holdout, Metric
 from streams.experiments.statistics.always_valid import PLANNED_UNITS, confidence_sequence
 from streams.experiments.statistics.distributions import Undefined
+from streams.experiments.statistics.effects import weight
 from streams.experiments.statistics.fixed import Result, Side
 from streams.experiments.statistics.histogram import Histogram
 from streams.experiments.statistics.multiple import benjamini_hochberg, holm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -81,19 +82,18 @@ def _of_metric(metric: str, where: Row, x: Any, u: Any, rng: np.random.Generator
 
 
 def insert(client: Any, rows: Iterable[Row], table: str, first: int = 0) -> None:
-    """Rows into a landing table, at offsets from `first` on."""
-    by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+    """Rows into a landing table, at offsets from `first` on; as text, so that sums of 38 digits stay whole."""
+    lines = []
     for offset, row in enumerate(rows, first):
-        whole = {
-            "topic_offset": offset,
-            "topic_time": datetime.now(UTC),
-            "event_id": f"{offset}",
-            "marker": False,
-            "value_bucket": -1,
-            **row,
-        }
-        if table not in ("experiments_statistic",):
-            whole.pop("value_bucket")
-        by_columns.setdefault(tuple(whole), []).append(list(whole.values()))
-    for columns, alike in by_columns.items():
-        client.insert(table, alike, column_names=columns)
+        own = {"value_bucket": -1} if table == "experiments_statistic" else {}
+        whole = {"topic_offset": offset, "topic_time": datetime.now(UTC), "event_id": f"{offset}", "marker": False, **own, **row}
+        lines.append(json.dumps({name: _text(value) for name, value in whole.items()}))
+    client.raw_insert(table, insert_block="\n".join(lines), fmt="JSONEachRow")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if type(value) is int else value
