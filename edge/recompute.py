@@ -39,6 +39,7 @@ RAW = f"""WITH
   (total, many) -> intDiv(total - rest_of(total, many), many) AS floor_of,
   (total, many) -> floor_of(total, many) + toInt128(2 * rest_of(total, many) > many
     OR (2 * rest_of(total, many) = many AND floor_of(total, many) % 2 != 0)) AS half_even,
+  value -> greatest(toInt128(-{LARGEST}), least(value, toInt128({LARGEST}))) AS bounded,
   exposures AS (
     SELECT
       unit_name, unit, event_id, toUnixTimestamp64Milli(event_time) AS t, variations[{{name:String}}] AS met,
@@ -117,7 +118,8 @@ RAW = f"""WITH
     FROM met
     UNION ALL
     SELECT
-      variation, segment, metric, -1, 1, toInt64(afters > 0), if(kind IN ('quantile', 'time_to_event'), [0, 0, 0, 0], [x, y, u, v]), [0, 0]
+      variation, segment, metric, -1, 1, toInt64(afters > 0),
+      if(kind IN ('quantile', 'time_to_event'), [0, 0, 0, 0], [bounded(x), bounded(y), bounded(u), bounded(v)]), [0, 0]
     FROM of_metrics
     WHERE kind = 'time_to_event' OR afters > 0 OR (befores > 0 AND kind NOT IN ('mean', 'ratio', 'quantile'))
     UNION ALL
