@@ -7,6 +7,7 @@
     GET  /titles                       what can be played
     GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
     POST /cmcd                         307 to the collector
+    …    /experiments/…                what flags give, and what is done to experiments, as `edge.experiments` says
     GET  /healthz                      200 when the table of titles has been read
 
 Each request leaves one event on control.request and gets an `x-correlation-id`, its own or a new one. The table of titles is folded
@@ -32,6 +33,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edge.asked import Refusal, client, short_json
+from edge.experiments import Experiments
 from edge.flags import TOPIC as EXPOSURE
 from edge.flags import Definitions, Flags
 from edge.outbox import Outbox, meanwhile
@@ -91,6 +93,8 @@ class Gateway:
     """Ranks the servers by what it knows of them; None: sessions are spread over `oca_urls`."""
     flags: Flags | None = None
     """Decides what experiments give; None: nothing is an experiment."""
+    experiments: Experiments | None = None
+    """What experiments give and what is done to them, for other tools; None: not by HTTP."""
 
     async def play(self, request: Request, asked: Asked) -> Response:
         """A press of play."""
@@ -254,9 +258,19 @@ def app(gateway: Gateway) -> Starlette:
         Route("/titles", gateway.told("titles", gateway.list_titles)),
         Route("/manifest/{title:path}", gateway.told("manifest", gateway.manifest), methods=["GET", "HEAD"]),
         Route("/cmcd", gateway.told("cmcd", gateway.cmcd), methods=["POST"]),
+        *_experiments(gateway),
         Route("/{anything:path}", gateway.told("none", gateway.nowhere), methods=["GET", "HEAD", "POST", "PUT", "DELETE"]),
     ]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
+
+
+def _experiments(gateway: Gateway) -> list[Route]:
+    if gateway.experiments is None:
+        return []
+    return [
+        Route("/experiments/flags", gateway.told("experiments", gateway.experiments.flags)),
+        Route("/experiments/{key}/{action}", gateway.told("experiments", gateway.experiments.act), methods=["POST"]),
+    ]
 
 
 def main() -> None:
@@ -271,7 +285,11 @@ def main() -> None:
         now_ms = emitter.clock.now_ms
         steering = Steering.of(edge, tables, Outbox(emitter, STEERING, marks=True), now_ms)
         flags = Flags(definitions, Outbox(emitter, EXPOSURE, marks=True))
-        gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering, flags=flags)
+        experiments = Experiments(definitions, now_ms, edge.experiments_token.get_secret_value())
+        gateway = Gateway(
+            tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url,
+            steering=steering, flags=flags, experiments=experiments,
+        )  # fmt: skip
         serve(app(gateway), arguments.url)
 
 

@@ -323,7 +323,7 @@ def _interval(read: ReadOut, metric: Metric, limit: float) -> Markup:
 
 def _level(read: ReadOut, metric: Metric) -> str:
     """Good or bad where the always-valid interval leaves zero out."""
-    if read.always_valid is None or not read.always_valid.significant or read.effect is None:
+    if read.always_valid is None or read.effect is None or read.always_valid.low <= 0 <= read.always_valid.high:
         return ""
     return "good" if (read.effect.estimate > 0) is (metric.better == "higher") else "bad"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
-from math import isfinite
+from math import floor, isfinite
 from operator import add
 from typing import Any, NamedTuple
 
@@ -378,7 +378,7 @@ def _quantile(sums: Sums, level: float) -> tuple[Any, ...]:
     if not histogram.counts:
         return 0, level, 0.0, 0.0, 0.0, 0, Ratio(0, 0, 0, 0, 0, 0)
     found = histogram.quantile(level)
-    last = bucket(int(found.estimate))
+    last = bucket(max(0, floor(found.estimate + 0.5)))
     below = [one for at, one in sums.buckets.items() if at <= last]
     s, ss, sm = (sum(one[i] for one in below) for i in range(3))
     mm = sum(one[1] for one in sums.buckets.values())

@@ -9,11 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
+from math import floor
 
 from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.sufficient import ClusteredQuantile, Quantile, Ratio, ranks
-from streams.playback.minute import bucket, middle
+from streams.playback.minute import bucket, middle, width
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,30 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts.values())
 
-    def order(self, *wanted: int) -> list[float]:
-        """The values of these ranks, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value."""
+    @cached_property
+    def _passed(self) -> tuple[list[int], list[int]]:
+        """Buckets in order, and how many values lie up to the end of each."""
+        ordered = sorted(self.counts)
+        return ordered, list(accumulate(self.counts[at] for at in ordered))
+
+    def order(self, rank: int) -> float:
+        """The value of this rank, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value.
+
+        The values of a bucket are taken to lie evenly in it: by its middle alone, two quantiles of one bucket would be the same, and how
+        sure they are a matter of where buckets end.
+        """
         if not self.counts:
             raise Undefined("a variation has no data")
-        ordered = sorted(self.counts)
-        upto = list(accumulate(self.counts[at] for at in ordered))
-        return [middle(ordered[min(bisect_left(upto, rank), len(ordered) - 1)]) for rank in wanted]
+        ordered, passed = self._passed
+        place = min(bisect_left(passed, rank), len(ordered) - 1)
+        at, count = ordered[place], self.counts[ordered[place]]
+        within = min(max(rank - (passed[place] - count), 1), count)
+        return middle(at) + width(at) * ((within - 0.5) / count - 0.5) if width(at) > 1 else middle(at)
 
     def at_most(self, value: float) -> int:
-        """How many values lie at or below."""
-        return sum(count for at, count in self.counts.items() if middle(at) <= value)
+        """How many values lie in the buckets up to that of this value."""
+        last = bucket(max(0, floor(value + 0.5)))
+        return sum(count for at, count in self.counts.items() if at <= last)
 
     def quantile(self, level: float) -> Quantile:
         """The quantile and where its interval lies."""
@@ -73,7 +88,7 @@ class Histogram:
         return ClusteredQuantile(*self._quantile(level), below)
 
     def _quantile(self, level: float) -> tuple[int, float, float, float, float, int]:
-        estimate, low, high = self.order(*ranks(self.n, level))
+        estimate, low, high = (self.order(rank) for rank in ranks(self.n, level))
         return self.n, level, estimate, low, high, self.n
 
 

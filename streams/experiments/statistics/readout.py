@@ -195,7 +195,7 @@ def _exposure(variations: Sequence[Variation]) -> list[Refusal]:
     p = _alike([(exposed, allocated - exposed) for _, exposed, allocated in known])
     if p >= SUSPECT:
         return []
-    seen = ", ".join(f"{one.name} {one.units / max(one.allocated or 0, 1):.1%}" for one in variations)
+    seen = ", ".join(f"{name} {exposed / max(allocated, 1):.1%}" for name, exposed, allocated in known)
     return [Refusal(Cause.EXPOSURE, f"who is exposed depends on the variation (p = {p:.2g}): of those allocated, {seen}")]
 
 

@@ -74,10 +74,6 @@ class Statistic:
         """Variance of the value, times n. Raises Undefined where the value does not exist."""
         return quadratic(self.value(theta)[1], self.covariance())
 
-    def standard_error(self, theta: float = 0.0) -> float:
-        """Standard deviation of the value."""
-        return sqrt(self.variance(theta) / self.n)
-
 
 @dataclass(frozen=True, slots=True)
 class Mean(Statistic):
