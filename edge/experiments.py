@@ -25,7 +25,7 @@ from edge.serve import Json, from_here
 from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from producers.emit import Emitter
 from producers.experiments.desk import Change, Desk, Refused
-from producers.experiments.publish import desk, publish
+from producers.experiments.publish import Clash, desk, publish
 from schemas.allocation.engine import Context
 
 ACTIONS: Mapping[str, Callable[[Desk, str, str], list[Change]]] = {
@@ -89,8 +89,8 @@ def _done(act: Callable[[Desk, str, str], list[Change]], key: str, words: Mappin
     try:
         changes = act(desk(RegistryClient().schema, words["author"], words["reason"]), key, words["variation"])
         with Emitter("experiments-api") as emitter:
-            publish(emitter, changes)
-    except Refused as refused:
+            publish(emitter, changes, RegistryClient().schema)
+    except (Refused, Clash) as refused:
         raise Refusal(409, str(refused)) from None
     except (KafkaException, TimeoutError, RegistryError, RegistryUnavailable, RuntimeError) as error:
         raise Refusal(503, f"it may not have been done: {error}") from None

@@ -2,7 +2,8 @@
 
 The table is one of 50 experiments, each with a targeting condition of four operators (a regular expression among them), a slice of a
 namespace, a holdout and two variations. Processor time of this one process; the smallest of many rounds, because whatever else the machine
-does can only add.
+does can only add. `play_us` is what the product's own definitions add to a press of play, `play_event_us` the writing of the exposure that
+it leaves, `definitions_ms` what a definition costs that comes among 2,000 experiments, each on a flag of its own.
 
 For `disagreements`, 100,000 units with names drawn from letters of one to four bytes are given their variation of an experiment with three
 arms, of which a part is not used: by the engine, by `hashing.allocate`, by the page's engine under Node and by ClickHouse.
@@ -17,14 +18,22 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from edge.flags import TOPIC as EXPOSURE
+from edge.flags import Definitions, Flags
+from edge.outbox import Outbox
 from infra.bench.harness import Figure, Options, say
-from schemas.allocation.definition import spans
+from producers.experiments.publish import written
+from schemas.allocation.definition import dump, spans
 from schemas.allocation.engine import Context, Table
 from schemas.allocation.hashing import SPACE, allocate, bucketer
 from schemas.allocation.pattern import Pattern
+from schemas.catalogue import catalogue
+from schemas.codec import Encoder
 
 FIGURES = {
     "bulk_decisions_per_s": Figure("decisions/s", 2_000_000, 500_000),
@@ -32,12 +41,14 @@ FIGURES = {
     "condition_us": Figure("µs", 20, 20, higher=False),
     "fifty_experiments_us": Figure("µs", 200, 500, higher=False),
     "bucket_us": Figure("µs"),
+    "play_us": Figure("µs"),
+    "play_event_us": Figure("µs"),
+    "definitions_ms": Figure("ms"),
     "hostile_pattern_us_per_kb": Figure("µs/kB"),
     "disagreements": Figure("units", 0, 0, higher=False),
 }
 EXPERIMENTS, MEMBERS, BULK, ROUNDS = 50, 200, 500_000, 25
-
-
+AT_MS = 1_795_600_000_000
 UNITS, LETTERS = 100_000, "abcdefghijklmnop0123456789-äß漢😀"
 FLAGS_JS = Path("edge/board/static/flags.js").resolve()
 NODE = """
@@ -95,6 +106,8 @@ def _once(dice: random.Random) -> dict[str, float]:
         "bucket_us": 1e6 * _seconds(lambda: _each(bucket_of, units[:MEMBERS]), MEMBERS),
         "hostile_pattern_us_per_kb": 1e6 * _seconds(lambda: hostile.search(text), 10),
         "disagreements": float(disagreements(["".join(dice.choices(LETTERS, k=dice.randrange(1, 40))) for _ in range(UNITS)])),
+        **_at_play([f"{dice.getrandbits(256):064x}" for _ in range(MEMBERS)]),
+        "definitions_ms": 1e3 * _seconds(_news(), 1, 3),
     }
     say(f"one decision {figures['decision_us']:.1f} µs, fifty {figures['fifty_experiments_us']:.0f} µs")
     return figures
@@ -121,6 +134,52 @@ def disagreements(units: list[str]) -> int:
 
 def _say(command: list[str | Path], words: str) -> str:
     return subprocess.run(command, input=words, capture_output=True, text=True, check=True).stdout
+
+
+class _Outbox:
+    """Keeps what would be sent."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def put(self, record: Any, *_: object) -> None:
+        self.told.append(record)
+
+
+def _at_play(members: list[str]) -> dict[str, float]:
+    """Of the gateway, with the product's own definitions."""
+    definitions, outbox = Definitions(), _Outbox()
+    for one in written():
+        definitions.into(definitions.table, {"item": f"{one.kind}/{one.key}", "document": dump(one)})
+    definitions.settle(definitions.table)
+    definitions.caught_up = True
+    flags = Flags(definitions, cast(Outbox, outbox))
+    asked = [{"member_id": member, "device_type": "tv", "network_type": "fibre", "region": "eu-west"} for member in members]
+    play_us = 1e6 * _seconds(lambda: _each(lambda of: flags.give(of, "s", AT_MS, "c"), asked), len(asked))
+    encode = Encoder(catalogue().topic(EXPOSURE).event, 1)
+    envelope = {"event_id": "e", "event_time": datetime.fromtimestamp(AT_MS / 1000, UTC), "producer_id": "gateway", "epoch": 1, "seq": 1}
+    events = [{**envelope, "correlation_id": "c", "marker": False, **record} for record in outbox.told[: len(asked)]]
+    return {"play_us": play_us, "play_event_us": 1e6 * _seconds(lambda: _each(encode, events), len(events))}
+
+
+def _news() -> Callable[[], object]:
+    """Take another version of one of 2,000 experiments."""
+    definitions, version = Definitions(), count()
+    both = [{"key": "control", "weight": 0.5, "value": False}, {"key": "new", "weight": 0.5, "value": True}]
+    for index in range(2_000):
+        flag = {"kind": "flag", "key": f"f{index}", "type": "boolean", "default": False}
+        running = {"kind": "experiment", "key": f"e{index}", "flag": f"f{index}", "state": "running", "variations": both}
+        for one in (flag, running):
+            record = {"item": f"{one['kind']}/{one['key']}", "document": json.dumps({**one, "owner": "o", "unit": "member_id"})}
+            definitions.into(definitions.table, record)
+    definitions.settle(definitions.table)
+    assert len(definitions.table) == 4_000
+
+    def again() -> None:
+        about = {**running, "owner": "o", "unit": "member_id", "about": str(next(version))}
+        definitions.fold({"marker": False, "item": "experiment/e1999", "document": json.dumps(about)})
+
+    return again
 
 
 def _each(ask: Callable[[Any], object], all_: Iterable[Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from producers.experiments.desk import Change, Desk
     from schemas.allocation.definition import AnyDefinition
@@ -144,20 +145,33 @@ def _desk(author: str = "", reason: str = "") -> Desk:
     """Refusal where the backbone cannot be read."""
     import getpass
 
-    from confluent_kafka import KafkaException
-
-    from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
-    from infra.cli.words import Refusal
+    from infra.base.registry import RegistryClient
     from producers.experiments.publish import desk
 
-    try:
+    with _backbone():
         return desk(RegistryClient().schema, author or getpass.getuser(), reason)
-    except (KafkaException, TimeoutError, RegistryError, RegistryUnavailable) as error:
-        raise Refusal(f"experiments.definition cannot be read: {error}\n`headrace status` shows whether the stack runs") from None
+
+
+@contextmanager
+def _backbone() -> Iterator[None]:
+    """Turn what goes wrong with Kafka and the registry into a refusal."""
+    from confluent_kafka import KafkaException
+
+    from infra.base.registry import RegistryError, RegistryUnavailable
+    from infra.cli.words import Refusal
+    from producers.experiments.publish import Clash
+
+    try:
+        yield
+    except Clash as clash:
+        raise Refusal(str(clash)) from None
+    except (KafkaException, TimeoutError, RegistryError, RegistryUnavailable, RuntimeError) as error:
+        raise Refusal(f"the backbone does not answer: {error}\n`headrace status` shows whether the stack runs") from None
 
 
 def _do(action: Callable[[Desk], list[Change]], author: str, reason: str) -> None:
     """Do it, and say what was done. Refusal with every reason against it."""
+    from infra.base.registry import RegistryClient
     from infra.cli.words import Refusal, out
     from producers.emit import Emitter
     from producers.experiments.desk import Refused
@@ -167,11 +181,8 @@ def _do(action: Callable[[Desk], list[Change]], author: str, reason: str) -> Non
         changes = action(_desk(author, reason))
     except Refused as refused:
         raise Refusal("\n".join(["this is not done:", *(f"  {words}" for words in refused.reasons)])) from None
-    try:
-        with Emitter("experiments") as emitter:
-            publish(emitter, changes)
-    except RuntimeError as error:
-        raise Refusal(str(error)) from None
+    with _backbone(), Emitter("experiments") as emitter:
+        publish(emitter, changes, RegistryClient().schema)
     for change in changes:
         undoes = f", as in version {change['undoes']}" if change["undoes"] is not None else ""
         out.print(f"{change['item']}: version {change['version']}, {change['action']}{undoes}", markup=False)

@@ -21,7 +21,7 @@ def main() -> None:
     except (DefinitionError, Refused) as error:
         raise SystemExit(f"the product's own definitions are not published:\n{error}") from None
     with Emitter("experiments") as emitter:
-        publish(emitter, changes)
+        publish(emitter, changes, RegistryClient().schema)
     sys.stdout.write(f"{len(definitions)} definitions, {len(changes)} of them new or changed\n")
 
 

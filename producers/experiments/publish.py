@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -23,11 +24,25 @@ def desk(schema_of: Callable[[int], dict[str, Any]], author: str = "", reason: s
     return Desk(standing(catalogue().topic(DEFINITION), schema_of), history, catalogue(), author, reason)
 
 
-def publish(emitter: Emitter, changes: Iterable[Change]) -> None:
-    """Tell of changes: what is told for ever goes first, so that nothing takes effect of which nothing is known. Raises like `tell`."""
+class Clash(RuntimeError):
+    """Somebody else changed the same at the same time; what was written last stands."""
+
+
+def publish(emitter: Emitter, changes: Iterable[Change], schema_of: Callable[[int], dict[str, Any]]) -> None:
+    """Tell of changes: what is told for ever goes first, so that nothing takes effect of which nothing is known.
+
+    Raises Clash, and like `tell` and `everything`.
+    """
     changes = list(changes)
     tell(emitter, [(CHANGE, change) for change in changes])
     tell(emitter, [(DEFINITION, change) for change in changes])
+    if not changes:
+        return
+    made = {(change["item"], change["version"]) for change in changes}
+    told = Counter((one["item"], one["version"]) for one in everything(catalogue().topic(CHANGE), schema_of))
+    if twice := sorted(item for item, version in made if told[item, version] > 1):
+        words = "somebody else changed it at the same time; `headrace experiment audit` shows both, `headrace experiment show` which stands"
+        raise Clash(f"{', '.join(twice)}: {words}")
 
 
 def written(folder: Path | None = None) -> list[AnyDefinition]:

@@ -349,14 +349,21 @@ def fold(definitions: Iterable[AnyDefinition]) -> dict[str, Any]:
     definitions = list(definitions)
     if wrong := problems(definitions):
         raise DefinitionError(wrong)
+    return folded(definitions)
+
+
+def folded(definitions: Sequence[AnyDefinition]) -> dict[str, Any]:
+    """The same of definitions that `problems` found nothing in."""
     holdouts = {one.key: one for one in definitions if isinstance(one, Holdout)}
     namespaces = {one.key: one for one in definitions if isinstance(one, Namespace)}
-    experiments = sorted((one for one in definitions if isinstance(one, Experiment)), key=lambda one: one.key)
+    experiments: dict[str, list[Experiment]] = defaultdict(list)
+    for one in sorted((one for one in definitions if isinstance(one, Experiment)), key=lambda one: one.key):
+        experiments[one.flag].append(one)
     flags: dict[str, Any] = {}
     for flag in sorted((one for one in definitions if isinstance(one, Flag)), key=lambda one: one.key):
         rules = [_rule(flag, rule) for rule in flag.rules]
-        rules += [_experiment(one, namespaces, holdouts) for one in experiments if one.flag == flag.key and one.state == "running"]
-        rules += [_shipped(one) for one in experiments if one.flag == flag.key and one.state == "shipped"]
+        rules += [_experiment(one, namespaces, holdouts) for one in experiments[flag.key] if one.state == "running"]
+        rules += [_shipped(one) for one in experiments[flag.key] if one.state == "shipped"]
         flags[flag.key] = {"default": _plain(flag.default), "rules": rules}
     for key, holdout in sorted(holdouts.items()):
         flags[f"{HOLDOUT}{key}"] = {"default": False, "rules": [_holdout_rule(holdout)]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experiment, Flag, fold
+from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experiment, Flag, folded
 from schemas.allocation.engine import Decision, Table
 
 
@@ -22,12 +22,12 @@ class Allocation(NamedTuple):
 
     @classmethod
     def of(cls, definitions: Sequence[AnyDefinition]) -> Allocation:
-        """Raises DefinitionError."""
+        """Of definitions that go together."""
         experiments = [one for one in definitions if isinstance(one, Experiment)]
         asked = {one.key for one in definitions if isinstance(one, Flag) and one.asked_at == PLAY}
         held = {f"{HOLDOUT}{key}" for one in experiments if one.flag in asked for key in one.holdouts}
         return cls(
-            Table(fold(definitions)),
+            Table(folded(definitions)),
             tuple(sorted(asked | held)),
             {one.key: one.phase for one in experiments},
             {one.key: one.segments for one in experiments},

@@ -64,7 +64,7 @@ async def test_an_experiment_is_stopped_and_started_again(
     for topic in (DEFINITION, CHANGE):
         cluster.make(topic, catalogue().topic(topic).partitions)
     with Emitter("experiments", registry=registry) as emitter:
-        publish(emitter, desk(registry.schema, "ada").publish([_read(FLAG), _read(EXPERIMENT)]))
+        publish(emitter, desk(registry.schema, "ada").publish([_read(FLAG), _read(EXPERIMENT)]), registry.schema)
     async with running(registry, defined()) as client:
         stopped = await client.post("/experiments/rule/stop", json=WHO)
         again = await client.post("/experiments/rule/stop", json=WHO)

@@ -14,8 +14,9 @@ from infra.base.registry import RegistryClient
 from infra.cli import app
 from infra.cli.words import Refusal
 from producers import emit
+from producers.emit import Emitter
 from producers.experiments.__main__ import main
-from producers.experiments.publish import CHANGE, DEFINITION
+from producers.experiments.publish import CHANGE, DEFINITION, Clash, desk, publish
 from schemas.allocation.engine import Context
 from schemas.catalogue import catalogue
 from tests.broker import FakeRegistry, MockCluster, cluster, records, registry
@@ -84,6 +85,17 @@ def test_from_a_file_to_a_decision_and_back(
     given = {definitions.table.allocation.table.decide("start_bitrate_kbps", Context({"member_id": f"m{n}"})).value for n in range(50)}
     assert given == {0, 400}
     assert len(records(cluster, registry, CHANGE, 20)) == 20
+
+
+def test_two_who_do_it_at_once_are_told(headrace: Any, registry: FakeRegistry) -> None:
+    main()
+    ada, bob = (desk(registry.schema, name) for name in ("ada", "bob"))
+    with Emitter("experiments", registry=registry) as emitter:
+        publish(emitter, ada.stop("fast_start"), registry.schema)
+        with pytest.raises(Clash, match="experiment/fast_start: somebody else changed it at the same time"):
+            publish(emitter, bob.ship("fast_start", "modest"), registry.schema)
+    assert desk(registry.schema).standing["experiment/fast_start"]["author"] == "bob"
+    assert headrace("stop", "fast_start") == (0, "experiment/fast_start: version 3, STOP\n")
 
 
 def test_refusals_are_in_words(headrace: Any, tmp_path: Path) -> None:
