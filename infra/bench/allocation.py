@@ -49,8 +49,6 @@ FIGURES = {
 }
 EXPERIMENTS, MEMBERS, BULK, ROUNDS = 50, 200, 500_000, 25
 AT_MS = 1_795_600_000_000
-
-
 UNITS, LETTERS = 100_000, "abcdefghijklmnop0123456789-äß漢😀"
 FLAGS_JS = Path("edge/board/static/flags.js").resolve()
 NODE = """
@@ -107,12 +105,35 @@ def _once(dice: random.Random) -> dict[str, float]:
         "fifty_experiments_us": 1e6 * _seconds(lambda: _each(fifty.decide_all, contexts), MEMBERS, 5),
         "bucket_us": 1e6 * _seconds(lambda: _each(bucket_of, units[:MEMBERS]), MEMBERS),
         "hostile_pattern_us_per_kb": 1e6 * _seconds(lambda: hostile.search(text), 10),
+        "disagreements": float(disagreements(["".join(dice.choices(LETTERS, k=dice.randrange(1, 40))) for _ in range(UNITS)])),
         **_at_play([f"{dice.getrandbits(256):064x}" for _ in range(MEMBERS)]),
         "definitions_ms": 1e3 * _seconds(_news(), 1, 3),
-        "disagreements": float(disagreements(["".join(dice.choices(LETTERS, k=dice.randrange(1, 40))) for _ in range(UNITS)])),
     }
     say(f"one decision {figures['decision_us']:.1f} µs, fifty {figures['fifty_experiments_us']:.0f} µs")
     return figures
+
+
+def disagreements(units: list[str]) -> int:
+    """Units of which the four do not say the same variation: its index, -1 for none."""
+    ranges = spans([0.5, 0.3, 0.2], 0.9)
+    split = {"salt": "abr.1", "units": ["member_id"], "ranges": ranges}
+    variations = [{"key": str(index), "value": index} for index in range(len(ranges))]
+    table = {"flags": {"abr": {"default": -1, "rules": [{"id": "abr", "experiment": "abr", "split": split, "variations": variations}]}}}
+    read = Table(table)
+    engine = [read.decide("abr", Context({"member_id": unit})).value for unit in units]
+    told = json.dumps({"table": table, "flag": "abr", "units": units})
+    page = json.loads(_say([Path(sys.executable).with_name("node"), "--input-type=module", "-e", NODE, FLAGS_JS.as_uri()], told))
+    place = "murmurHash3_32(concat('abr.1', ':', unit))"
+    among = ", ".join(f"{place} >= {begin} AND {place} < {below}, {index}" for index, (begin, below) in enumerate(ranges))
+    sql = f"SELECT multiIf({among}, -1) FROM file('/dev/stdin', 'TSVRaw', 'i UInt32, unit String') ORDER BY i"
+    rows = "\n".join(f"{index}\t{unit}" for index, unit in enumerate(units))
+    warehouse = [int(line) for line in _say([sys.executable, "-c", CLICKHOUSE, sql], rows).split()]
+    bulk = allocate("abr.1", units, ranges).tolist()
+    return sum(len(set(said)) > 1 for said in zip(engine, bulk, page, warehouse, strict=True))
+
+
+def _say(command: list[str | Path], words: str) -> str:
+    return subprocess.run(command, input=words, capture_output=True, text=True, check=True).stdout
 
 
 class _Outbox:
@@ -159,29 +180,6 @@ def _news() -> Callable[[], object]:
         definitions.fold({"marker": False, "item": "experiment/e1999", "document": json.dumps(about)})
 
     return again
-
-
-def disagreements(units: list[str]) -> int:
-    """Units of which the four do not say the same variation: its index, -1 for none."""
-    ranges = spans([0.5, 0.3, 0.2], 0.9)
-    split = {"salt": "abr.1", "units": ["member_id"], "ranges": ranges}
-    variations = [{"key": str(index), "value": index} for index in range(len(ranges))]
-    table = {"flags": {"abr": {"default": -1, "rules": [{"id": "abr", "experiment": "abr", "split": split, "variations": variations}]}}}
-    read = Table(table)
-    engine = [read.decide("abr", Context({"member_id": unit})).value for unit in units]
-    told = json.dumps({"table": table, "flag": "abr", "units": units})
-    page = json.loads(_say([Path(sys.executable).with_name("node"), "--input-type=module", "-e", NODE, FLAGS_JS.as_uri()], told))
-    place = "murmurHash3_32(concat('abr.1', ':', unit))"
-    among = ", ".join(f"{place} >= {begin} AND {place} < {below}, {index}" for index, (begin, below) in enumerate(ranges))
-    sql = f"SELECT multiIf({among}, -1) FROM file('/dev/stdin', 'TSVRaw', 'i UInt32, unit String') ORDER BY i"
-    rows = "\n".join(f"{index}\t{unit}" for index, unit in enumerate(units))
-    warehouse = [int(line) for line in _say([sys.executable, "-c", CLICKHOUSE, sql], rows).split()]
-    bulk = allocate("abr.1", units, ranges).tolist()
-    return sum(len(set(said)) > 1 for said in zip(engine, bulk, page, warehouse, strict=True))
-
-
-def _say(command: list[str | Path], words: str) -> str:
-    return subprocess.run(command, input=words, capture_output=True, text=True, check=True).stdout
 
 
 def _each(ask: Callable[[Any], object], all_: Iterable[Any]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from streams.experiments.statistics.fixed import fixed_horizon
 from streams.experiments.statistics.planning import Design
 from streams.experiments.statistics.sufficient import Cuped, Mean
 
+WORLD = Path(__file__).parent / "worlds" / "power.json"
 ALPHA = 0.05
 EXPERIMENTS = 10_000
 OWN, EFFECT = Own(watching=0.6, session_watching=0.7, activity=0.5, bandwidth=0.4), Effect(watching=1.15)
@@ -74,8 +75,7 @@ class Members:
 def run(options: Options) -> list[dict[str, Any]]:
     """One mapping of figures: the experiments are the repetition."""
     experiments, chance = options.sessions or EXPERIMENTS, np.random.default_rng([options.seed, 1])
-    with as_file(files("infra.bench") / "worlds" / "power.json") as own:
-        members = watched(load(options.world or own), options.seed)
+    members = watched(load(options.world or WORLD), options.seed)
     x, y0, y1 = members.before, members.without, members.given
     rho = float(np.corrcoef(x, y0)[0, 1])
     say(f"{len(x):,} members watch {y0.mean():.0f} s, {y1.mean() - y0.mean():+.1f} s with the effect; ρ with the time before {rho:.3f}")
