@@ -6,66 +6,26 @@ keeps his variation for as long as the experiment deals as it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from edge.outbox import Outbox
 from schemas.allocation.definition import (
     HOLDOUT,
     KINDS,
-    PLAY,
     AnyDefinition,
     DefinitionError,
-    Experiment,
-    Flag,
-    folded,
     load,
     problems,
 )
-from schemas.allocation.engine import Context, Decision, Table
+from schemas.allocation.engine import Context
+from schemas.allocation.play import Allocation
 from streams.folded import Folded, Unfit
 
 TOPIC = "experiments.exposure"
 New = AnyDefinition | None
 """What a definition is from now on; None: withdrawn."""
-
-
-class Allocation(NamedTuple):
-    """What a set of definitions says of the press of play."""
-
-    table: Table
-    flags: tuple[str, ...]
-    """Those that are asked."""
-    phases: Mapping[str, int]
-    """Of each experiment; a holdout has none, 0."""
-    segments: Mapping[str, Sequence[str]]
-    """Experiment → attributes that its read-outs are split by."""
-
-    @classmethod
-    def of(cls, definitions: Sequence[AnyDefinition]) -> Allocation:
-        """Of definitions that go together."""
-        experiments = [one for one in definitions if isinstance(one, Experiment)]
-        asked = {one.key for one in definitions if isinstance(one, Flag) and one.asked_at == PLAY}
-        held = {f"{HOLDOUT}{key}" for one in experiments if one.flag in asked for key in one.holdouts}
-        return cls(
-            Table(folded(definitions)),
-            tuple(sorted(asked | held)),
-            {one.key: one.phase for one in experiments},
-            {one.key: one.segments for one in experiments},
-        )
-
-    def exposures(self, decided: Iterable[Decision], attributes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """`experiments.exposure` of each unit that was allocated by, with all variations that it got by hash; without sid."""
-        met: dict[tuple[str, str], dict[str, str]] = {}
-        names: set[str] = set()
-        for one in (exposure for decision in decided for exposure in decision.exposures):
-            if one.inside and one.hashed:
-                met.setdefault((one.attribute, str(one.unit)), {})[f"{one.experiment}.{self.phases.get(one.experiment, 0)}"] = one.key
-                names.update(self.segments.get(one.experiment, ()))
-        segments = {name: str(attributes[name]) for name in sorted(names) if attributes.get(name) is not None}
-        for (attribute, unit), variations in met.items():
-            yield {"unit": unit, "unit_name": attribute, "variations": variations, "segments": segments}
 
 
 class Defined:
@@ -117,7 +77,7 @@ class Definitions(Folded[Defined]):
         while table.waiting and len(table.waiting) < before:  # what was left out may go with what was accepted after it
             before = len(table.waiting)
             table.accepted, table.waiting = _joined(table.accepted, table.waiting)
-        table.allocation = Allocation.of(list(table.accepted.values()))
+        table.allocation = Allocation.of(list(table.accepted.values()), checked=True)
         for item in sorted(table.new & table.waiting.keys()):
             self.refused += 1
             wrong = problems(_with(table.accepted, {item: table.waiting[item]}).values())

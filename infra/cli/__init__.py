@@ -16,6 +16,7 @@ from infra.cli import (
     doctor,
     down,
     experiment,
+    experiment_read,
     fill,
     fleet,
     grafana,
@@ -43,10 +44,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
+READ = (experiment_read.read, experiment_read.report, experiment_read.plan, experiment_read.recompute)
 DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants, grafana.grafana)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
+for reading in READ:
+    experiment.app.command()(reading)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(fill.app, name="fill")

@@ -265,7 +265,7 @@ class TaskManager(_Flink):
     name: str = "taskmanager"
     depends_on: tuple[str, ...] = ()
 
-    slots: ClassVar[int] = 36
+    slots: ClassVar[int] = 42
 
     @staticmethod
     def memory_mb() -> dict[str, int]:
@@ -273,7 +273,7 @@ class TaskManager(_Flink):
         return {
             "framework.heap.size": 96,
             "task.heap.size": settings().flink.task_heap_mb,
-            "managed.size": 1_350,  # a budget, split among the slots, of which jobs with Python functions need tens of MiB
+            "managed.size": 1_575,  # a budget, split among the slots, of which jobs with Python functions need tens of MiB
             "framework.off-heap.size": 96,
             "task.off-heap.size": 32,
             "network.min": 128,
@@ -446,9 +446,13 @@ def catalogue() -> list[Service]:
     ]  # fmt: skip
 
 
+MEMBERS_EACH = 25
+"""Members of the demo that take turns at one player: an experiment is read out from 50 of a variation on, and these come in minutes."""
+
+
 def watching(players: int, inject: bool = False) -> list[Service]:
-    """What the demo adds: titles to watch, encoded unless they are cached, and `players` members who watch them."""
-    arguments = ("--count", str(players), *(("--inject",) if inject else ()))
+    """What the demo adds: titles to watch, encoded unless they are cached, and `players` members at a time who watch them, of more."""
+    arguments = ("--count", str(players), "--members", str(MEMBERS_EACH * players), *(("--inject",) if inject else ()))
     everything = ("titles", "jobs", "collector", "gateway", *(server.name for server in cache_servers()))
     return [
         Task("titles", module="producers.encoders", arguments=("--emit",)),

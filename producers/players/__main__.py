@@ -24,6 +24,7 @@ DEMO_TITLES = ",".join(title.cid for title in TITLES)
 
 def main(
     count: Annotated[int, typer.Option(min=1, help="How many members watch at once.")] = 24,
+    members: Annotated[int, typer.Option(help="How many take turns at it; default: nobody but them.")] = 0,
     seed: Annotated[int, typer.Option(help="Draws devices, networks and what members do.")] = 1,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: when told to.")] = None,
     inject: Annotated[bool, typer.Option("--inject", help="Make one failed start and one failover happen soon.")] = False,
@@ -39,19 +40,19 @@ def main(
     except ValueError as error:
         raise SystemExit(str(error)) from None
     try:
-        summary = asyncio.run(_run(count, seed, seconds, inject, titles.split(","), trace or [], abr))
+        summary = asyncio.run(_run(count, members, seed, seconds, inject, titles.split(","), trace or [], abr))
     except (BadTrace, OSError) as error:
         raise SystemExit(f"no such network: {error}") from None
     sys.stdout.write(f"{summary}\n")
 
 
 async def _run(
-    count: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path], abr: str | None
+    count: int, members: int, seed: int, seconds: float | None, inject: bool, titles: list[str], traces: list[Path], abr: str | None
 ) -> Summary:
     edge = settings().edge
     transport = HttpTransport(connections=8 * count)
     try:
-        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces, abr)
+        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces, abr, members)
         watching = asyncio.create_task(crowd.run(seconds))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, watching.cancel)

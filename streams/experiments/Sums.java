@@ -41,11 +41,11 @@ final class Sums {
     private record Place(int day, int metric, int bucket) {}
 
     private final Map<Arm, Cells> arms = new HashMap<>();
-    private int cells;
+    private long bytes;
 
-    /** How many there are. */
-    int size() {
-        return cells;
+    /** About how much memory they take. */
+    long bytes() {
+        return bytes;
     }
 
     Cells of(Arm arm) {
@@ -55,42 +55,86 @@ final class Sums {
     void letOut(Out out) {
         arms.forEach((arm, of) -> of.letOut(arm, out));
         arms.clear();
-        cells = 0;
+        bytes = 0;
     }
 
-    /** The sums of one arm. Nearly all that is added belongs to the day it happened on, and to no bucket. */
-    final class Cells {
-        private final Map<Integer, Sum[]> days = new HashMap<>();
+    /** What one change adds, told once for all arms that it goes to: by day, metric and bucket. */
+    static final class Change {
+        private int[] places = new int[512];
+        private long[] lows = new long[512];
+        private long[] highs = new long[512];
+        private int count;
         private final Map<Place, Sum> buckets = new HashMap<>();
-        private int lastDay = Integer.MIN_VALUE;
-        private Sum[] last;
+        private int day;
 
-        Sum at(int day, int metric, int bucket) {
-            if (bucket != WITHOUT_A_BUCKET) {
-                return buckets.computeIfAbsent(new Place(day, metric, bucket), key -> made());
-            }
-            if (day != lastDay) {
-                lastDay = day;
-                last = days.computeIfAbsent(day, key -> new Sum[8]);
-            }
-            int place = metric + 1;
-            if (place >= last.length) {
-                last = Arrays.copyOf(last, Math.max(place + 1, 2 * last.length));
-                days.put(day, last);
-            }
-            return last[place] == null ? last[place] = made() : last[place];
+        /** Begin, for what has no bucket. */
+        void on(int day) {
+            this.day = day;
+            count = 0;
+            buckets.clear();
         }
 
-        private Sum made() {
-            cells++;
-            return new Sum();
+        void add(int metric, int bucket, Sum sum, int sign) {
+            if (bucket != WITHOUT_A_BUCKET) {
+                buckets.computeIfAbsent(new Place(day, metric, bucket), key -> new Sum()).add(sum, sign);
+                return;
+            }
+            for (int i = 0; i < COUNT; i++) {
+                long low = sum.low[i];
+                long high = sum.high == null ? low >> 63 : sum.high[i];
+                if ((low | high) == 0) {
+                    continue;
+                }
+                if (count == places.length) {
+                    places = Arrays.copyOf(places, 2 * count);
+                    lows = Arrays.copyOf(lows, 2 * count);
+                    highs = Arrays.copyOf(highs, 2 * count);
+                }
+                places[count] = (metric + 1) * COUNT + i;
+                lows[count] = sign < 0 ? -low : low;
+                highs[count++] = sign < 0 ? ~high + (low == 0 ? 1 : 0) : high;
+            }
+        }
+    }
+
+    /** The sums of one arm. Nearly all that is added belongs to the day it happened on, and to no bucket: those sums lie side by side. */
+    final class Cells {
+        private final Map<Integer, Block> days = new HashMap<>();
+        private final Map<Place, Sum> buckets = new HashMap<>();
+        private int lastDay = Integer.MIN_VALUE;
+        private Block last;
+
+        void add(int day, int metric, int sum, long value) {
+            block(day).add((metric + 1) * COUNT + sum, value, value >> 63);
+        }
+
+        void add(Change change) {
+            if (change.count > 0) {
+                Block block = block(change.day);
+                for (int i = 0; i < change.count; i++) {
+                    block.add(change.places[i], change.lows[i], change.highs[i]);
+                }
+            }
+            change.buckets.forEach((place, sum) -> buckets.computeIfAbsent(place, key -> {
+                bytes += 300;
+                return new Sum();
+            }).add(sum, 1));
+        }
+
+        private Block block(int day) {
+            if (day != lastDay) {
+                lastDay = day;
+                last = days.computeIfAbsent(day, key -> new Block());
+            }
+            return last;
         }
 
         private void letOut(Arm arm, Out out) {
-            days.forEach((day, sums) -> {
-                for (int i = 0; i < sums.length; i++) {
-                    if (sums[i] != null && !sums[i].isNothing()) {
-                        out.row(arm, day, i - 1, WITHOUT_A_BUCKET, sums[i]);
+            days.forEach((day, block) -> {
+                for (int i = 0; i < block.low.length; i += COUNT) {
+                    Sum sum = block.sum(i);
+                    if (!sum.isNothing()) {
+                        out.row(arm, day, i / COUNT - 1, WITHOUT_A_BUCKET, sum);
                     }
                 }
             });
@@ -102,7 +146,34 @@ final class Sums {
         }
     }
 
-    /** Sixteen sums. The upper halves are there once one of them needs it. */
+    /** The sums of all metrics of a day. The upper halves are there once one of them needs it. */
+    private final class Block {
+        private long[] low = {};
+        private long[] high;
+
+        void add(int place, long lower, long upper) {
+            if (place >= low.length) {
+                int length = Math.max((place / COUNT + 1) * COUNT, 2 * low.length);
+                bytes += 8L * (length - low.length);
+                low = Arrays.copyOf(low, length);
+                high = high == null ? null : Arrays.copyOf(high, length);
+            }
+            if (high == null && !fits(low[place], lower, upper)) {
+                bytes += 8L * low.length;
+                high = upper(low);
+            }
+            plus(low, high, place, lower, upper);
+        }
+
+        Sum sum(int from) {
+            Sum sum = new Sum();
+            System.arraycopy(low, from, sum.low, 0, COUNT);
+            sum.high = high == null ? null : Arrays.copyOfRange(high, from, from + COUNT);
+            return sum;
+        }
+    }
+
+    /** Sixteen sums. */
     static final class Sum {
         private final long[] low = new long[COUNT];
         private long[] high;
@@ -125,27 +196,14 @@ final class Sums {
             add(place, lower, upper);
         }
 
-        void add(Sum other) {
+        void add(Sum other, int sign) {
             for (int i = 0; i < COUNT; i++) {
-                long upper = other.high == null ? other.low[i] >> 63 : other.high[i];
-                if ((other.low[i] | upper) != 0) {
-                    add(i, other.low[i], upper);
+                long lower = other.low[i];
+                long upper = other.high == null ? lower >> 63 : other.high[i];
+                if ((lower | upper) != 0) {
+                    add(i, sign < 0 ? -lower : lower, sign < 0 ? ~upper + (lower == 0 ? 1 : 0) : upper);
                 }
             }
-        }
-
-        void subtract(Sum other) {
-            for (int i = 0; i < COUNT; i++) {
-                long upper = other.high == null ? other.low[i] >> 63 : other.high[i];
-                if ((other.low[i] | upper) != 0) {
-                    add(i, -other.low[i], ~upper + (other.low[i] == 0 ? 1 : 0));
-                }
-            }
-        }
-
-        void clear() {
-            Arrays.fill(low, 0);
-            high = null;
         }
 
         boolean isNothing() {
@@ -166,19 +224,10 @@ final class Sums {
         }
 
         private void add(int place, long lower, long upper) {
-            long sum = low[place] + lower;
-            if (high == null) {
-                if (upper == lower >> 63 && ((low[place] ^ sum) & (lower ^ sum)) >= 0) {
-                    low[place] = sum;
-                    return;
-                }
-                high = new long[COUNT];
-                for (int i = 0; i < COUNT; i++) {
-                    high[i] = low[i] >> 63;
-                }
+            if (high == null && !fits(low[place], lower, upper)) {
+                high = upper(low);
             }
-            high[place] += upper + (Long.compareUnsigned(sum, lower) < 0 ? 1 : 0);
-            low[place] = sum;
+            plus(low, high, place, lower, upper);
         }
 
         private static boolean nothing(long[] sums) {
@@ -189,5 +238,27 @@ final class Sums {
             }
             return true;
         }
+    }
+
+    /** Whether a sum and what is added to it fit 64 bits. */
+    private static boolean fits(long sum, long lower, long upper) {
+        long more = sum + lower;
+        return upper == lower >> 63 && ((sum ^ more) & (lower ^ more)) >= 0;
+    }
+
+    private static long[] upper(long[] low) {
+        long[] high = new long[low.length];
+        for (int i = 0; i < low.length; i++) {
+            high[i] = low[i] >> 63;
+        }
+        return high;
+    }
+
+    private static void plus(long[] low, long[] high, int place, long lower, long upper) {
+        long sum = low[place] + lower;
+        if (high != null) {
+            high[place] += upper + (Long.compareUnsigned(sum, lower) < 0 ? 1 : 0);
+        }
+        low[place] = sum;
     }
 }

@@ -174,7 +174,7 @@ final class Unit {
         if (at >= met.newest - metrics.latestMs) {
             return false;
         }
-        sums.of(new Arm(".0", "", "")).at(day(at), Sums.UNITS, Sums.WITHOUT_A_BUCKET).add(Sums.N, 1);
+        sums.of(new Arm(".0", "", "")).add(day(at), Sums.UNITS, Sums.N, 1);
         return true;
     }
 
@@ -213,16 +213,15 @@ final class Unit {
             Cells cells = sums.of(first.arm());
             int day = day(first.moment.at);
             if (isBusy(first.moment.at)) {
-                cells.at(day, Sums.UNITS, Sums.WITHOUT_A_BUCKET).add(Sums.Y, sign);
+                cells.add(day, Sums.UNITS, Sums.Y, sign);
                 continue;
             }
             counted.add(first);
-            cells.at(day, Sums.UNITS, Sums.WITHOUT_A_BUCKET).add(Sums.N, sign);
+            cells.add(day, Sums.UNITS, Sums.N, sign);
             int ends = ends(first);
             if (ends != NO_DAY) {
-                Sum sum = cells.at(ends, Sums.UNITS, Sums.WITHOUT_A_BUCKET);
-                sum.add(Sums.N, -sign);
-                sum.add(Sums.X, sign);
+                cells.add(ends, Sums.UNITS, Sums.N, -sign);
+                cells.add(ends, Sums.UNITS, Sums.X, sign);
             }
         }
         boolean[] all = new boolean[metrics.size()];
@@ -313,7 +312,7 @@ final class Unit {
         private final List<Cells> cells;
         private final boolean[] touched;
         private final int exposedOn;
-        private final Sum scratch = new Sum();
+        private final Sums.Change change = new Sums.Change();
 
         Difference(Group group, List<Cells> cells, boolean[] touched) {
             this.group = group;
@@ -333,26 +332,30 @@ final class Unit {
                 if (day < from) {
                     continue;
                 }
+                change.on(day);
                 for (int i = 0; i < touched.length; i++) {
                     if (touched[i] && (was.news(i) | is.news(i))) {
                         Map<Integer, Sum> by = by(i, was, is);
-                        tell(day, i, by, 1);
-                        tell(day, i, last[i], -1);
+                        tell(i, by, 1);
+                        tell(i, last[i], -1);
                         last[i] = by;
                     }
                 }
+                tellAll();
             }
+            change.on(group.ends != NO_DAY ? group.ends : exposedOn);
             for (int i = 0; i < touched.length; i++) {
                 Metric metric = metrics.get(i);
                 if (group.ends != NO_DAY) {
-                    tell(group.ends, i, last[i], -1);
+                    tell(i, last[i], -1);
                 } else if (touched[i] && metric != null && metric.kind() == Kind.TIME_TO_EVENT) {
                     Map<Integer, Sum> by = new HashMap<>();
                     was.time(i, by, -1);
                     is.time(i, by, 1);
-                    tell(exposedOn, i, by, 1);
+                    tell(i, by, 1);
                 }
             }
+            tellAll();
         }
 
         private Map<Integer, Sum> by(int metric, Side was, Side is) {
@@ -362,24 +365,16 @@ final class Unit {
             return by;
         }
 
-        private void tell(int day, int metric, Map<Integer, Sum> by, int sign) {
-            if (by == null) {
-                return;
+        private void tell(int metric, Map<Integer, Sum> by, int sign) {
+            if (by != null) {
+                by.forEach((bucket, sum) -> change.add(metric, bucket, sum, sign));
             }
-            by.forEach((bucket, sum) -> {
-                if (sum.isNothing()) {
-                    return;
-                }
-                Sum told = sum;
-                if (sign < 0) {
-                    scratch.clear();
-                    scratch.subtract(sum);
-                    told = scratch;
-                }
-                for (Cells of : cells) {
-                    of.at(day, metric, bucket).add(told);
-                }
-            });
+        }
+
+        private void tellAll() {
+            for (Cells of : cells) {
+                of.add(change);
+            }
         }
 
         /** One of the two, as it comes to be in the order of days. */

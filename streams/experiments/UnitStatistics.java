@@ -59,8 +59,8 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
 
     private static final long serialVersionUID = 1;
 
-    /** Sums in memory, 160 bytes each and more; beyond it they are let out early. */
-    private static final int MOST_SUMS = 500_000;
+    /** Of sums in memory; beyond it they are let out early. */
+    private static final long MOST_BYTES = 100_000_000;
 
     /** Of who has not been heard of for so long nothing is known any more. As long as statistics are kept. */
     private static final Duration UNIT_KEPT = Duration.ofDays(400);
@@ -158,7 +158,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         } else {
             measure(unit, at, told);
         }
-        if (sums.size() > MOST_SUMS) {
+        if (sums.bytes() > MOST_BYTES) {
             letOut("early-" + flushes++);
         }
     }

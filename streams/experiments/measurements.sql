@@ -10,6 +10,7 @@
 -- The statements come from the metrics' definitions (streams/experiments/counted.py).
 
 SET 'headrace.columns' = 'named';
+SET 'parallelism.default' = '1';  -- what is measured comes a few times a session
 
 CREATE TEMPORARY FUNCTION measured AS 'headrace.experiments.Measured' LANGUAGE JAVA;
 

@@ -116,6 +116,16 @@ def test_who_is_forced_is_not_told_and_flags_of_other_places_are_not_asked() -> 
     assert list(allocation.exposures(decisions, {"member_id": "m-1"})) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "segment"), [("tv", "tv"), ("eu-west", "eu-west"), ("", "other"), ("x" * 33, "other"), ("a b", "other"), ("'; --", "other")]
+)
+def test_segments_are_short_words(said: str, segment: str) -> None:
+    allocation = defined(told(FLAG), told(EXPERIMENT)).table.allocation
+    attributes = {"member_id": "m-1", "device_type": said, "network_type": "fibre"}
+    (exposure,) = allocation.exposures([allocation.table.decide("abr_rule", Context(attributes))], attributes)
+    assert exposure["segments"] == {"device_type": segment}
+
+
 def test_what_cannot_be_is_left_out_and_the_rest_goes_on() -> None:
     second = {**EXPERIMENT, "key": "other"}
     lame = {**EXPERIMENT, "key": "lame", "flag": "gone"}

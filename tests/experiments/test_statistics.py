@@ -20,7 +20,7 @@ from tests.experiments import worlds
 from tests.experiments.worlds import METRICS, MOST_A_DAY, Event
 
 HERE = Path(__file__).parent
-CASES = 500
+CASES = 400
 Sums = dict[Cell, dict[str, int]]
 
 

@@ -1,20 +1,26 @@
-"""How fast is a flag decided, one by one, a member's fifty experiments together, and in bulk?
+"""How fast is a flag decided, one by one, a member's fifty experiments together, and in bulk? And alike in Python, JavaScript and SQL?
 
 The table is one of 50 experiments, each with a targeting condition of four operators (a regular expression among them), a slice of a
 namespace, a holdout and two variations. Processor time of this one process; the smallest of many rounds, because whatever else the machine
 does can only add. `play_us` is what the product's own definitions add to a press of play, `play_event_us` the writing of the exposure that
 it leaves, `definitions_ms` what a definition costs that comes among 2,000 experiments, each on a flag of its own.
+
+For `disagreements`, 100,000 units with names drawn from letters of one to four bytes are given their variation of an experiment with three
+arms, of which a part is not used: by the engine, by `hashing.allocate`, by the page's engine under Node and by ClickHouse.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 from edge.flags import TOPIC as EXPOSURE
@@ -39,9 +45,23 @@ FIGURES = {
     "play_event_us": Figure("µs"),
     "definitions_ms": Figure("ms"),
     "hostile_pattern_us_per_kb": Figure("µs/kB"),
+    "disagreements": Figure("units", 0, 0, higher=False),
 }
 EXPERIMENTS, MEMBERS, BULK, ROUNDS = 50, 200, 500_000, 25
 AT_MS = 1_795_600_000_000
+UNITS, LETTERS = 100_000, "abcdefghijklmnop0123456789-äß漢😀"
+FLAGS_JS = Path("edge/board/static/flags.js").resolve()
+NODE = """
+import { readFileSync } from "node:fs";
+const { table, flag, units } = JSON.parse(readFileSync(0, "utf8"));
+const { Table } = await import(process.argv[1]);
+const read = new Table(table);
+process.stdout.write(JSON.stringify(units.map((unit) => read.decide(flag, { attributes: { member_id: unit } }).value)));
+"""
+CLICKHOUSE = """
+import sys, chdb
+print(chdb.query(sys.argv[1], "TSV"), end="")
+"""
 
 
 def run(options: Options) -> list[dict[str, float]]:
@@ -85,11 +105,35 @@ def _once(dice: random.Random) -> dict[str, float]:
         "fifty_experiments_us": 1e6 * _seconds(lambda: _each(fifty.decide_all, contexts), MEMBERS, 5),
         "bucket_us": 1e6 * _seconds(lambda: _each(bucket_of, units[:MEMBERS]), MEMBERS),
         "hostile_pattern_us_per_kb": 1e6 * _seconds(lambda: hostile.search(text), 10),
+        "disagreements": float(disagreements(["".join(dice.choices(LETTERS, k=dice.randrange(1, 40))) for _ in range(UNITS)])),
         **_at_play([f"{dice.getrandbits(256):064x}" for _ in range(MEMBERS)]),
         "definitions_ms": 1e3 * _seconds(_news(), 1, 3),
     }
     say(f"one decision {figures['decision_us']:.1f} µs, fifty {figures['fifty_experiments_us']:.0f} µs")
     return figures
+
+
+def disagreements(units: list[str]) -> int:
+    """Units of which the four do not say the same variation: its index, -1 for none."""
+    ranges = spans([0.5, 0.3, 0.2], 0.9)
+    split = {"salt": "abr.1", "units": ["member_id"], "ranges": ranges}
+    variations = [{"key": str(index), "value": index} for index in range(len(ranges))]
+    table = {"flags": {"abr": {"default": -1, "rules": [{"id": "abr", "experiment": "abr", "split": split, "variations": variations}]}}}
+    read = Table(table)
+    engine = [read.decide("abr", Context({"member_id": unit})).value for unit in units]
+    told = json.dumps({"table": table, "flag": "abr", "units": units})
+    page = json.loads(_say([Path(sys.executable).with_name("node"), "--input-type=module", "-e", NODE, FLAGS_JS.as_uri()], told))
+    place = "murmurHash3_32(concat('abr.1', ':', unit))"
+    among = ", ".join(f"{place} >= {begin} AND {place} < {below}, {index}" for index, (begin, below) in enumerate(ranges))
+    sql = f"SELECT multiIf({among}, -1) FROM file('/dev/stdin', 'TSVRaw', 'i UInt32, unit String') ORDER BY i"
+    rows = "\n".join(f"{index}\t{unit}" for index, unit in enumerate(units))
+    warehouse = [int(line) for line in _say([sys.executable, "-c", CLICKHOUSE, sql], rows).split()]
+    bulk = allocate("abr.1", units, ranges).tolist()
+    return sum(len(set(said)) > 1 for said in zip(engine, bulk, page, warehouse, strict=True))
+
+
+def _say(command: list[str | Path], words: str) -> str:
+    return subprocess.run(command, input=words, capture_output=True, text=True, check=True).stdout
 
 
 class _Outbox:
