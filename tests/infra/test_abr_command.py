@@ -22,7 +22,7 @@ from tests.broker import FakeRegistry, MockCluster, cluster, records, registry
 
 __all__ = ["cluster", "registry"]
 
-EVENTS, A_SECOND = 12_000, 12
+EVENTS, A_SECOND = 16_000, 16
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,9 @@ def test_a_policy_that_is_none_is_refused_with_its_reasons(headrace: Any, record
     assert words.startswith("the model is refused:\n  policy: ")
 
 
-def test_a_model_is_trained_on_earlier_sessions_and_judged_on_later_ones(headrace: Any, recording: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained_on_earlier_sessions_and_judged_on_later_ones(
+    headrace: Any, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "policy.json"
     code, words = headrace("train", str(recording), "--iterations", "2", "--out", str(file), "--no-publish")
     made = json.loads(file.read_text())
@@ -109,8 +111,11 @@ def test_a_model_is_trained_on_earlier_sessions_and_judged_on_later_ones(headrac
     assert {name: made["network"][name] for name in ("share", "cut", "caution")} == {n: shipped[n] for n in ("share", "cut", "caution")}
     assert "it passes, and is not published" in words or "holdout: its reward is lower" in words  # of two iterations either may be true
     assert headrace("models")[1].startswith("no model has been published")
-    code, words = headrace("publish", str(file), str(recording), "--holdout", "0.9", "--no-publish")  # nine tenths, less those it knows
-    assert f"on {len(later)} sessions" not in words
+    fresh = [one for one in abr._split(abr._sessions(recording), 0.9)[1] if not of["from_ms"] <= one.began_ms <= of["to_ms"]]
+    monkeypatch.setattr(abr, "_judged", lambda name, text, sessions, *_: judged.extend(sessions))
+    judged: list[Any] = []
+    assert headrace("publish", str(file), str(recording), "--holdout", "0.9")[0] == 0
+    assert judged == fresh != abr._split(abr._sessions(recording), 0.9)[1]
     everything = {**of, "from_ms": 0, "to_ms": 2**53}
     file.write_text(json.dumps({**made, "network": {**made["network"], "provenance": everything}}))
     assert "leaves 0 sessions to judge on" in headrace("publish", str(file), str(recording))[1]
