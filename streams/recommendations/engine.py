@@ -27,16 +27,20 @@ from itertools import islice, product
 from typing import Any
 
 from schemas.catalogue import Catalogue, catalogue
-from schemas.recommendations.definition import DAY_MS, ENTITIES, HOUR_MS
+from schemas.recommendations.definition import (
+    CAPPED,
+    DAY_MS,
+    ENTITIES,
+    MOST_A_DAY,
+    MOST_KEYS,
+    MOST_NUMBER,
+    MOST_TEXT_BYTES,
+    TWICE_MS,
+)
 from streams.recommendations.plan import Layout, Plan, Selection, Uses
-from streams.recommendations.tiles import MOST_NUMBER, MOST_TEXT_BYTES, NEVER, Row, as_mapping, evaluate, nothing
+from streams.recommendations.tiles import NEVER, Row, as_mapping, evaluate, nothing
 
-TWICE_MS = HOUR_MS
-MOST_A_DAY = 10_000
-MOST_KEYS = 16
-"""Keys that one event may change: it has so many genres."""
 BETWEEN = "\x1f"
-CAPPED = frozenset({"member_id", "sid"})
 
 
 class Door:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streams.recommendations.engine import BETWEEN, MOST_A_DAY, MOST_KEYS, TWICE_MS, Engine
+from schemas.recommendations.definition import MOST_A_DAY, MOST_KEYS, MOST_NUMBER, TWICE_MS
+from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.plan import plan
-from streams.recommendations.tiles import MOST_NUMBER
 from tests.recommendations.made import FROM_MS, TOPIC, feature
 
 DAY_MS = 86_400_000
