@@ -123,10 +123,13 @@ class Row:
         """Move the clock: tiles that take the places of old ones begin empty."""
         if at_ms <= self.clock:
             return
-        for column, kept in zip(self.layout.columns, self.columns, strict=True):
-            old, new = self.clock // column.hop_ms, at_ms // column.hop_ms
-            for tile in range(max(old, new - column.tiles) + 1, new + 1):
-                kept[tile % column.tiles] = 0
+        for hop_ms, ring in self.layout.rings:
+            old, new = self.clock // hop_ms, at_ms // hop_ms
+            if old < new:
+                for place, tiles in ring:
+                    kept = self.columns[place]
+                    for tile in range(max(old, new - tiles) + 1, new + 1):
+                        kept[tile % tiles] = 0
         self.clock = at_ms
 
     def merge(self, other: Row) -> None:

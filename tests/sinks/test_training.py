@@ -10,6 +10,7 @@ import pytest
 
 from infra.base import warehouse
 from schemas.catalogue import catalogue
+from schemas.recommendations.definition import MOST_A_DAY
 from sinks import migrate
 from sinks.recommendations.training import training_query
 from streams.recommendations.plan import plan
@@ -63,6 +64,7 @@ def test_it_has_the_rows_of_the_pure_one(client: Any) -> None:
         about = {"member": one.event["member_id"], "title": one.event["cid"], "genre": "Drama", "region": f"r-{random.randrange(3)}"}
         at = random.choice([one.arrived_ms, one.arrived_ms + 1, FROM_MS + random.randrange(28 * DAY_MS) // HOUR_MS * HOUR_MS])
         asked.append(Asked(about, at))
+    asked.append(Asked({"member": "bot", "title": "t-1", "genre": "", "region": ""}, FROM_MS + 2 * DAY_MS))
     somewhere, bounded = {"region": {"present": True}}, {"kind": ["play", "skip"], "watched_ms": {"at_least": 5, "below": 7_000_000}}
     features = [
         feature(f"a_{name}", **{"aggregation": name, **more, "windows": WINDOWS}) for name, more in FIELDS.items() if name != "decayed"
@@ -74,6 +76,7 @@ def test_it_has_the_rows_of_the_pure_one(client: Any) -> None:
         feature("genres", aggregation="top_k", field="genres", k=2, key=["title"], windows=["7d"]),
     ]
     rows = known(plan(features), told, asked)
+    assert rows[-1]["a_count_7d"] == MOST_A_DAY
     client.command("CREATE TABLE asked (id Int64, at_ms Int64, member String, title String, genre String, region String) ENGINE = Memory")
     client.insert(
         "asked", [[n, one.at_ms, *(one.about[name] for name in ("member", "title", "genre", "region"))] for n, one in enumerate(asked)]
