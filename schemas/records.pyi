@@ -820,10 +820,6 @@ class RecommendationsInteraction(TypedDict):
     watched_ms: NotRequired[int | None]
     rating_halves: NotRequired[int | None]
 
-class RecommendationsTitlePeople(TypedDict):
-    name: str
-    role: str
-
 class RecommendationsTitle(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
@@ -836,10 +832,12 @@ class RecommendationsTitle(TypedDict):
     name: str
     languages: NotRequired[list[str]]
     genres: NotRequired[list[str]]
-    people: NotRequired[list[RecommendationsTitlePeople]]
+    actors: NotRequired[list[str]]
+    directors: NotRequired[list[str]]
+    cinematographers: NotRequired[list[str]]
     maturity: NotRequired[str]
     territories: NotRequired[list[str]]
     artwork_variants: NotRequired[list[str]]
     runtime_ms: NotRequired[int | None]
-    released_on: NotRequired[date | None]
+    released_at: NotRequired[Instant | None]
     withdrawn: NotRequired[bool]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from importlib.resources.abc import Traversable
 from math import isfinite
@@ -45,7 +46,21 @@ WINDOWS = {
 ENTITIES = {"member": "member_id", "title": "cid", "genre": "genres", "region": "region"}
 """What a feature can be about, and the field that says which. A list in that field is each of its items in turn."""
 
-MOST_TOP = 100
+TWICE_MS = HOUR_MS
+"""An event that comes again within this time of its arrival does not count."""
+MOST_A_DAY, CAPPED = 10_000, frozenset({"member_id", "sid"})
+"""Events of one key that count of those that arrived on one day, where a topic is keyed by one of these."""
+MOST_KEYS = 16
+"""Keys that one event may change: it has so many genres."""
+MOST_TEXT_BYTES = 128
+"""Of a text that is counted or is a key, in UTF-8: what bounds a row."""
+MOST_NUMBER = 2**31 - 1
+"""Numbers that are summed up lie within ± this: milliseconds of 24 days, and four billion of them in a tile do not overflow."""
+MOST_DISTINCT, MOST_IN_TILE, MOST_TOP = 1_000, 100, 100
+"""Texts of a key that *distinct* keeps, of a tile that *top_k* keeps, and that it tells at most."""
+STEPS, SCALE = 1_024, 65_536
+WEIGHTS = tuple(int((Decimal(2) ** (Decimal(step) / STEPS) * SCALE).to_integral_value()) for step in range(STEPS))
+"""2^(step / STEPS) in SCALEths: what an event counts by its place within a half-life."""
 AGGREGATIONS = ("count", "sum", "mean", "distinct", "last", "top_k", "decayed")
 WHOLE, TEXT = frozenset({"int", "long"}), frozenset({"string"})
 FITTING = {

@@ -21,22 +21,26 @@ out of bounds (`out_of_bounds`): it is counted as that, and only there left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice, product
 from typing import Any
 
 from schemas.catalogue import Catalogue, catalogue
-from schemas.recommendations.definition import DAY_MS, ENTITIES, HOUR_MS
-from streams.recommendations.plan import Layout, Plan, Selection, Uses
-from streams.recommendations.tiles import MOST_NUMBER, MOST_TEXT_BYTES, NEVER, Row, as_mapping, evaluate, nothing
+from schemas.recommendations.definition import (
+    CAPPED,
+    DAY_MS,
+    ENTITIES,
+    MOST_A_DAY,
+    MOST_KEYS,
+    MOST_NUMBER,
+    MOST_TEXT_BYTES,
+    TWICE_MS,
+)
+from streams.recommendations.plan import Layout, Plan, Predicate, Uses
+from streams.recommendations.tiles import NEVER, Row, as_mapping, evaluate, nothing
 
-TWICE_MS = HOUR_MS
-MOST_A_DAY = 10_000
-MOST_KEYS = 16
-"""Keys that one event may change: it has so many genres."""
 BETWEEN = "\x1f"
-CAPPED = frozenset({"member_id", "sid"})
 
 
 class Door:
@@ -78,15 +82,10 @@ class Engine:
         """Events that counted (`taken`) and that did not, by reason."""
         self._keyed_by = {name: (among or catalogue()).topic(name).key for name in plan.topics}
         self._doors: dict[tuple[str, str], Door] = {}
-        self._selections = {
-            name: [
-                (layout, selection, uses)
-                for layout in plan.layouts.values()
-                for selection, uses in layout.uses.items()
-                if name in selection.sources
-            ]
-            for name in plan.topics
+        self._filters: dict[str, list[tuple[Predicate, list[tuple[Layout, str | None, Uses]]]]] = {
+            name: _by_filter(plan.layouts.values(), name) for name in plan.topics
         }
+        """By topic: each filter once, and what is changed where an event meets it."""
 
     def take(self, topic: str, event: Mapping[str, Any], arrived_ms: int) -> list[tuple[str, str]]:
         """One event of a topic that the plan reads, in the order of its partition; the rows that it changed, as (group, key).
@@ -104,32 +103,37 @@ class Engine:
             self.counts[why] += 1
             return []
         self.counts["taken"] += 1
-        changed: dict[tuple[str, str], None] = {}
-        for layout, selection, uses in self._selections[topic]:
-            if selection.met_by(event):
-                for key in self._count(layout, selection, uses, event, at_ms):
-                    changed[layout.group, key] = None
-        for group, key in changed:
-            self.rows[group][key].taken += 1
+        values: dict[str | None, tuple[int | None, Sequence[str]]] = {None: (1, ())}
+        rows: dict[str, list[tuple[str, Row]]] = {}
+        changed: dict[tuple[str, str], Row] = {}
+        for met_by, parts in self._filters[topic]:
+            if not met_by(event):
+                continue
+            for layout, name, uses in parts:
+                if name not in values:
+                    values[name] = self._value(event.get(str(name)))
+                number, texts = values[name]
+                if number is None and not texts:
+                    continue
+                group = layout.group
+                if group not in rows:
+                    rows[group] = [(key, self._row(layout, key)) for key in self._keys(layout, event)]
+                for key, row in rows[group]:
+                    row.take(uses, at_ms, number, texts)
+                    changed[group, key] = row
+        for row in changed.values():
+            row.taken += 1
         return list(changed)
 
-    def _count(self, layout: Layout, selection: Selection, uses: Uses, event: Mapping[str, Any], at_ms: int) -> Iterator[str]:
-        number, texts = self._value(selection, event)
-        if number is None and not texts:
-            return
+    def _row(self, layout: Layout, key: str) -> Row:
         rows = self.rows[layout.group]
-        for key in self._keys(layout, event):
-            row = rows.get(key)
-            if row is None:
-                row = rows[key] = Row(layout)
-            row.take(uses, at_ms, number, texts)
-            yield key
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = Row(layout)
+        return row
 
-    def _value(self, selection: Selection, event: Mapping[str, Any]) -> tuple[int | None, Sequence[str]]:
-        """The number of an event's field, and its texts; (None, ()) where it is null or cannot be used."""
-        if selection.field is None:
-            return 1, ()
-        told = event.get(selection.field)
+    def _value(self, told: Any) -> tuple[int | None, Sequence[str]]:
+        """The number of a field, and its texts; (None, ()) where it is null or cannot be used."""
         if told is None:
             return None, ()
         if isinstance(told, int):
@@ -170,6 +174,15 @@ class Engine:
                 row = self.packed(group, BETWEEN.join(about[entity] for entity in layout.key))
                 found |= as_mapping(evaluate(layout, self.plan.of(group), [row], at_ms), 0)
         return found
+
+
+def _by_filter(layouts: Iterable[Layout], topic: str) -> list[tuple[Predicate, list[tuple[Layout, str | None, Uses]]]]:
+    found: dict[tuple[tuple[str, str], ...], tuple[Predicate, list[tuple[Layout, str | None, Uses]]]] = {}
+    for layout in layouts:
+        for selection, uses in layout.uses.items():
+            if topic in selection.sources:
+                found.setdefault(selection.asked, (selection.met_by, []))[1].append((layout, selection.field, uses))
+    return list(found.values())
 
 
 def _ms(time: int | datetime) -> int:

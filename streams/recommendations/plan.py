@@ -126,10 +126,16 @@ class Layout:
     lasts: tuple[Selection, ...]
     texts: tuple[Texts, ...]
 
-    @property
+    @cached_property
     def group(self) -> str:
         """The key's name."""
         return ".".join(self.key)
+
+    @cached_property
+    def rings(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """(hop_ms, the places and tiles of its columns): they move on together."""
+        hops = sorted({column.hop_ms for column in self.columns})
+        return [(hop, [(n, column.tiles) for n, column in enumerate(self.columns) if column.hop_ms == hop]) for hop in hops]
 
     @cached_property
     def form(self) -> struct.Struct:

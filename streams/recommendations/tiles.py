@@ -28,29 +28,19 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from schemas.allocation.hashing import murmur3_32
-from schemas.recommendations.definition import Window
+from schemas.recommendations.definition import MOST_DISTINCT, MOST_IN_TILE, STEPS, WEIGHTS, Window
 from streams.recommendations.plan import Column, Layout, Texts, Uses, Value
 
 NEVER = -(1 << 50)
 """The clock of a row that has taken nothing, and the time of a number that never was."""
-MOST_DISTINCT = 1_000
-MOST_IN_TILE = 100
-MOST_TEXT_BYTES = 128
-"""Of a text that is counted or is a key, in UTF-8: what bounds a row."""
-MOST_NUMBER = 2**31 - 1
-"""Numbers that are summed up lie within ± this: milliseconds of 24 days, and four billion of them in a tile do not overflow."""
 MOST_DECAYED = 2**63 - 1
 """Where a tile of *decayed* stops growing; `over_cap` says so."""
-STEPS, SCALE = 1_024, 65_536
-WEIGHTS = tuple(int((Decimal(2) ** (Decimal(step) / STEPS) * SCALE).to_integral_value()) for step in range(STEPS))
-"""2^(step / STEPS) in SCALEths."""
 _WEIGHTS = np.array(WEIGHTS, np.float64)
 _HEAD = struct.Struct("<II")
 _TOP = ("<i8", "<u4", "<u2")
@@ -133,10 +123,13 @@ class Row:
         """Move the clock: tiles that take the places of old ones begin empty."""
         if at_ms <= self.clock:
             return
-        for column, kept in zip(self.layout.columns, self.columns, strict=True):
-            old, new = self.clock // column.hop_ms, at_ms // column.hop_ms
-            for tile in range(max(old, new - column.tiles) + 1, new + 1):
-                kept[tile % column.tiles] = 0
+        for hop_ms, ring in self.layout.rings:
+            old, new = self.clock // hop_ms, at_ms // hop_ms
+            if old < new:
+                for place, tiles in ring:
+                    kept = self.columns[place]
+                    for tile in range(max(old, new - tiles) + 1, new + 1):
+                        kept[tile % tiles] = 0
         self.clock = at_ms
 
     def merge(self, other: Row) -> None:

@@ -18,7 +18,7 @@ FIELDS = {
     "last_number": {"aggregation": "last", "field": "watched_ms"}, "top_k": {"field": "cid", "k": 5}, "decayed": {"field": "watched_ms"},
 }  # fmt: skip
 DEFAULTS: dict[str, Any] = {"mean": None, "last": None, "top_k": [], "decayed": None}
-HALF_LIVES = {"1h": "1h", "1d": "7h", "7d": "1d", "30d": "3d"}
+HALF_LIVES = {"1h": "1h", "1d": "7h", "7d": "37h", "30d": "100h"}
 
 
 def text(name: str, /, **said: Any) -> str:
@@ -53,7 +53,7 @@ def events(seed: int, many: int, window: str, members: int = 1) -> list[tuple[di
         at = FROM_MS + random.randrange(3 * length)
         if random.random() < 0.2:
             at = at // 300_000 * 300_000 + random.choice([-1, 0, 1])
-        late = random.choice([0, random.randrange(2_000), random.randrange(60_000), random.randrange(-1_000, 1), random.randrange(length)])
+        late = random.choice([0, random.randrange(-1_000, 1), *(random.randrange(most) for most in (2_000, 60_000, 2 * length))])
         more = {"watched_ms": random.randrange(7_200_000), "cid": f"t-{int(40 * random.random() ** 2)}", "region": f"r-{n % 3}"}
         told = {"member_id": f"m-{random.randrange(members)}", "genres": random.sample(["Drama", "Comedy", "Crime"], n % 3)}
         event = {"event_id": f"e-{n}", "event_time": at, "kind": random.choice(["play", "completion", "skip"]), **told, **more}
