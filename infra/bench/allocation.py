@@ -102,7 +102,7 @@ def _once(dice: random.Random) -> dict[str, float]:
         "bulk_decisions_per_s": 1 / _seconds(lambda: allocate("e1.0", units, ranges), BULK, 5),
         "decision_us": 1e6 * _seconds(lambda: _each(lambda one: table.decide("plain", one), contexts), MEMBERS),
         "condition_us": 1e6 * _seconds(lambda: _each(lambda one: table.decide("met", one), contexts), MEMBERS),
-        "fifty_experiments_us": 1e6 * _seconds(lambda: _each(fifty.decide_all, contexts), MEMBERS, 5),
+        "fifty_experiments_us": 1e6 * _seconds(lambda: _each(fifty.decide_all, contexts), MEMBERS),
         "bucket_us": 1e6 * _seconds(lambda: _each(bucket_of, units[:MEMBERS]), MEMBERS),
         "hostile_pattern_us_per_kb": 1e6 * _seconds(lambda: hostile.search(text), 10),
         "disagreements": float(disagreements(["".join(dice.choices(LETTERS, k=dice.randrange(1, 40))) for _ in range(UNITS)])),
