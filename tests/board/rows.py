@@ -108,12 +108,29 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
     for at_ms in range(from_ms, to_ms, 10_000):
         _samples(found, rng, at_ms)
         _servers(found, rng, at_ms, at_ms - from_ms)
+    _experiments(found, rng, from_ms, to_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
                 own = {name: value for name, value in example(topic.event, rng).items() if name not in ENVELOPE}
                 found.add(topic.name, from_ms + number, **own)
     return found
+
+
+def _experiments(found: Evening, rng: random.Random, from_ms: int, to_ms: int) -> None:
+    """Members meet two experiments, and the stream tells every ten seconds how many there were."""
+    for units, at_ms in enumerate(range(from_ms, to_ms, 10_000)):
+        met = {"shown.0": rng.choice("ab"), "hidden.2": rng.choice("ab")}
+        found.add(
+            "experiments.exposure", at_ms, unit=f"member-{units}", unit_name="member_id", variations=met,
+            segments={"device_type": rng.choice(DEVICES)},
+        )  # fmt: skip
+        for name, variation in met.items():
+            experiment, _, phase = name.partition(".")
+            found.add(
+                "experiments.statistic", at_ms + 5_000, experiment=experiment, phase=int(phase), variation=variation, segment={},
+                day=_time(at_ms).date(), metric="", value_bucket=-1, n=1,
+            )  # fmt: skip
 
 
 def _minutes(found: Evening) -> None:

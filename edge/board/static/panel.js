@@ -14,7 +14,7 @@ document.addEventListener("mine", ({ detail }) => {
 /** The viewer's own session stands out. */
 const mark = (row) => row.classList.toggle("mine", Boolean(mine) && row.querySelector("[data-opens]").dataset.opens === mine);
 
-const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "health", "reason", "component", "topic", "job", "source", "destination", "site", "software", "first_play_utc", "premiere", "instead_of", "causes", "step", "verdict", "why"]);
+const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "health", "reason", "component", "topic", "experiment", "state", "job", "source", "destination", "site", "software", "first_play_utc", "premiere", "instead_of", "causes", "step", "verdict", "why"]);
 const FILTERS = new Set(["title", "device", "oca", "isp", "region", "player"]);
 const BARS = ["plays", "requests", "letters", "events", "checkpoints"];
 
