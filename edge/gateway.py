@@ -1,16 +1,19 @@
 """The gateway: every press of play passes it. `python -m edge.gateway`.
 
     POST /play {"title", "member"}     who may play what from where: sid, correlation_id, cid, title, duration_ms, manifest_urls and
-    GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url, and, once anything is known, the
-                                       prior of its throughput; may have device_type and network_type, which that is then of
+    GET  /play?title=…&member=…        hls_urls (best first, one for each cache server), collector_url, flags, and, once anything is known,
+                                       the prior of its throughput; may have device_type and network_type, which that is then of, and
+                                       region: flags may depend on all three. `"experiments": false` keeps the member out of them this time
     GET  /titles                       what can be played
     GET  /manifest/<cid>[.m3u8]        307 to the manifest on the best cache server; .m3u8 for HLS
     POST /cmcd                         307 to the collector
+    …    /experiments/…                what flags give, and what is done to experiments, as `edge.experiments` says
     GET  /healthz                      200 when the table of titles has been read
 
 Each request leaves one event on control.request and gets an `x-correlation-id`, its own or a new one. The table of titles is folded
 from encoding.published; while it has not been read, titles that it does not show are answered with 503 rather than 404. Where a play goes
 is decided as `edge.steering` decides, from tables of its own in this process, and each decision leaves one event on delivery.steering.
+What experiments give the member, `edge.flags`, leaves one on experiments.exposure.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edge.asked import Refusal, client, short_json
+from edge.experiments import Experiments
+from edge.flags import TOPIC as EXPOSURE
+from edge.flags import Definitions, Flags
 from edge.outbox import Outbox, meanwhile
 from edge.pseudonym import pseudonym
 from edge.serve import CORS, Json, serve
@@ -42,10 +48,13 @@ from infra.base import log
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
+from streams.folded import followed
 
 TOPIC = "control.request"
 MAX_ID = 200
 """Characters of a title or member id."""
+ABOUT = ("device_type", "network_type", "region")
+"""What a player may say of where it plays."""
 
 
 @dataclass
@@ -82,15 +91,24 @@ class Gateway:
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
     steering: Steering | None = None
     """Ranks the servers by what it knows of them; None: sessions are spread over `oca_urls`."""
+    flags: Flags | None = None
+    """Decides what experiments give; None: nothing is an experiment."""
+    experiments: Experiments | None = None
+    """What experiments give and what is done to them, for other tools; None: not by HTTP."""
 
     async def play(self, request: Request, asked: Asked) -> Response:
         """A press of play."""
-        wanted, member, device_type, network_type = await _pressed(request)
-        asked.member_id = pseudonym(member)
-        title = self._title(wanted)
+        event_time_ms, pressed = self.now_ms(), await _pressed(request)
+        asked.member_id = pseudonym(pressed["member"])
+        title = self._title(pressed["title"])
         asked.cid, asked.sid = title.cid, self.new_id()
         manifest_urls, hls_urls, decision = self._ranked(request, title, asked.sid, asked)
-        prior = self.steering.prior(decision, device_type, network_type) if self.steering and decision else None
+        about = {name: pressed[name] for name in ABOUT if pressed.get(name) is not None}
+        steering, device_type, network_type = self.steering, about.get("device_type"), about.get("network_type")
+        prior = steering.prior(decision, device_type, network_type) if steering and decision else None
+        of = {"member_id": asked.member_id, **about}
+        experiments = pressed.get("experiments", True)
+        flags = self.flags.give(of, asked.sid, event_time_ms, asked.correlation_id, experiments) if self.flags else {}
         return Json(
             {
                 "sid": asked.sid,
@@ -101,6 +119,7 @@ class Gateway:
                 "manifest_urls": manifest_urls,
                 "hls_urls": hls_urls,
                 "collector_url": f"{self.collector_url}/cmcd",
+                "flags": flags,
                 **({"prior": prior} if prior else {}),
             }
         )
@@ -134,7 +153,16 @@ class Gateway:
     def health(self, request: Request) -> Response:
         """GET /healthz."""
         ready = self.titles.caught_up
-        told = {"ready": ready, "titles": len(self.titles), "events_held": self.outbox.held, "events_lost": self.outbox.lost}
+        told: dict[str, Any] = {
+            "ready": ready,
+            "titles": len(self.titles),
+            "events_held": self.outbox.held,
+            "events_lost": self.outbox.lost,
+        }
+        if self.flags is not None:
+            defined, outbox = self.flags.definitions, self.flags.outbox
+            told["definitions"] = {"accepted": len(defined.table), "complete": defined.caught_up, "refused": defined.refused}
+            told |= {"exposures_held": outbox.held, "exposures_lost": outbox.lost}
         return Json(told, 200 if ready else 503)
 
     def told(self, route: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -194,21 +222,21 @@ class Gateway:
         raise Refusal(404, f"no title {wanted!r}; GET /titles lists {len(self.titles)}")
 
 
-async def _pressed(request: Request) -> tuple[str, str, str | None, str | None]:
-    """Title and member of a press of play, and the kinds of device and network where they are told. Raises Refusal."""
-    if request.method == "GET":
-        told: Any = dict(request.query_params)
-    else:
-        told = await short_json(request, "a press of play")
+async def _pressed(request: Request) -> dict[str, Any]:
+    """Title and member of a press of play, and what is told of device, network and region. Raises Refusal."""
+    told: Any = dict(request.query_params) if request.method == "GET" else await short_json(request, "a press of play")
     for name in ("title", "member"):
         value = told.get(name) if isinstance(told, dict) else None
         if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
             raise Refusal(400, f'{name} is missing: {{"title": "<cid>", "member": "<id>"}}, each a string of 1 to {MAX_ID} characters')
-    device_type, network_type = (told.get(name) for name in ("device_type", "network_type"))
-    for name, kind in (("device_type", device_type), ("network_type", network_type)):
-        if kind is not None and not (isinstance(kind, str) and len(kind) <= MAX_ID):
+    if told.get("experiments", True) not in (True, False):
+        raise Refusal(400, "experiments: true or false, or left out")
+    for name in ABOUT:
+        value = told.get(name)
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
             raise Refusal(400, f"{name}: a string of at most {MAX_ID} characters, or left out")
-    return told["title"], told["member"], device_type, network_type
+    pressed: dict[str, Any] = told
+    return pressed
 
 
 def _below(base: str, path: str) -> str:
@@ -220,7 +248,7 @@ def app(gateway: Gateway) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        outboxes = [gateway.outbox] if gateway.steering is None else [gateway.outbox, gateway.steering.outbox]
+        outboxes = [gateway.outbox, *(more.outbox for more in (gateway.steering, gateway.flags) if more is not None)]
         async with meanwhile(*(outbox.drain() for outbox in outboxes)):
             yield
 
@@ -230,9 +258,19 @@ def app(gateway: Gateway) -> Starlette:
         Route("/titles", gateway.told("titles", gateway.list_titles)),
         Route("/manifest/{title:path}", gateway.told("manifest", gateway.manifest), methods=["GET", "HEAD"]),
         Route("/cmcd", gateway.told("cmcd", gateway.cmcd), methods=["POST"]),
+        *_experiments(gateway),
         Route("/{anything:path}", gateway.told("none", gateway.nowhere), methods=["GET", "HEAD", "POST", "PUT", "DELETE"]),
     ]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
+
+
+def _experiments(gateway: Gateway) -> list[Route]:
+    if gateway.experiments is None:
+        return []
+    return [
+        Route("/experiments/flags", gateway.told("experiments", gateway.experiments.flags)),
+        Route("/experiments/{key}/{action}", gateway.told("experiments", gateway.experiments.act), methods=["POST"]),
+    ]
 
 
 def main() -> None:
@@ -242,11 +280,16 @@ def main() -> None:
     parser.add_argument("--url", default=edge.gateway_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("gateway")
-    tables = Tables()
-    with tables.followed(RegistryClient().schema), Emitter("gateway") as emitter:
+    tables, definitions, schema_of = Tables(), Definitions(), RegistryClient().schema
+    with tables.followed(schema_of), followed([definitions], schema_of), Emitter("gateway") as emitter:
         now_ms = emitter.clock.now_ms
         steering = Steering.of(edge, tables, Outbox(emitter, STEERING, marks=True), now_ms)
-        gateway = Gateway(tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url, steering=steering)
+        flags = Flags(definitions, Outbox(emitter, EXPOSURE, marks=True))
+        experiments = Experiments(definitions, now_ms, edge.experiments_token.get_secret_value())
+        gateway = Gateway(
+            tables.titles, Outbox(emitter, TOPIC), now_ms, edge.oca_urls, edge.collector_url,
+            steering=steering, flags=flags, experiments=experiments,
+        )  # fmt: skip
         serve(app(gateway), arguments.url)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -20,12 +20,19 @@ QUIET_S = 30.0
 
 
 def standing(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The contract's own fields of the last event of each key, by key. Blocks until the topic's end.
+    """The contract's own fields of the last event of each key, by key. Blocks until the topic's end. Raises like `everything`."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in everything(topic, schema_of):
+        found[str(record[topic.key])] = {name: value for name, value in record.items() if name not in ENVELOPE}
+    return found
+
+
+def everything(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each event of a topic, those of one key in order, without time markers. Blocks until the topic's end.
 
     Raises KafkaException, TimeoutError, and like `Decoder`: what cannot be read must not be taken for what is not there.
     """
     decode = Decoder(schema_of, topic.event)
-    found: dict[str, dict[str, Any]] = {}
     with closing(kafka.consumer("topology", enable_partition_eof=True)) as reader:
         reader.assign([TopicPartition(settings().topic(topic.name), p, OFFSET_BEGINNING) for p in range(topic.partitions)])
         reading = set(range(topic.partitions))
@@ -36,12 +43,11 @@ def standing(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> dict[s
             if message.error() is None:
                 record = decode(message.value())
                 if not record["marker"]:
-                    found[str(record[topic.key])] = {name: value for name, value in record.items() if name not in ENVELOPE}
+                    yield record
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 reading.discard(message.partition())
             else:
                 raise KafkaException(message.error())
-    return found
 
 
 def tell(emitter: Emitter, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

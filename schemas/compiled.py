@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -25,6 +27,7 @@ class Unsure(Exception):
 
 _SMALL = [long_bytes(number) for number in range(0x4000)]
 """Most numbers, and most lengths of strings."""
+EPOCH_DAY = date(1970, 1, 1).toordinal()
 _double = struct.Struct("<d").pack
 
 
@@ -63,6 +66,27 @@ def _float64(value: Any) -> bytes:
     if value.__class__ is not float:
         raise Unsure
     return _double(value)
+
+
+def _date(value: Any) -> bytes:
+    if value.__class__ is not date:
+        raise Unsure
+    return long_bytes(value.toordinal() - EPOCH_DAY)
+
+
+def _decimal(precision: int, scale: int) -> Callable[[Any], bytes]:
+    """Two's complement of the unscaled number, in as few bytes as hold it and its sign."""
+
+    def write(value: Any) -> bytes:
+        if value.__class__ is not Decimal:
+            raise Unsure
+        sign, digits, exponent = value.as_tuple()
+        if exponent.__class__ is not int or exponent + scale < 0 or len(digits) > precision:
+            raise Unsure
+        unscaled = int("".join(map(str, digits))) * 10 ** (exponent + scale)
+        return _bytes((-unscaled if sign else unscaled).to_bytes((unscaled.bit_length() + 8) >> 3, "big", signed=True))
+
+    return write
 
 
 def _symbol(symbols: list[str]) -> Callable[[Any], bytes]:
@@ -109,6 +133,10 @@ def _writer_of(kind: Any, symbols: list[str] | None, limits: Mapping[str, tuple[
     if isinstance(kind, Mapping):
         if kind.get("logicalType") == "timestamp-millis":
             return _whole(*limits["timestamp-millis"])
+        if kind.get("logicalType") == "date":
+            return _date
+        if kind.get("logicalType") == "decimal":
+            return _decimal(kind["precision"], kind.get("scale", 0))
         if "logicalType" in kind:
             return None
         if kind["type"] == "record":

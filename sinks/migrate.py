@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
+from math import ceil
 from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
@@ -100,11 +101,14 @@ def _in_order(found: Mapping[str, Declared]) -> Iterator[Declared]:
 
 
 def ttl_days(topic: Topic) -> int:
-    """How long a landing table keeps rows: facts (written by jobs) longer than raw events; replayed worlds for ever."""
+    """How long a landing table keeps rows: facts (written by jobs) longer than raw events; replayed worlds for ever. What its topic keeps
+    longer than that, such as a trail of changes, the table does, too.
+    """
     if settings().namespace:
         return 0
     fact = all(p.startswith("streams.") for p in topic.producers)
-    return settings().warehouse.fact_ttl_days if fact else settings().warehouse.raw_ttl_days
+    days = settings().warehouse.fact_ttl_days if fact else settings().warehouse.raw_ttl_days
+    return max(days, ceil(topic.retention_days)) if days else 0
 
 
 def migrate(client: Client, topics: Iterable[Topic], declared: Iterable[Declared]) -> list[str]:

@@ -62,10 +62,14 @@ class Folded(ABC, Generic[T]):
     def into(self, table: T, record: Mapping[str, Any]) -> None:
         """Take one event that is no time marker. Raises Unfit, and then has changed nothing."""
 
+    def settle(self, table: T) -> None:
+        """Work out what follows from all events taken so far: called when the table is complete, and after each batch from then on."""
+
     def fold(self, record: Mapping[str, Any]) -> None:
         """Take one event into the table that answers. Raises Unfit."""
         if not record["marker"]:
             self.into(self.table, record)
+            self.settle(self.table)
 
     @property
     def age_ms(self) -> int:
@@ -111,6 +115,8 @@ class Folded(ABC, Generic[T]):
             if self._now_s() - looked_at_s > LOOK_EVERY_S:
                 ends, looked_at_s = self._look(consumer, partitions, ends), self._now_s()
                 current = False
+            if messages if complete else _covers(reached, first_ends):
+                self.settle(table)
             if not complete and _covers(reached, first_ends):
                 self.table, self.caught_up, complete = table, True, True
             if not current and _covers(reached, ends):

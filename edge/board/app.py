@@ -2,6 +2,7 @@
 
     GET  /                        the page              GET /watch          the web player
     GET  /catalogue               the catalogue of topics
+    GET  /experiments             experiments and their read-outs
     GET  /abr/policy.json         the policy that players adapt by, as producers/abr has it
     GET  /api/boards              every panel with title, question, unit, thresholds and SQL
     GET  /api/panel/<board>/<name>?from&to&<filters>               one panel's rows
@@ -11,6 +12,7 @@
     GET  /api/status              services and loader, by their own word
     GET  /api/audit               the newest audit
     GET  /api/catalogue           every topic in a line; with /<topic> everything about one, lineage and versions included
+    GET  /api/experiments         every experiment in a line; with /<key> its read-out, with /<key>/page that as HTML
     POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
     GET  /healthz
 
@@ -39,13 +41,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.board.audits import Auditor
+from edge.board.experiments import Experiments, Unanswered
 from edge.board.panels import BadRequest, PanelRunner, Window
 from edge.board.tour import Tour
+from edge.read_outs import Queries, Unknown
 from infra.base import warehouse
 from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
@@ -55,11 +59,10 @@ from schemas.catalogue import ContractError, Topic, catalogue
 from schemas.changes import changes
 from schemas.publish import subject_of
 from sinks import dashboards
-from sinks.dashboards import Queries
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html", "/catalogue": "catalogue.html"}
+PAGES = {"/": "index.html", "/watch": "watch.html", "/catalogue": "catalogue.html", "/experiments": "experiments.html"}
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -88,6 +91,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.panels = PanelRunner(reader)
         app.state.auditor = Auditor()
+        app.state.experiments = Experiments(reader)
         async with httpx.AsyncClient(timeout=5.0) as http:
             app.state.http = http
             app.state.tour = Tour(app.state.panels, app.state.auditor, http, ending)
@@ -108,11 +112,14 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             Route("/api/audit", audit),
             Route("/api/catalogue", topics),
             Route("/api/catalogue/{topic}", topic),
+            Route("/api/experiments", experiments),
+            Route("/api/experiments/{key}", experiment),
+            Route("/api/experiments/{key}/page", experiment_page),
             Route("/api/tour/{step}", tour, methods=["POST"]),
             Route("/healthz", healthz),
         ],
         middleware=[Middleware(ContentPolicy), Middleware(GZipMiddleware, minimum_size=1024)],
-        exception_handlers={BadRequest: refuse, HTTPException: not_found},
+        exception_handlers={BadRequest: refuse, HTTPException: not_found, Unanswered: unanswered, Unknown: unknown},
         lifespan=lifespan,
     )
     app.state.ending = ending
@@ -120,7 +127,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
 
 
 async def page(request: Request) -> Response:
-    """One of the two pages."""
+    """One of the pages."""
     return FileResponse(STATIC / PAGES[request.url.path], headers={"Cache-Control": "no-cache"})
 
 
@@ -262,6 +269,24 @@ async def topic(request: Request) -> Response:
     return JSONResponse({**card, "versions": await asyncio.to_thread(_versions, one)})
 
 
+async def experiments(request: Request) -> Response:
+    """Every experiment in a line."""
+    it: Experiments = request.app.state.experiments
+    return JSONResponse({"experiments": await it.listed()})
+
+
+async def experiment(request: Request) -> Response:
+    """One read-out."""
+    it: Experiments = request.app.state.experiments
+    return JSONResponse(await it.one(request.path_params["key"]))
+
+
+async def experiment_page(request: Request) -> Response:
+    """One read-out as the inside of an article."""
+    it: Experiments = request.app.state.experiments
+    return HTMLResponse(await it.page(request.path_params["key"]))
+
+
 async def tour(request: Request) -> Response:
     """One step of the tour. Only our own page may ask for it: a step kills a service."""
     if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
@@ -296,6 +321,16 @@ async def healthz(request: Request) -> Response:
 async def refuse(request: Request, error: Exception) -> Response:
     """400 with the reason."""
     return JSONResponse({"error": str(error)}, 400)
+
+
+async def unanswered(request: Request, error: Exception) -> Response:
+    """503 with the reason."""
+    return JSONResponse({"error": str(error)}, 503)
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """404 with what there is."""
+    return JSONResponse({"error": str(error)}, 404)
 
 
 async def not_found(request: Request, error: Exception) -> Response:

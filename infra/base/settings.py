@@ -117,6 +117,9 @@ class Edge(BaseModel):
         default_factory=dict,
         description="secrets by key id, as JSON: the first signs URLs, cache servers verify by all; empty: neither",
     )
+    experiments_token: SecretStr = Field(
+        SecretStr(""), description="who knows it may change experiments over HTTP; empty: only who asks on the gateway's own machine"
+    )
     url_ttl_s: int = Field(21_600, description="how long a signed URL may be used")
 
     @field_validator("trusted_proxies")

@@ -15,6 +15,8 @@ from infra.cli import (
     demo,
     doctor,
     down,
+    experiment,
+    experiment_read,
     fill,
     fleet,
     grafana,
@@ -42,14 +44,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
+READ = (experiment_read.read, experiment_read.report, experiment_read.plan, experiment_read.recompute)
 DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants, grafana.grafana)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
+for reading in READ:
+    experiment.app.command()(reading)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(fill.app, name="fill")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(abr.app, name="abr")

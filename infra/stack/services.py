@@ -435,6 +435,7 @@ def catalogue() -> list[Service]:
         PythonService("fill-planner", ready, module="streams.delivery.fill_planner", address=("fill", "status_url")),
         PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
         Task("topology", ready, module="producers.topology"),
+        Task("experiments", ready, module="producers.experiments"),
         PythonService("steering", ready, module="edge.steering", address=("edge", "steering_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
         Origin(),
@@ -445,9 +446,13 @@ def catalogue() -> list[Service]:
     ]  # fmt: skip
 
 
+MEMBERS_EACH = 25
+"""Members of the demo that take turns at one player: an experiment is read out from 50 of a variation on, and these come in minutes."""
+
+
 def watching(players: int, inject: bool = False) -> list[Service]:
-    """What the demo adds: titles to watch, encoded unless they are cached, and `players` members who watch them."""
-    arguments = ("--count", str(players), *(("--inject",) if inject else ()))
+    """What the demo adds: titles to watch, encoded unless they are cached, and `players` members at a time who watch them, of more."""
+    arguments = ("--count", str(players), "--members", str(MEMBERS_EACH * players), *(("--inject",) if inject else ()))
     everything = ("titles", "jobs", "collector", "gateway", *(server.name for server in cache_servers()))
     return [
         Task("titles", module="producers.encoders", arguments=("--emit",)),

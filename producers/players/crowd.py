@@ -51,23 +51,25 @@ class Summary:
 
 
 class Crowd:
-    """`count` members who press play, watch, and press play again.
+    """`count` members who press play, watch, and press play again. Of more `members`, whoever has watched gives way to another.
 
     Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
     and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. With `abr` all of them adapt by that
-    algorithm. Raises BadTrace, and ValueError where nobody knows the algorithm.
+    algorithm, without it as their tickets say. Raises BadTrace, and ValueError where nobody knows the algorithm.
     """
 
     def __init__(
         self, count: int, seed: int, gateway_url: str, titles: Sequence[str], transport: Transport, clock: LoopClock,
         oca_urls: Sequence[str] = (), inject: bool = False, traces: Sequence[Path] = (), abr: str | None = None,
+        members: int = 0,
     ) -> None:  # fmt: skip
         self.summary = Summary()
-        viewers = [viewer(number, seed) for number in range(1, count + 1)]
+        viewers = [viewer(number, seed) for number in range(1, max(count, members) + 1)]
         if abr is not None:
             named(abr)
             viewers = [replace(who, device=replace(who.device, abr=abr)) for who in viewers]
         self._viewers = viewers
+        self._seats, self._away = viewers[:count], viewers[count:]
         self._gateway_url = gateway_url
         self._titles = titles
         self._transport = transport
@@ -81,7 +83,7 @@ class Crowd:
 
     async def run(self, seconds: float | None = None) -> Summary:
         """Watch for `seconds`, or until cancelled; then every open session quits with a report and the outboxes are emptied."""
-        members = [asyncio.create_task(self._watch(who, first=who is self._viewers[0])) for who in self._viewers]
+        members = [asyncio.create_task(self._watch(who, first=who is self._seats[0])) for who in self._seats]
         faults = [asyncio.create_task(self._fail_over())] if self._inject and len(self._oca_urls) > 1 else []
         try:
             done, _ = await asyncio.wait([*members], timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -98,7 +100,7 @@ class Crowd:
         return self.summary
 
     async def _watch(self, who: Viewer, first: bool) -> None:
-        """One member's evening."""
+        """One member's evening, or one seat's, where others wait for it."""
         rng = random.Random(who.seed)
         outbox = Outbox(self._transport, self._clock)
         link = Link(self._steps(who), self._clock.now_ms())
@@ -111,6 +113,10 @@ class Crowd:
             while True:
                 await self._session(who, rng, link, outbox)
                 await self._clock.until(self._clock.now_ms() + rng.uniform(500, 4_000))
+                if self._away:
+                    at = rng.randrange(len(self._away))
+                    who, self._away[at] = self._away[at], who
+                    link = Link(self._steps(who), self._clock.now_ms())
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -129,7 +135,8 @@ class Crowd:
         pressed_ms = self._clock.now_ms()
         try:
             on = who.device
-            ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, on.kind, on.network_type)
+            about = {"device_type": on.kind, "network_type": on.network_type, "region": on.region}
+            ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, **about)
         except (PlayRefused, NoAnswer) as error:
             self.summary.refused += 1
             self._log.warning("play is not granted", member=who.device.member, title=title, reason=str(error))

@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
 
+from producers.abr.bola_finite import Choice
 from producers.abr.prior import Prior
 from producers.abr.state import LOOK_AHEAD, State
-from producers.players.adaptation import DEFAULT, TOLD, Adaptation, Situation, named
+from producers.players.adaptation import ALGORITHMS, DEFAULT, TOLD, Adaptation, Situation, named
 from producers.players.clock import LoopClock
 from producers.players.failover import Cause
 from producers.players.fetching import Fetcher, Transfer, Unplayable, Wanted
@@ -52,6 +53,10 @@ class Ticket:
     collector_url: str
     prior: Prior | None = None
     """What the session may expect of its throughput; None: nothing is known."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """What experiments give the member. Of these a player obeys `abr_rule`, unless its device says what it adapts by, and
+    `start_bitrate_kbps`; what it cannot obey it takes for not said.
+    """
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Device:
     """Kind of access network, as in playback.report."""
     address: str = ""
     """Where its requests come from, as a proxy of its ISP would tell the gateway; empty: from where they do come from."""
-    abr: str = DEFAULT
-    """What it adapts by: one of `adaptation.ALGORITHMS`."""
+    abr: str | None = None
+    """What it adapts by, whatever its ticket says: one of `adaptation.ALGORITHMS`; None: as its ticket says."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,12 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
-async def press_play(
-    transport: Transport, gateway_url: str, title: str, member: str, address: str = "", device_type: str | None = None,
-    network_type: str | None = None,
-) -> Ticket:  # fmt: skip
-    """Ask the gateway for `title`, from an address where one is given. Raises PlayRefused, NoAnswer."""
-    asked = json.dumps({"title": title, "member": member, "device_type": device_type, "network_type": network_type}).encode()
+async def press_play(transport: Transport, gateway_url: str, title: str, member: str, address: str = "", **about: str | None) -> Ticket:
+    """Ask the gateway for `title`, from an address where one is given. `about` is what is known of device_type, network_type and region.
+
+    Raises PlayRefused, NoAnswer.
+    """
+    asked = json.dumps({"title": title, "member": member, **about}).encode()
     answer = await transport.post(f"{gateway_url}/play", asked, "application/json", address)
     words = answer.content[:300].decode(errors="replace")
     if answer.status != 200:
@@ -110,9 +115,11 @@ async def press_play(
     try:
         told = json.loads(answer.content)
         urls = tuple(str(url) for url in told["manifest_urls"])
+        flags = told.get("flags")
         return Ticket(
-            str(told["sid"]), str(told["correlation_id"]), str(told["cid"]), urls, str(told["collector_url"]), _prior(told.get("prior"))
-        )
+            str(told["sid"]), str(told["correlation_id"]), str(told["cid"]), urls, str(told["collector_url"]), _prior(told.get("prior")),
+            flags if isinstance(flags, dict) else {},
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise PlayRefused(f"{gateway_url} answered {title!r} with something that is no ticket ({error!r}): {words}") from None
 
@@ -125,8 +132,22 @@ def _prior(told: Any) -> Prior | None:
         return None
 
 
+def adapts_by(device: Device, flags: Mapping[str, Any]) -> str:
+    """The algorithm that a session adapts by: what its device says, else the flag `abr_rule` where that names one, else our own."""
+    rule = flags.get("abr_rule")
+    return device.abr or (rule if isinstance(rule, str) and rule in ALGORITHMS else DEFAULT)
+
+
+def starts_at(ladder_kbps: Sequence[int], flags: Mapping[str, Any]) -> int | None:
+    """The level of the first segment: the highest up to the flag `start_bitrate_kbps`, else the lowest; None: as the algorithm chooses."""
+    kbps = flags.get("start_bitrate_kbps")
+    if isinstance(kbps, bool) or not isinstance(kbps, (int, float)) or not kbps > 0:
+        return None
+    return max((level for level, bitrate in enumerate(ladder_kbps) if bitrate <= kbps), default=0)
+
+
 class Player:
-    """Plays one session of one ticket; `run` may be called once. It adapts as its device says, or by `adapt`.
+    """Plays one session of one ticket; `run` may be called once. It adapts as its device or its ticket says, or by `adapt`.
 
     Raises ValueError where the device adapts by what nobody knows.
     """
@@ -141,10 +162,11 @@ class Player:
         self._pressed_ms = clock.now_ms() if pressed_ms is None else pressed_ms
         self._actions = sorted(actions, key=lambda action: action.at_ms)
         self._max_height = device.max_height
-        self._adapt = adapt or named(device.abr)
+        self._abr = adapts_by(device, ticket.flags)
+        self._adapt = adapt or named(self._abr)
         self._buffer_max_ms = buffer_max_ms
         self._ladder_kbps: tuple[int, ...] = ()
-        self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device))
+        self._reporter = Reporter(outbox, ticket.collector_url, _shared(ticket, device, self._abr))
         self._fetcher = Fetcher(ticket.manifest_urls, transport, link, rtt_ms, clock, self)
         self._sums: Mapping[str, Sum] = {}
         self._learning: asyncio.Task[None] | None = None  # of the sums
@@ -271,6 +293,7 @@ class Player:
         told = {
             "ladder": " ".join(map(str, self._ladder_kbps)),
             "buffer-max": str(self._buffer_max_ms),
+            "start": "" if (start := starts_at(self._ladder_kbps, self.ticket.flags)) is None else str(self._ladder_kbps[start]),
             "prior": "" if prior is None else f"{prior.mean_log_kbps:.4f} {prior.sd_log_kbps:.4f} {prior.weight:.4f}",
         }
         return {f"{CUSTOM}{name}": value for name, value in told.items() if 0 < len(value) <= CUSTOM_LENGTH}
@@ -323,7 +346,8 @@ class Player:
                 await self._clock.until(self._clock.now_ms() + 100)
                 continue
             number = _containing(first.video[0].segments, playback.buffered_ms)
-            choice = self._adapt(self._situation(first, rungs, number, previous, playback))
+            start = starts_at(self._ladder_kbps, self.ticket.flags) if previous < 0 else None
+            choice = Choice(start, 0) if start is not None else self._adapt(self._situation(first, rungs, number, previous, playback))
             if choice.pause_ms:
                 await self._clock.until(self._clock.now_ms() + choice.pause_ms)
                 continue  # a seek in the meantime may want another segment
@@ -454,7 +478,7 @@ def _rungs(manifest: Manifest, max_height: int) -> list[int]:
     return found
 
 
-def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
+def _shared(ticket: Ticket, device: Device, abr: str) -> dict[str, Any]:
     """What every report of the session carries."""
     return {
         "sid": ticket.sid,
@@ -466,5 +490,5 @@ def _shared(ticket: Ticket, device: Device) -> dict[str, Any]:
         f"{CUSTOM}region": device.region,
         f"{CUSTOM}asn": device.asn,
         f"{CUSTOM}network": device.network_type,
-        f"{CUSTOM}abr": TOLD.get(device.abr, device.abr),
+        f"{CUSTOM}abr": TOLD.get(abr, abr),
     }

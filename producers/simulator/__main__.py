@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra.base import log
 from infra.base.clock import WallClock
+from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
 from producers.simulator.ahead import Killed, ahead, for_bulk
-from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths
+from producers.simulator.experiments import Dealer
+from producers.simulator.outputs import PRODUCER_ID, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths, topics
 from producers.simulator.schedule import Plan, Schedule, Second
 from producers.simulator.world import BadWorld, World, load
+from producers.standing import standing
+from schemas.allocation.definition import AnyDefinition, DefinitionError, read_folder
+from schemas.allocation.definition import load as read_json
 from schemas.catalogue import catalogue
 from schemas.publish import publish
 
@@ -30,6 +35,7 @@ CLOSING_MS = 86_400_000
 """How far ahead of everything the closing marker is: the last windows and sessions of a finite log close."""
 MANY_SESSIONS, MANY_EVENTS = 4_000, 400_000
 """From so many on, a second process is worth the second that it takes to start."""
+BACKBONE = "backbone"
 LIVE_STEP_MS = 50
 """In step with the clock, reports go out together that are so close."""
 
@@ -48,6 +54,9 @@ def main(
     out_of_order: Annotated[float, typer.Option(min=0, max=1, help="Share that comes up to 4 s later than it should.")] = 0.10,
     late: Annotated[float, typer.Option(min=0, max=1, help="Share that comes after the watermark.")] = 0.0,
     live: Annotated[bool, typer.Option("--live", help="In step with the clock, from now on; no closing marker.")] = False,
+    experiments: Annotated[
+        str, typer.Option(help=f"Members are in the experiments of this folder of definitions, or of the `{BACKBONE}`.")
+    ] = "",
     producer_id: Annotated[str, typer.Option(help="Name of this producer; processes that run at once need different ones.")] = PRODUCER_ID,
 ) -> None:
     """Write simulated playback reports to the topics of a namespace, as fast as it goes, or into a file."""
@@ -64,11 +73,16 @@ def main(
     started = time.monotonic()
     try:
         known = load(world)
-        seconds = _drawn(known, seed, plan, truths=truth is not None, live=live)
-    except (BadWorld, OSError) as error:
+        definitions = _defined(experiments) if experiments else None
+        if known.effects and definitions is None:
+            raise BadWorld(f"{world}: its effects are of experiments: name a folder that defines them by --experiments, or `{BACKBONE}`")
+        if definitions is not None:
+            Dealer(known, definitions)  # refused here, in words, rather than by the process that draws
+        seconds = _drawn(known, seed, plan, truths=truth is not None, live=live, definitions=definitions)
+    except (BadWorld, DefinitionError, OSError) as error:
         raise SystemExit(str(error)) from None
     with ExitStack() as stack:
-        output = stack.enter_context(_output(known, to, begin_ms, producer_id))
+        output = stack.enter_context(_output(known, to, begin_ms, producer_id, definitions is not None))
         truths = stack.enter_context(Truths(truth, known, begin_ms)) if truth else None
         try:
             last = _pump(seconds, output, truths, live, plan)
@@ -79,18 +93,29 @@ def main(
     sys.stdout.write(f"{last.scheduled} reports of {last.begun} sessions in {took_s:.1f} s, {rate:,.0f} a second\n")
 
 
-def _drawn(world: World, seed: int, plan: Plan, truths: bool, live: bool) -> Iterator[Second]:
+def _defined(where: str) -> Sequence[AnyDefinition]:
+    """Definitions in a folder, or those that stand on the backbone. Raises DefinitionError and what reading a topic raises."""
+    if where != BACKBONE:
+        return read_folder(Path(where))
+    told = standing(catalogue().topic("experiments.definition"), RegistryClient().schema)
+    return [read_json(one["document"], item) for item, one in sorted(told.items()) if one["document"]]
+
+
+def _drawn(
+    world: World, seed: int, plan: Plan, truths: bool, live: bool, definitions: Sequence[AnyDefinition] | None = None
+) -> Iterator[Second]:
     """The seconds of a schedule, by a second process where they are many and wanted at once."""
     many = (plan.sessions or 0) >= MANY_SESSIONS or (plan.events or 0) >= MANY_EVENTS
-    return ahead(world, seed, plan, truths) if many and not live else iter(Schedule(world, seed, plan, truths))
+    of = (world, seed, plan, truths, definitions)
+    return ahead(*of) if many and not live else iter(Schedule(*of))
 
 
-def _output(world: World, to: Path | None, begin_ms: int, producer_id: str) -> Output:
+def _output(world: World, to: Path | None, begin_ms: int, producer_id: str, exposes: bool) -> Output:
     if to is not None:
-        return ToLines(world, to) if to.suffix == ".jsonl" else ToLog(world, to, settings().namespace)
-    publish([catalogue().topic(TOPIC)])
+        return ToLines(world, to, exposes) if to.suffix == ".jsonl" else ToLog(world, to, settings().namespace, exposes)
+    publish([catalogue().topic(name) for name in topics(exposes)])
     clock = ArrivalClock(begin_ms)
-    return ToKafka(world, Emitter(producer_id, clock=clock), clock)
+    return ToKafka(world, Emitter(producer_id, clock=clock), clock, exposes)
 
 
 def _pump(seconds: Iterator[Second], output: Output, truths: Truths | None, live: bool, plan: Plan) -> Second:
@@ -104,9 +129,12 @@ def _pump(seconds: Iterator[Second], output: Output, truths: Truths | None, live
                 _in_step(second, output)
             else:
                 output.put(second.arrivals, second.sessions)
+                output.expose(second.exposures)
             output.mark(second.end_ms, second.end_ms)
             if truths is not None and second.truths is not None:
                 truths.write(second.truths)
+            if truths is not None and second.effects is not None:
+                truths.learn(second.effects)
             bar.update(task, completed=second.scheduled if plan.events else second.begun)
         if not live:
             output.mark(second.end_ms, second.end_ms + CLOSING_MS)
@@ -120,6 +148,7 @@ def _in_step(second: Second, output: Output) -> None:
         low, high = np.searchsorted(second.arrivals["at_ms"], (from_ms, from_ms + LIVE_STEP_MS))
         clock.sleep(max(0.0, (from_ms + LIVE_STEP_MS - clock.now_ms()) / 1000))
         output.put(second.arrivals[low:high], second.sessions[low:high])
+        output.expose([one for one in second.exposures if from_ms <= one.at_ms < from_ms + LIVE_STEP_MS])
 
 
 if __name__ == "__main__":

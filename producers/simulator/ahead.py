@@ -6,16 +6,18 @@ import ctypes
 import gc
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import Empty, Queue
 from threading import Thread
+from typing import Any
 
 from infra.base.children import die_with_parent
 from producers.simulator.schedule import Plan, Schedule, Second
 from producers.simulator.world import World
+from schemas.allocation.definition import AnyDefinition
 
 DEPTH = 32
 """Seconds of simulated time that are drawn ahead: more than are sent while the next minute is drawn."""
@@ -25,11 +27,11 @@ class Killed(Exception):
     """The second process ended before it had drawn everything."""
 
 
-def ahead(world: World, seed: int, plan: Plan, truths: bool = True) -> Iterator[Second]:
+def ahead(world: World, seed: int, plan: Plan, truths: bool = True, definitions: Sequence[AnyDefinition] | None = None) -> Iterator[Second]:
     """The seconds of `Schedule` with these arguments; drawing begins at once. They raise what drawing raises, and Killed."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_draw, args=(theirs, world, seed, plan, truths), name="simulator-draws", daemon=True)
+    process = context.Process(target=_draw, args=(theirs, world, seed, plan, truths, definitions), name="simulator-draws", daemon=True)
     process.start()
     theirs.close()  # or the end of the process would not be the end of the pipe
     coming: Queue[Second | Exception | None] = Queue(DEPTH)
@@ -64,13 +66,13 @@ def _receive(pipe: Connection, coming: Queue[Second | Exception | None]) -> None
                 return
 
 
-def _draw(pipe: Connection, world: World, seed: int, plan: Plan, truths: bool) -> None:
+def _draw(pipe: Connection, *of: Any) -> None:
     """The second process."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the first process, which ends this one
     for_bulk()
     try:
-        for second in Schedule(world, seed, plan, truths):
+        for second in Schedule(*of):
             pipe.send(second)
     except Exception as error:
         pipe.send(error)

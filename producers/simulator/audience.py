@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.simulator.timeline import Traits
 from producers.simulator.world import World
 
 SESSION = np.dtype([
     ("sid", "u1", 32), ("correlation_id", "u1", 32), ("member_id", "u1", 32), ("pressed_ms", "<i8"),
-    ("title", "<i4"), ("rig", "<i4"), ("isp", "<i4"), ("region", "<i4"),
+    ("title", "<i4"), ("rig", "<i4"), ("isp", "<i4"), ("region", "<i4"), ("member", "<i4"),
 ])  # fmt: skip
 """A session before it begins: names as the hexadecimal digits they are written with, when play is pressed (ms since 1970), and the
-numbers of title, rig, ISP and region in the world."""
+numbers of title, rig, ISP, region and member in the world."""
+LEVELS = ("watching", "activity", "bandwidth")
 
 
 class Audience:
@@ -27,6 +29,14 @@ class Audience:
         self._world, self._seed, self._start_ms = world, seed, start_ms
         self._titles, self._rigs = world.all_titles, world.rigs
         self._regions = list(world.regions.values())
+        self._levels: dict[str, NDArray[np.float64]] = {}
+        self._places: dict[str, NDArray[np.float64]] = {}
+        """Of each member: levels, and where device, network and region lie among all weights, from 0 to 1."""
+        if world.own is not None:
+            rng = np.random.default_rng([seed, 3])
+            self._levels = {name: np.exp(getattr(world.own, name) * rng.standard_normal(world.members)) for name in LEVELS}
+            self._places = {name: rng.random(world.members) for name in ("rig", "isp", "region")}
+            self._coming = np.cumsum(self._levels["activity"])
 
     def load(self, at_ms: int) -> float:
         """The load of all regions at a time, as a share of what it is on average over a day without drift."""
@@ -39,6 +49,8 @@ class Audience:
         found = np.zeros(count, SESSION)
         found["pressed_ms"] = pressed_ms
         titles, rigs, isps = self._titles, self._rigs, self._world.isps
+        if self._world.own is not None:
+            found["member"] = np.searchsorted(self._coming, rng.random(count) * self._coming[-1], side="right")
         for name, weights in (
             ("title", self._weights("title", [t.cid for t in titles], [t.weight for t in titles], at_ms)),
             ("rig", self._weights("player", [r.player for r in rigs], [r.weight for r in rigs], at_ms)),
@@ -46,12 +58,25 @@ class Audience:
             ("region", self._region_weights(at_ms)),
         ):
             shares = np.cumsum(weights)
-            found[name] = np.searchsorted(shares, rng.random(count) * shares[-1], side="right").clip(max=len(weights) - 1)
+            place = self._places[name][found["member"]] if name in self._places else rng.random(count)
+            found[name] = np.searchsorted(shares, place * shares[-1], side="right").clip(max=len(weights) - 1)
         names = [b"%d/%d" % (self._seed, number) for number in range(first, first + count)]
         found["sid"], found["correlation_id"] = np.split(_hexadecimal(names, 32), 2, axis=1)
         # As the collector's pseudonyms look; whose they are is not to be found out here either.
-        found["member_id"] = _hexadecimal([b"member %d" % n for n in rng.integers(self._world.members, size=count).tolist()], 16)
+        if self._world.own is None:
+            found["member"] = rng.integers(self._world.members, size=count)
+        found["member_id"] = _hexadecimal([b"member %d" % n for n in found["member"].tolist()], 16)
         return found
+
+    def traits(self, sessions: NDArray[Any], rng: np.random.Generator) -> Traits | None:
+        """What these sessions owe to their members; None where members have nothing of their own."""
+        own = self._world.own
+        if own is None:
+            return None
+        watching, bandwidth = (self._levels[name][sessions["member"]] for name in ("watching", "bandwidth"))
+        of_session = np.exp(own.session_watching * rng.standard_normal(len(sessions)))
+        plain = Traits.plain(len(sessions))
+        return plain._replace(watch_ms=1000 * own.watch_s * watching * of_session, bandwidth=bandwidth)
 
     def _region_weights(self, at_ms: int) -> list[float]:
         hour = at_ms / 3_600_000

@@ -6,7 +6,7 @@ All three write the same events; only who carries them differs. `mark` writes a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from producers.emit import Emitter
+from producers.emit import Backpressure, Emitter
+from producers.simulator.experiments import TOPIC as EXPOSURE
+from producers.simulator.experiments import Effects, Exposed
 from producers.simulator.reports import Columns
 from producers.simulator.world import World
 from schemas.catalogue import Topic, catalogue
@@ -27,6 +29,11 @@ from schemas.envelope import Stamp, marker
 
 TOPIC = "playback.report"
 PRODUCER_ID = "simulator"
+
+
+def topics(exposes: bool) -> tuple[str, ...]:
+    """What an output writes to."""
+    return (TOPIC, EXPOSURE) if exposes else (TOPIC,)
 
 
 class ArrivalClock:
@@ -49,6 +56,10 @@ class Output(Protocol):
 
     def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
         """Write reports (reports.REPORT); `sessions` (audience.SESSION) has the session of each."""
+        ...
+
+    def expose(self, exposures: Sequence[Exposed]) -> None:
+        """Write exposures, where the output was made to write any."""
         ...
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
@@ -88,9 +99,10 @@ class ToKafka:
     TILE = 4_096
     """Reports that are encoded together: they stay within a core's cache."""
 
-    def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock) -> None:
+    def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock, exposes: bool = False) -> None:
         self.emitter = emitter
         self._clock = clock
+        self._topics = topics(exposes)
         self._write = Writer(world, emitter.schema_id(TOPIC))
 
     def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
@@ -104,9 +116,22 @@ class ToKafka:
             self.emitter.send_all(TOPIC, keys_of(of), tile["at_ms"].tolist(), write)
             self.emitter.poll()
 
+    def expose(self, exposures: Sequence[Exposed]) -> None:
+        for one in exposures:
+            self._clock.at_ms = one.at_ms
+            while True:
+                try:
+                    self.emitter.send(
+                        EXPOSURE, one.event, event_time_ms=one.event_time, event_id=one.event_id, correlation_id=one.correlation_id
+                    )
+                    break
+                except Backpressure:
+                    self.emitter.poll(0.05)
+
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         self._clock.at_ms = at_ms
-        self.emitter.mark(TOPIC, event_time_ms, wait=True)
+        for topic in self._topics:
+            self.emitter.mark(topic, event_time_ms, wait=True)
         self.emitter.poll()
 
     def __enter__(self) -> ToKafka:
@@ -136,6 +161,8 @@ def murmur2(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
 class _Partition:
     """One partition of a recorded log that is being written."""
 
+    topic: str
+    number: int
     writer: pq.ParquetWriter
     scratch: Path
     rows: list[tuple[int, bytes | None, bytes]] = field(default_factory=list)  # timestamp, key, payload
@@ -151,6 +178,7 @@ class ToLog:
     """
 
     SCHEMA_ID = 1
+    """Of reports; exposures have the next."""
     ROW_GROUP = 20_000
     COLUMNS = pa.schema(
         [
@@ -164,53 +192,63 @@ class ToLog:
         ]
     )
 
-    def __init__(self, world: World, path: Path, namespace: str) -> None:
+    def __init__(self, world: World, path: Path, namespace: str, exposes: bool = False) -> None:
         self._path = path
         self._namespace = namespace
-        self._topic: Topic = catalogue().topic(TOPIC)
-        self._encoder = Encoder(self._topic.event, self.SCHEMA_ID)
+        self._topics: dict[str, Topic] = {name: catalogue().topic(name) for name in topics(exposes)}
+        self._ids = {name: self.SCHEMA_ID + at for at, name in enumerate(self._topics)}
+        self._encoders = {name: Encoder(topic.event, self._ids[name]) for name, topic in self._topics.items()}
         self._write_all = Writer(world, self.SCHEMA_ID)
         self._stamp = Stamp(PRODUCER_ID, 1)
         try:
-            (path / TOPIC).mkdir(parents=True)
+            for name in self._topics:
+                (path / name).mkdir(parents=True)
         except FileExistsError:
             raise SystemExit(f"{path} holds something already: a log is never written over") from None
-        self._partitions = [self._open(number) for number in range(self._topic.partitions)]
+        self._partitions = {name: [self._open(name, number) for number in range(topic.partitions)] for name, topic in self._topics.items()}
 
-    def _open(self, number: int) -> _Partition:
-        scratch = self._path / TOPIC / f".{number}.writing"
+    def _open(self, topic: str, number: int) -> _Partition:
+        scratch = self._path / topic / f".{number}.writing"
         options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": ["topic", "key"]}
-        return _Partition(pq.ParquetWriter(scratch, self.COLUMNS, **options), scratch)
+        return _Partition(topic, number, pq.ParquetWriter(scratch, self.COLUMNS, **options), scratch)
 
     def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
         payloads = self._write_all(rows, sessions, PRODUCER_ID, self._stamp.epoch, self._stamp.next_seq(TOPIC))
         self._stamp.used(TOPIC, len(rows))
-        numbers = (murmur2(sessions["sid"]) % len(self._partitions)).tolist()
+        partitions = self._partitions[TOPIC]
+        numbers = (murmur2(sessions["sid"]) % len(partitions)).tolist()
         for number, at_ms, key, payload in zip(numbers, rows["at_ms"].tolist(), keys_of(sessions), payloads, strict=True):
-            self._row(number, at_ms, key, payload)
+            self._row(partitions[number], at_ms, key, payload)
+
+    def expose(self, exposures: Sequence[Exposed]) -> None:
+        for one in exposures:
+            event = self._stamp(EXPOSURE, one.event, one.event_time, one.event_id, one.correlation_id)
+            key, partitions = str(event[self._topics[EXPOSURE].key]).encode(), self._partitions[EXPOSURE]
+            place = int(murmur2(np.frombuffer(key, np.uint8)[None, :])[0]) % len(partitions)
+            self._row(partitions[place], one.at_ms, key, self._encoders[EXPOSURE](event))
+            self._stamp.used(EXPOSURE)
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
-        for number in range(len(self._partitions)):
-            event = self._stamp(TOPIC, marker(self._topic.event), event_time_ms)
-            self._row(number, at_ms, str(event[self._topic.key]).encode(), self._encoder(event))
-            self._stamp.used(TOPIC)
+        for name, partitions in self._partitions.items():
+            for partition in partitions:
+                event = self._stamp(name, marker(self._topics[name].event), event_time_ms)
+                self._row(partition, at_ms, str(event[self._topics[name].key]).encode(), self._encoders[name](event))
+                self._stamp.used(name)
 
-    def _row(self, number: int, timestamp_ms: int, key: bytes, payload: bytes) -> None:
-        partition = self._partitions[number]
+    def _row(self, partition: _Partition, timestamp_ms: int, key: bytes, payload: bytes) -> None:
         partition.rows.append((timestamp_ms, key, payload))
         if len(partition.rows) == self.ROW_GROUP:
-            self._write(number)
+            self._write(partition)
 
-    def _write(self, number: int) -> None:
-        partition = self._partitions[number]
+    def _write(self, partition: _Partition) -> None:
         rows, partition.rows = partition.rows, []
         if not rows:
             return
         timestamps, keys, payloads = zip(*rows, strict=True)
         size = len(rows)
         columns = [
-            pa.DictionaryArray.from_arrays(pa.array([0] * size, pa.int32()), [TOPIC]),
-            pa.array([number] * size, pa.int32()),
+            pa.DictionaryArray.from_arrays(pa.array([0] * size, pa.int32()), [partition.topic]),
+            pa.array([partition.number] * size, pa.int32()),
             pa.array(range(partition.written, partition.written + size), pa.int64()),
             pa.array(timestamps, pa.int64()),
             pa.array(keys, pa.binary()),
@@ -226,15 +264,16 @@ class ToLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         segments = []
-        for number, partition in enumerate(self._partitions):
-            self._write(number)
+        for partition in (one for partitions in self._partitions.values() for one in partitions):
+            self._write(partition)
             partition.writer.close()
             if not partition.written:
                 partition.scratch.unlink()
                 continue
-            partition.scratch.rename(partition.scratch.with_name(f"{number}-{0:019d}.parquet"))
+            partition.scratch.rename(partition.scratch.with_name(f"{partition.number}-{0:019d}.parquet"))
             segments.append({
-                "topic": TOPIC, "partition": number, "first": 0, "last": partition.written - 1, "rows": partition.written,
+                "topic": partition.topic, "partition": partition.number, "first": 0, "last": partition.written - 1,
+                "rows": partition.written,
                 "from_ms": partition.from_ms, "to_ms": partition.to_ms,
             })  # fmt: skip
         if error is None:
@@ -244,24 +283,32 @@ class ToLog:
         return {
             "format": 1,
             "namespace": self._namespace,
-            "selection": {"topics": [TOPIC], "from_ms": None, "to_ms": None},
-            "partitions": {TOPIC: len(self._partitions)},
-            "schemas": {str(self.SCHEMA_ID): self._topic.event.schema},
-            "ids": {TOPIC: [self.SCHEMA_ID]},
+            "selection": {"topics": list(self._topics), "from_ms": None, "to_ms": None},
+            "partitions": {name: len(partitions) for name, partitions in self._partitions.items()},
+            "schemas": {str(self._ids[name]): topic.event.schema for name, topic in self._topics.items()},
+            "ids": {name: [number] for name, number in self._ids.items()},
             "segments": segments,
-            "read_to": {TOPIC: {str(number): partition.written for number, partition in enumerate(self._partitions)}},
+            "read_to": {
+                name: {str(partition.number): partition.written for partition in partitions}
+                for name, partitions in self._partitions.items()
+            },
             "complete": True,
         }
 
 
 class ToLines:
-    """Into a file of JSON lines, one event a line, absent fields left out; markers too, once rather than per partition."""
+    """Into a file of JSON lines, one event a line, absent fields left out; markers too, once rather than per partition.
 
-    def __init__(self, world: World, path: Path) -> None:
+    Exposures go into `<name>.exposures.jsonl` beside it.
+    """
+
+    def __init__(self, world: World, path: Path, exposes: bool = False) -> None:
         try:
-            self._file = path.open("x")
-        except FileExistsError:
-            raise SystemExit(f"{path} exists already: it is not written over") from None
+            self._files = {TOPIC: path.open("x")}
+            if exposes:
+                self._files[EXPOSURE] = path.with_suffix(".exposures.jsonl").open("x")
+        except FileExistsError as error:
+            raise SystemExit(f"{error.filename} exists already: it is not written over") from None
         self._stamp = Stamp(PRODUCER_ID, 1)
         self._topic: Topic = catalogue().topic(TOPIC)
         self._write = Writer(world, 0)
@@ -271,26 +318,33 @@ class ToLines:
         for framed in self._write(rows, sessions, PRODUCER_ID, self._stamp.epoch, self._stamp.next_seq(TOPIC)):
             event = self._decode(framed)
             event["event_time"] = round(event["event_time"].timestamp() * 1000)
-            self._line({name: value for name, value in event.items() if value is not None and value not in ([], {})})
+            self._line(TOPIC, {name: value for name, value in event.items() if value is not None and value not in ([], {})})
+
+    def expose(self, exposures: Sequence[Exposed]) -> None:
+        for one in exposures:
+            self._line(EXPOSURE, self._stamp(EXPOSURE, one.event, one.event_time, one.event_id, one.correlation_id))
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
-        self._line(self._stamp(TOPIC, marker(self._topic.event), event_time_ms))
+        for name in self._files:
+            self._line(name, self._stamp(name, marker(catalogue().topic(name).event), event_time_ms))
 
-    def _line(self, event: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
-        self._stamp.used(TOPIC)
+    def _line(self, topic: str, event: Mapping[str, Any]) -> None:
+        self._files[topic].write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._stamp.used(topic)
 
     def __enter__(self) -> ToLines:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        for file in self._files.values():
+            file.close()
 
 
 class Truths:
     """The true figures of each session, in a file that no job sees: Parquet where its name says so, else JSON lines.
 
-    What was wrong with the world, and when, stands beside it in `<name>.faults.json`, in ms since 1970.
+    What was wrong with the world, and when, stands beside it in `<name>.faults.json`, in ms since 1970; what experiments truly did, in
+    `<name>.effects.json`: means over the sessions in the experiment if all of them had its first variation, and if all had this one.
     """
 
     def __init__(self, path: Path, world: World, start_ms: int) -> None:
@@ -302,6 +356,7 @@ class Truths:
             | {"from_ms": start_ms + round(1000 * fault.start_s), "to_ms": start_ms + round(1000 * (fault.start_s + fault.duration_s))}
             for fault in world.faults
         ]
+        self._effects = Effects()
         path.with_suffix(".faults.json").write_text(json.dumps(faults, indent=1) + "\n")
 
     def write(self, truths: pa.Table) -> None:
@@ -312,6 +367,10 @@ class Truths:
         self._parquet = self._parquet or pq.ParquetWriter(self._path, truths.schema, compression="zstd")
         self._parquet.write_table(truths)
 
+    def learn(self, effects: Effects) -> None:
+        """What further sessions would have had."""
+        self._effects.merge(effects.sums)
+
     def __enter__(self) -> Truths:
         return self
 
@@ -319,3 +378,5 @@ class Truths:
         for file in (self._lines, self._parquet):
             if file is not None:
                 file.close()
+        if self._effects.sums:
+            self._path.with_suffix(".effects.json").write_text(json.dumps(self._effects.told(), indent=1) + "\n")

@@ -7,8 +7,10 @@ how many there will be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from producers.simulator.audience import SESSION, Audience
+from producers.simulator.experiments import Dealer, Effects, Exposed
 from producers.simulator.reports import REPORT, reports
-from producers.simulator.timeline import Ints, play
+from producers.simulator.timeline import NEVER, Ints, Traits, play
 from producers.simulator.truth import truth
 from producers.simulator.world import World
+from schemas.allocation.definition import AnyDefinition
 
 OUT_OF_ORDER_MS = (500, 4_000)
 """How much later than others a report arrives that is out of order; within what the topic's watermark waits for."""
@@ -63,6 +67,10 @@ class Second:
     truths: pa.Table | None
     scheduled: int
     begun: int
+    exposures: list[Exposed] = field(default_factory=list)
+    """What arrives of experiments, in order."""
+    effects: Effects | None = None
+    """Of the sessions that begin from now on, where anybody wants to know."""
 
 
 @dataclass
@@ -86,9 +94,14 @@ def in_order(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 class Schedule:
-    """Iterate over it: one `Second` after another, without a gap, until everything has arrived. `truths`: whether anybody wants to know."""
+    """Iterate over it: one `Second` after another, without a gap, until everything has arrived. `truths`: whether anybody wants to know.
 
-    def __init__(self, world: World, seed: int, plan: Plan, truths: bool = True) -> None:
+    With `definitions` members are in their experiments. Raises BadWorld where the world knows effects of others.
+    """
+
+    def __init__(
+        self, world: World, seed: int, plan: Plan, truths: bool = True, definitions: Sequence[AnyDefinition] | None = None
+    ) -> None:
         if (plan.sessions is None) == (plan.events is None):
             raise ValueError("a plan has either a number of sessions or a number of events")
         self.scheduled = 0
@@ -97,6 +110,10 @@ class Schedule:
         self._world, self._plan, self._truths = world, plan, truths
         self._audience = Audience(world, seed, plan.start_ms)
         self._rng = np.random.default_rng([seed, 1])
+        self._dealer = None if definitions is None else Dealer(world, definitions)
+        self._of_exposures = np.random.default_rng([seed, 2])
+        self._exposures: list[Exposed] = []
+        """Those that have not arrived, in order."""
         self._begun = np.empty(0, SESSION)
         """Sessions from number `_forgotten` on."""
         self._forgotten = 0
@@ -109,23 +126,24 @@ class Schedule:
     def __iter__(self) -> Iterator[Second]:
         second = self._plan.start_ms // 1000
         waiting: list[_Waiting] = []
-        while self._wanted() or waiting:
-            truths = None
+        while self._wanted() or waiting or self._exposures:
+            truths, effects = None, None
             until = second + COHORT_S
             if self._wanted():
                 first = self.sessions
                 pressed_ms, until = self._starts(second)
-                fresh, truths = self._begin(pressed_ms)
+                fresh, truths, effects = self._begin(pressed_ms)
                 waiting.append(_Waiting(first, in_order(fresh)))
             else:
-                until = min(until, max(int(of.rows["at_ms"][-1]) for of in waiting) // 1000 + 1)
-            now = in_order(np.concatenate([of.take(until * 1000) for of in waiting]))
+                latest = [int(of.rows["at_ms"][-1]) for of in waiting] + [one.at_ms for one in self._exposures[-1:]]
+                until = min(until, max(latest) // 1000 + 1)
+            now = in_order(np.concatenate([np.empty(0, REPORT), *(of.take(until * 1000) for of in waiting)]))
             bounds = np.searchsorted(now["at_ms"], 1000 * np.arange(second, until + 1))
             for number, end in enumerate(range(second + 1, until + 1)):
                 arrivals = now[bounds[number] : bounds[number + 1]]
                 of = self._begun[arrivals["session"] - self._forgotten]
-                yield Second(end * 1000, arrivals, of, truths, self.scheduled, self.sessions)
-                truths = None
+                yield Second(end * 1000, arrivals, of, truths, self.scheduled, self.sessions, self._exposed(end * 1000), effects)
+                truths, effects = None, None
             second = until
             waiting = [of for of in waiting if len(of.rows)]
             oldest = waiting[0].first if waiting else self.sessions
@@ -138,7 +156,9 @@ class Schedule:
     def _try_out(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Reports of one session to be expected in each second after the one in which it begins."""
         pressed_ms = self._plan.start_ms // 1000 * 1000 + np.sort(rng.integers(0, 1000, count))
-        arrivals = self._delivered(reports(play(self._world, self._audience.sessions(0, pressed_ms, rng), self._plan.start_ms, rng)), rng)
+        sessions = self._audience.sessions(0, pressed_ms, rng)
+        lines = play(self._world, sessions, self._plan.start_ms, rng, self._audience.traits(sessions, rng))
+        arrivals = self._delivered(reports(lines), rng)
         return np.bincount(arrivals["at_ms"] // 1000 - self._plan.start_ms // 1000) / count
 
     def _starts(self, second: int) -> tuple[Ints, int]:
@@ -164,12 +184,19 @@ class Schedule:
         pressed_ms = np.array(starts, np.int64) * 1000 + self._rng.integers(0, 1000, len(starts))
         return np.sort(pressed_ms), now + 1
 
-    def _begin(self, pressed_ms: Ints) -> tuple[NDArray[Any], pa.Table | None]:
-        """Sessions that begin at these times: their reports as they will arrive, and the truth about them."""
+    def _begin(self, pressed_ms: Ints) -> tuple[NDArray[Any], pa.Table | None, Effects | None]:
+        """Sessions that begin at these times: their reports as they will arrive, the truth about them, and what experiments did."""
         if not len(pressed_ms):
-            return np.empty(0, REPORT), None
+            return np.empty(0, REPORT), None, None
         sessions = self._audience.sessions(self.sessions, pressed_ms, self._rng)
-        lines = play(self._world, sessions, self._plan.start_ms, self._rng)
+        traits, effects = self._audience.traits(sessions, self._rng), None
+        if self._dealer is not None:
+            plain = Traits.plain(len(sessions)) if traits is None else traits
+            dealt = self._dealer.deal(sessions)
+            self._expose(dealt.exposures)
+            traits = self._dealer.affected(plain, dealt.variations)
+            effects = self._effects(sessions, plain, dealt.variations) if self._truths else None
+        lines = play(self._world, sessions, self._plan.start_ms, self._rng, traits)
         made = reports(lines)
         true = None
         if self._truths:
@@ -181,7 +208,35 @@ class Schedule:
         self._begun = np.concatenate([self._begun, sessions])
         self.sessions += len(sessions)
         self.scheduled += len(arrivals)
-        return arrivals, true
+        return arrivals, true, effects
+
+    def _effects(self, sessions: NDArray[Any], plain: Traits, variations: dict[str, Ints]) -> Effects:
+        """What these sessions would have had under each variation. What nobody was told of counts, too: the device was switched off."""
+        assert self._dealer is not None
+        played = {}
+        for experiment, variation, dealt in self._dealer.alternatives(variations):
+            lines = play(self._world, sessions, self._plan.start_ms, deepcopy(self._rng), self._dealer.affected(plain, dealt))
+            told = sessions["pressed_ms"] + np.where(lines.silent_ms < NEVER, lines.silent_ms, 0)
+            played[experiment, variation] = truth(self._world, lines, told)
+        found = Effects()
+        found.add({experiment: of >= 0 for experiment, of in variations.items()}, played)
+        return found
+
+    def _expose(self, exposures: list[Exposed]) -> None:
+        """Have them arrive after a while, some twice."""
+        rng, count = self._of_exposures, len(exposures)
+        lag_ms = rng.integers(*LAG_MS, count).tolist()
+        again = np.flatnonzero(rng.random(count) < self._plan.duplicates).tolist()
+        later_ms = rng.integers(*DUPLICATE_MS, len(again)).tolist()
+        come = [one._replace(at_ms=one.at_ms + lag) for one, lag in zip(exposures, lag_ms, strict=True)]
+        come += [come[index]._replace(at_ms=come[index].at_ms + lag) for index, lag in zip(again, later_ms, strict=True)]
+        self._exposures = sorted([*self._exposures, *come], key=lambda one: one.at_ms)
+
+    def _exposed(self, until_ms: int) -> list[Exposed]:
+        """Those that arrive before that; they wait no longer."""
+        due = bisect_left(self._exposures, until_ms, key=lambda one: one.at_ms)
+        found, self._exposures = self._exposures[:due], self._exposures[due:]
+        return found
 
     def _delivered(self, made: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         """Reports as they arrive: after a while, some out of order, some late, some twice."""

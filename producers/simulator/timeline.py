@@ -8,14 +8,14 @@ the end of a download, something the member does, a change on the screen or a he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producers.abr.state import LOOK_AHEAD, State
 from producers.players.adaptation import ALGORITHMS, Situation
-from producers.simulator.world import IspFault, OcaFault, PlayerFault, World
+from producers.simulator.world import Effect, IspFault, OcaFault, PlayerFault, World
 
 BUFFER_MAX_MS = 24_000
 GIVES_UP_AFTER = 4
@@ -76,9 +76,33 @@ class Timelines:
     error: NDArray[np.int8]
 
 
-def play(world: World, sessions: NDArray[Any], start_ms: int, rng: np.random.Generator) -> Timelines:
-    """Let these sessions (audience.SESSION) happen, from the press of play to their ends. Faults count from `start_ms`."""
-    return _Stage(world, sessions, start_ms, rng).run()
+class Traits(NamedTuple):
+    """What some sessions have of their member and of experiments, one entry each: after how long it quits, and factors of the network's
+    speed, of what the player takes that for, and of the time to the first frame.
+    """
+
+    watch_ms: NDArray[np.float64]
+    bandwidth: NDArray[np.float64]
+    overestimates: NDArray[np.float64]
+    startup: NDArray[np.float64]
+
+    @classmethod
+    def plain(cls, count: int) -> Traits:
+        """Nothing of the kind."""
+        return cls(np.full(count, float(NEVER)), np.ones(count), np.ones(count), np.ones(count))
+
+    def under(self, effect: Effect, inside: NDArray[np.bool_] | bool = True) -> Traits:
+        """The same where a variation has this effect on those `inside`."""
+        watching, overestimates, startup = (np.where(inside, of, 1.0) for of in (effect.watching, effect.overestimates, effect.startup))
+        return Traits(self.watch_ms * watching, self.bandwidth, self.overestimates * overestimates, self.startup * startup)
+
+
+def play(world: World, sessions: NDArray[Any], start_ms: int, rng: np.random.Generator, traits: Traits | None = None) -> Timelines:
+    """Let these sessions (audience.SESSION) happen, from the press of play to their ends. Faults count from `start_ms`.
+
+    With `traits` the networks' chance is apart from all other: played again with other traits, members meet the same networks.
+    """
+    return _Stage(world, sessions, start_ms, rng, traits).run()
 
 
 class _Log:
@@ -110,7 +134,10 @@ class _Links:
 
     BLOCK = 256
 
-    def __init__(self, world: World, sessions: NDArray[Any], since_start_ms: Ints, rng: np.random.Generator) -> None:
+    def __init__(
+        self, world: World, sessions: NDArray[Any], since_start_ms: Ints, rng: np.random.Generator, level: NDArray[np.float64] | None
+    ) -> None:
+        self._level = level
         self._rng, self._isp, self._since_start_ms = rng, sessions["isp"], since_start_ms
         longest = max(len(isp.states_kbps) for isp in world.isps)
         self._kbps = np.array([[*isp.states_kbps, *[0.0] * (longest - len(isp.states_kbps))] for isp in world.isps])
@@ -155,6 +182,8 @@ class _Links:
             kbps[second] *= self._kbps[self._isp, self._state]
             state = self._state + np.where(goes[second], ways[second], 0)
             self._state = np.where(state < 0, 1, np.where(state > self._last, self._last - 1, state))  # at an end there is one neighbour
+        if self._level is not None:
+            kbps *= self._level
         begins_ms = self._since_start_ms + DWELL_MS * (len(self._bits) - 1 + np.arange(self.BLOCK))[:, None]
         for isp, fault in self._faults:
             kbps[(self._isp == isp) & _during(fault, begins_ms)] *= fault.bandwidth
@@ -171,15 +200,16 @@ def _during(fault: Any, since_start_ms: Ints) -> NDArray[np.bool_]:
 class _Stage:
     """All sessions of a `play`. Arrays in `self._of` have one entry for each session that is still open; `who` says which it is."""
 
-    def __init__(self, world: World, sessions: NDArray[Any], start_ms: int, rng: np.random.Generator) -> None:
-        self._world, self._rng, self._sessions = world, rng, sessions
+    def __init__(self, world: World, sessions: NDArray[Any], start_ms: int, rng: np.random.Generator, traits: Traits | None = None) -> None:
+        self._world, self._rng, self._sessions, self._traits = world, rng, sessions, traits
         count = len(sessions)
         titles, rigs = world.all_titles, world.rigs
         rungs = max(len(title.ladder_kbps) for title in titles)
         self._ladder = np.array([[*title.ladder_kbps, *[NEVER] * (rungs - len(title.ladder_kbps))] for title in titles])
         self._ring = max(BUFFER_MAX_MS // (title.segment_s * 1000) for title in titles) + 4
         self._since_start_ms: Ints = sessions["pressed_ms"] - start_ms
-        self._links = _Links(world, sessions, self._since_start_ms, rng)
+        of_links, level = (rng, None) if traits is None else (rng.spawn(1)[0], traits.bandwidth)
+        self._links = _Links(world, sessions, self._since_start_ms, of_links, level)
         self._oca_faults = [(world.ocas.index(fault.oca), fault) for fault in world.faults if isinstance(fault, OcaFault)]
         self._changes, self._fetches, self._beats, self._acts = _Log(CHANGE), _Log(FETCH), _Log(BEAT), _Log(ACT)
         self._silent_ms: Ints = np.full(count, NEVER)
@@ -197,7 +227,7 @@ class _Stage:
             "oca": rng.integers(len(world.ocas), size=count), "refusals": zero, "throughput": zero, "starved": zero != 0,
             "video": zero, "done": never, "asked": zero, "first": zero, "kind": zero, "number": zero, "kbps": zero, "fetch_length": zero,
             "size": zero, "rc": zero, "fetch_buffer": zero, "fetch_playhead": zero, "fetch_state": zero, "fetch_throughput": zero,
-            "fetch_starved": zero != 0, "optimism": zero + 1.0, "cannot_start": zero != 0,
+            "fetch_starved": zero != 0, "optimism": zero + 1.0, "cannot_start": zero != 0, "slow_start": zero + 1.0,
         }  # fmt: skip
         self._of = {name: values.copy() for name, values in self._of.items()}
         self._algorithm = [ALGORITHMS.get(rig.abr) for rig in rigs]
@@ -229,6 +259,10 @@ class _Stage:
             SEEK: happens(shares.seeks, rng.integers(early, length)),
             BREAK: happens(shares.breaks, rng.integers(np.minimum(1_000, length - 1), length)),
         }
+        if self._traits is not None:
+            times[QUIT] = np.minimum(times[QUIT], np.clip(self._traits.watch_ms, 1, NEVER).astype(np.int64))
+            s["optimism"] *= self._traits.overestimates
+            s["slow_start"] *= self._traits.startup
         at_ms = np.stack([*times.values(), np.full(count, NEVER)], axis=1)
         s["action_kinds"] = np.argsort(at_ms, axis=1, kind="stable")
         s["action_times"] = np.take_along_axis(at_ms, s["action_kinds"], 1)
@@ -371,9 +405,13 @@ class _Stage:
         size = np.where(refused, 0, np.rint(bytes_)).astype(np.int64)
         first = s["now"][who] + s["rtt"][who] + rng.integers(1, 8, count)
         done = self._links.passed(s["who"][who], first, np.rint(size * 8 * slows).astype(np.int64))
+        done = np.maximum(first, done)
+        if self._traits is not None:
+            now, slow = s["now"][who], np.where(s["state"][who] == S, s["slow_start"][who], 1.0)
+            first, done = (now + np.rint((at_ms - now) * slow).astype(np.int64) for at_ms in (first, done))
         rc = np.where(nowhere, 404, np.where(refused, np.array(REFUSALS[:3])[rng.integers(3, size=count)], 200))
         for name, values in (
-            ("asked", s["now"][who]), ("first", first), ("done", np.maximum(first, done)), ("kind", kind), ("number", number),
+            ("asked", s["now"][who]), ("first", first), ("done", done), ("kind", kind), ("number", number),
             ("kbps", kbps), ("fetch_length", length), ("size", size), ("rc", rc), ("fetch_buffer", s["buffered"][who] - s["playhead"][who]),
             ("fetch_playhead", s["playhead"][who]), ("fetch_state", s["state"][who]), ("fetch_throughput", s["throughput"][who]),
             ("fetch_starved", s["starved"][who]),

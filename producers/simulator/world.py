@@ -160,6 +160,29 @@ class Shares(_Model):
     breaks: float = Field(0.0, ge=0, le=1, description="the player breaks with a decoding error")
 
 
+class Own(_Model):
+    """What is a member's own, the same from day to day: device, network, region, and three levels, of which these are the standard
+    deviations of the logarithm. A member means to watch for `watch_s`, times the own level, times that of the session; then it quits.
+    """
+
+    watch_s: PositiveFloat = 120.0
+    watching: float = Field(0.0, ge=0, le=3)
+    session_watching: float = Field(0.0, ge=0, le=3)
+    activity: float = Field(0.0, ge=0, le=3)
+    """How often it comes."""
+    bandwidth: float = Field(0.0, ge=0, le=3)
+
+
+class Effect(_Model):
+    """What a variation truly does: the factor of the time to the first frame, of what the player takes the network for (bitrates are higher
+    then, and rebuffering more frequent) and of how long the member means to watch.
+    """
+
+    startup: PositiveFloat = 1.0
+    overestimates: PositiveFloat = 1.0
+    watching: PositiveFloat = 1.0
+
+
 class Rig(NamedTuple):
     """A kind of device with one version of its player, which adapts by one algorithm."""
 
@@ -185,6 +208,9 @@ class World(_Model):
     request_failure: float = Field(0.0, ge=0, lt=1)
     faults: tuple[Fault, ...] = ()
     drift: tuple[Drift, ...] = ()
+    own: Own | None = None
+    effects: dict[str, dict[str, Effect]] = {}
+    """Experiment → variation → what it does; a variation that is not here does nothing."""
 
     @field_validator("regions", mode="before")
     @classmethod
@@ -206,6 +232,8 @@ class World(_Model):
             name = fault.oca if isinstance(fault, OcaFault) else fault.asn if isinstance(fault, IspFault) else fault.player
             if name not in known[fault.kind]:
                 raise ValueError(f"faults: no {fault.kind} is called {name}; there are {', '.join(map(str, known[fault.kind]))}")
+        if self.own is None and any(effect.watching != 1 for of in self.effects.values() for effect in of.values()):
+            raise ValueError("effects: watching has no effect where members have no `own` time that they mean to watch")
         for drift in self.drift:
             if drift.name not in known[drift.of]:
                 raise ValueError(f"drift: no {drift.of} is called {drift.name}; there are {', '.join(map(str, known[drift.of][:20]))}")

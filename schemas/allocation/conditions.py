@@ -11,6 +11,7 @@ expressions in linear time.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,7 +54,9 @@ class _Compiler:
         if not isinstance(condition, Mapping):
             self.refuse(f"a condition is a mapping of attributes to what they must be, not {condition!r}")
             return _never
-        return _every([self.part(key, value, depth) for key, value in condition.items()])
+        named = {key: self.test(value, depth + 1) for key, value in condition.items() if "." not in key and not key.startswith("$")}
+        parts = [self.part(key, value, depth) for key, value in condition.items() if key not in named]
+        return _every([*([_named(named)] if named or not parts else []), *parts])
 
     def part(self, key: str, value: Any, depth: int) -> Condition:
         if key == "$not":
@@ -71,10 +74,7 @@ class _Compiler:
             return lambda attributes: bool(inners) and not any(inner(attributes) for inner in inners)
         if key.startswith("$") and self.strict and key in OPERATORS:
             raise ConditionError(f"{key} stands where an attribute's name is expected: write {{attribute: {{{key}: ...}}}}")
-        test = self.test(value, depth + 1)
-        path = key.split(".")
-        if len(path) == 1:
-            return lambda attributes: test(attributes.get(key) if attributes.__class__ is dict else _at(attributes, path))
+        test, path = self.test(value, depth + 1), key.split(".")
         return lambda attributes: test(_at(attributes, path))
 
     def test(self, wanted: Any, depth: int, ignore_case: bool = False) -> Test:
@@ -125,6 +125,9 @@ def _is_operators(wanted: Any) -> bool:
 def _every(tests: Sequence[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda value: first(value) and second(value)
 
     def test(value: Any) -> bool:
         for one in tests:  # noqa: SIM110 — all() takes twice the time, and this is asked on every request
@@ -133,6 +136,20 @@ def _every(tests: Sequence[Test]) -> Test:
         return True
 
     return test
+
+
+def _named(tests: Mapping[str, Test]) -> Condition:
+    """Attributes by their names alone, which most conditions ask for, in one loop."""
+    pairs = tuple(tests.items())
+
+    def condition(attributes: Attributes) -> bool:
+        at = attributes.get if attributes.__class__ is dict else lambda name: _at(attributes, [name])
+        for name, test in pairs:  # noqa: SIM110 — as above
+            if not test(at(name)):
+                return False
+        return True
+
+    return condition
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:
@@ -182,7 +199,15 @@ def _member(wanted: Sequence[Any], ignore_case: bool = False) -> Test:
             return value in numbers
         return any(value is one for one in rest)
 
-    return lambda value: any(has(one) for one in value) if isinstance(value, list) else has(value)
+    if ignore_case:
+        return lambda value: any(has(one) for one in value) if isinstance(value, list) else has(value)
+
+    def test(value: Any) -> bool:
+        if value.__class__ is str:  # what most are: decided without another call
+            return value in texts
+        return any(has(one) for one in value) if isinstance(value, list) else has(value)
+
+    return test
 
 
 def _in(negated: bool, ignore_case: bool) -> Operator:
@@ -203,14 +228,27 @@ def _group(negated: bool) -> Operator:
     return build
 
 
+_HOLDS: Mapping[frozenset[int], Callable[[Any, Any], bool]] = {
+    frozenset({-1}): operator.lt,
+    frozenset({-1, 0}): operator.le,
+    frozenset({0}): operator.eq,
+    frozenset({1}): operator.gt,
+    frozenset({1, 0}): operator.ge,
+    frozenset({-1, 1}): operator.ne,
+}
+"""What two values that can be compared must be, by which of -1, 0 and 1 is accepted."""
+
+
 def _ordered(*accepted: int) -> Operator:
+    holds = _HOLDS[frozenset(accepted)]
+
     def build(_: _Compiler, operand: Any, __: int) -> Test:
         if operand.__class__ not in _NUMBERS or operand != operand:
             return lambda value: js.compare(value, operand) in accepted
 
         def test(value: Any) -> bool:
             if value.__class__ in _NUMBERS and value == value:
-                return (value > operand) - (value < operand) in accepted
+                return holds(value, operand)
             return js.compare(value, operand) in accepted
 
         return test
@@ -220,6 +258,7 @@ def _ordered(*accepted: int) -> Operator:
 
 def _read_as(what: str, read: Callable[[Any], Any], *accepted: int) -> Operator:
     """Compares what `read` makes of both sides; None from it is refused as an operand and never met as a value."""
+    holds = _HOLDS[frozenset(accepted)]
 
     def build(_: _Compiler, operand: Any, __: int) -> Test:
         wanted = read(operand)
@@ -228,7 +267,7 @@ def _read_as(what: str, read: Callable[[Any], Any], *accepted: int) -> Operator:
 
         def test(value: Any) -> bool:
             ours = read(value)
-            return ours is not None and (ours > wanted) - (ours < wanted) in accepted
+            return ours is not None and holds(ours, wanted)
 
         return test
 
@@ -241,9 +280,9 @@ def _version(*accepted: int) -> Operator:
 
 def padded_version(value: Any) -> str:
     """A version as a text that orders as versions do, after GrowthBook: no `v`, no build, numbers padded, releases after pre-releases."""
-    if js.is_number(value):
-        value = js.text(value)
-    return _padded(value if value and isinstance(value, str) else "0")
+    if value.__class__ is not str:
+        value = js.text(value) if js.is_number(value) else ""
+    return _padded(value or "0")
 
 
 @lru_cache(maxsize=1024)
@@ -340,7 +379,7 @@ def _cidr(compiler: _Compiler, operand: Any, _: int) -> Test:
 def _regex(negated: bool, ignore_case: bool) -> Operator:
     def build(_: _Compiler, operand: Any, __: int) -> Test:
         pattern = Pattern(operand, ignore_case)
-        return lambda value: pattern.search(js.text(value)) is not negated
+        return lambda value: pattern.search(value if value.__class__ is str else js.text(value)) is not negated
 
     return build
 

@@ -7,6 +7,8 @@ itself, `problems` all of them together, `changes` one set against the next whil
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -27,6 +29,11 @@ MOST = 2**53
 LIVE = ("running", "stopped", "shipped")
 """States after the draft: what units were told in these must not be told otherwise."""
 
+KINDS = ("group", "metric", "flag", "namespace", "holdout", "experiment")
+"""Each after those that it is made of."""
+PLAY = "play"
+HOLDOUT = "holdout."
+"""What the flag of a holdout begins with: nobody else's can."""
 MAX_SEGMENTS = 3
 """Attributes that one experiment's read-outs are split by: sums are kept for each combination of their values."""
 ASKED = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$in", "$nin", "$exists")
@@ -95,6 +102,8 @@ class Flag(_Named):
     type: Literal["boolean", "string", "number", "object"]
     default: Any
     unit: str
+    asked_at: Name = PLAY
+    """Where it is decided: at the press of play, by the gateway, or by an application of that name."""
     rules: list[Rule] = []
 
 
@@ -267,6 +276,24 @@ def read(text: str, where: str = "the definition") -> AnyDefinition:
         written = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise DefinitionError([f"{where}: not YAML: {error}"]) from None
+    return _read(written, where)
+
+
+def load(document: str, where: str = "the definition") -> AnyDefinition:
+    """One definition of what `dump` wrote, checked by itself. Raises DefinitionError."""
+    try:
+        written = json.loads(document)
+    except ValueError as error:
+        raise DefinitionError([f"{where}: not JSON: {error}"]) from None
+    return _read(written, where)
+
+
+def dump(definition: AnyDefinition) -> str:
+    """As JSON, what was left out left out: the same definition is the same text."""
+    return json.dumps(definition.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=True, ensure_ascii=False)
+
+
+def _read(written: Any, where: str) -> AnyDefinition:
     try:
         read: AnyDefinition = _DEFINITION.validate_python(written)
     except ValidationError as error:
@@ -277,6 +304,15 @@ def read(text: str, where: str = "the definition") -> AnyDefinition:
 
 def read_folder(folder: Path) -> list[AnyDefinition]:
     """All definitions of a folder's *.yaml, checked by themselves and together. Raises DefinitionError with everything that is wrong."""
+    found, wrong = read_each(folder)
+    wrong += problems(found)
+    if wrong:
+        raise DefinitionError(wrong)
+    return found
+
+
+def read_each(folder: Path) -> tuple[list[AnyDefinition], list[str]]:
+    """The definitions of a folder's *.yaml, each checked by itself, and what is wrong with the others."""
     found: list[AnyDefinition] = []
     wrong: list[str] = []
     for path in sorted(folder.rglob("*.yaml")):
@@ -284,10 +320,9 @@ def read_folder(folder: Path) -> list[AnyDefinition]:
             found.append(read(path.read_text(encoding="utf-8"), str(path.relative_to(folder))))
         except DefinitionError as error:
             wrong += error.problems
-    wrong += problems(found)
-    if wrong:
-        raise DefinitionError(wrong)
-    return found
+        except (OSError, UnicodeDecodeError) as error:
+            wrong.append(f"{path.relative_to(folder)}: cannot be read: {error}")
+    return found, wrong
 
 
 def problems(definitions: Iterable[AnyDefinition]) -> list[str]:
@@ -314,17 +349,24 @@ def fold(definitions: Iterable[AnyDefinition]) -> dict[str, Any]:
     definitions = list(definitions)
     if wrong := problems(definitions):
         raise DefinitionError(wrong)
+    return folded(definitions)
+
+
+def folded(definitions: Sequence[AnyDefinition]) -> dict[str, Any]:
+    """The same of definitions that `problems` found nothing in."""
     holdouts = {one.key: one for one in definitions if isinstance(one, Holdout)}
     namespaces = {one.key: one for one in definitions if isinstance(one, Namespace)}
-    experiments = sorted((one for one in definitions if isinstance(one, Experiment)), key=lambda one: one.key)
+    experiments: dict[str, list[Experiment]] = defaultdict(list)
+    for one in sorted((one for one in definitions if isinstance(one, Experiment)), key=lambda one: one.key):
+        experiments[one.flag].append(one)
     flags: dict[str, Any] = {}
     for flag in sorted((one for one in definitions if isinstance(one, Flag)), key=lambda one: one.key):
         rules = [_rule(flag, rule) for rule in flag.rules]
-        rules += [_experiment(one, namespaces, holdouts) for one in experiments if one.flag == flag.key and one.state == "running"]
-        rules += [_shipped(one) for one in experiments if one.flag == flag.key and one.state == "shipped"]
+        rules += [_experiment(one, namespaces, holdouts) for one in experiments[flag.key] if one.state == "running"]
+        rules += [_shipped(one) for one in experiments[flag.key] if one.state == "shipped"]
         flags[flag.key] = {"default": _plain(flag.default), "rules": rules}
     for key, holdout in sorted(holdouts.items()):
-        flags[f"holdout.{key}"] = {"default": False, "rules": [_holdout_rule(holdout)]}
+        flags[f"{HOLDOUT}{key}"] = {"default": False, "rules": [_holdout_rule(holdout)]}
     return {"groups": {one.key: one.members for one in definitions if isinstance(one, Group)}, "flags": flags}
 
 
@@ -544,7 +586,7 @@ class _Checker:
         for one in running:
             if one.flag in layers and (one.namespace is None or one.namespace.key != layers[one.flag]):
                 yield f"experiment {one.key}: flag {one.flag} belongs to the layer {layers[one.flag]}, so it needs a slice of that"
-        for a, b in combinations(running, 2):
+        for a, b in _close(running):
             apart = False
             if a.namespace and b.namespace and a.namespace.key == b.namespace.key:
                 begin, below = max(a.namespace.begin, b.namespace.begin), min(a.namespace.below, b.namespace.below)
@@ -604,6 +646,18 @@ class _Checker:
                 yield f"{where}: its ramp falls to {following.coverage:g} at {following.at.isoformat()}: who was in would be out"
 
 
+def _close(experiments: Sequence[Experiment]) -> list[tuple[Experiment, Experiment]]:
+    """Pairs with a flag, a namespace or a salt in common, in order: of thousands of experiments few."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, one in enumerate(experiments):
+        groups["flag", one.flag].append(index)
+        groups["salt", one.salted].append(index)
+        if one.namespace is not None:
+            groups["namespace", one.namespace.key].append(index)
+    pairs = {pair for group in groups.values() for pair in combinations(group, 2)}
+    return [(experiments[a], experiments[b]) for a, b in sorted(pairs)]
+
+
 def _rule(flag: Flag, rule: Rule) -> dict[str, Any]:
     salt = rule.salt if rule.salt is not None else f"{flag.key}/{rule.name}"
     split = None if rule.coverage == 1.0 and not rule.ramp else _split(salt, [flag.unit], [1.0], rule.coverage, rule.ramp)
@@ -641,7 +695,7 @@ def _shipped(one: Experiment) -> dict[str, Any]:
 def _holdout_rule(holdout: Holdout) -> dict[str, Any]:
     return {
         "id": holdout.key,
-        "experiment": f"holdout.{holdout.key}",
+        "experiment": f"{HOLDOUT}{holdout.key}",
         "split": holdout.split(holdout.ranges),
         "variations": [{"key": "held", "value": True}, {"key": "free", "value": False}],
     }

@@ -28,7 +28,7 @@ with different salts: D. Tang, A. Agarwal, D. O'Brien, M. Meyer, "Overlapping Ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -121,25 +121,74 @@ def choose(position: float, ranges: Ranges) -> int:
 
 
 class _Asked:
-    """What one question, or all about one context, has found: exposures, and where the unit lies, for splits that share a salt."""
+    """What one question, or all about one context, has found: exposures, units by their attributes, and places by spot."""
 
-    __slots__ = ("context", "met", "places")
+    __slots__ = ("attributes", "context", "met", "places", "simple", "units")
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.attributes = context.attributes
+        self.simple = context.experiments and not context.forced and not context.only_forced
         self.met: list[Exposure] = []
-        self.places: dict[tuple[Any, ...], float] = {}
+        self.units: dict[tuple[str, ...], tuple[str, Any]] = {}
+        self.places: dict[int, float] = {}
+
+
+class _Spots:
+    """Numbers what splits have in common: who lies where under which salt is computed once a question, whichever splits ask."""
+
+    MANY = 4
+    """From so many salts on, all at once are faster than one by one."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[tuple[str, ...], str, str, int], int] = {}
+        self._together: list[tuple[tuple[str, ...], tuple[int, ...], hashing.Lanes]] = []
+
+    def number(self, units: tuple[str, ...], kind: str, salt: str, scale: int) -> int:
+        """The spot of these units under this hash."""
+        return self._numbers.setdefault((units, kind, salt, scale), len(self._numbers))
+
+    def close(self) -> None:
+        """All splits have their spots: prepare to ask for all at once."""
+        salts: dict[tuple[str, ...], dict[str, int]] = {}
+        for (units, kind, salt, _), spot in self._numbers.items():
+            if kind == "murmur3":
+                salts.setdefault(units, {})[salt] = spot
+        self._together = [
+            (units, tuple(found.values()), hashing.Lanes(list(found))) for units, found in salts.items() if len(found) >= self.MANY
+        ]
+
+    def fill(self, asked: _Asked) -> None:
+        """Find all places that are found together."""
+        for units, spots, lanes in self._together:
+            _, unit = _unit(units, asked)
+            if unit != "":
+                asked.places.update(zip(spots, lanes(unit if isinstance(unit, str) else js.text(unit)), strict=True))
+
+
+def _unit(units: tuple[str, ...], asked: _Asked) -> tuple[str, Any]:
+    """The attribute that names the unit and its value; the first attribute and "" where none is there."""
+    found = asked.units.get(units)
+    if found is None:
+        found = units[0], ""
+        for attribute in units:
+            value = asked.attributes.get(attribute)
+            if value and (value.__class__ is str or js.truthy(value)):
+                found = attribute, value
+                break
+        asked.units[units] = found
+    return found
 
 
 class Split:
     """Where a unit lies among ranges."""
 
-    __slots__ = ("_named", "_position", "_ramp", "_ranges", "_strata", "units")
+    __slots__ = ("_moves", "_position", "_ramp", "_ranges", "_strata", "spot", "units")
 
-    def __init__(self, split: Mapping[str, Any], groups: Mapping[str, Sequence[Any]], strict: bool) -> None:
+    def __init__(self, split: Mapping[str, Any], groups: Mapping[str, Sequence[Any]], strict: bool, spots: _Spots) -> None:
         self.units: tuple[str, ...] = tuple(split.get("units") or ("id",))
         kind, salt, scale = split.get("hash", "murmur3"), split.get("salt", ""), split.get("scale", hashing.SPACE)
-        self._named = f"{kind} {scale} {salt}"
+        self.spot = spots.number(self.units, kind, salt, scale)
         self._position = hashing.position(kind, salt, scale)
         if self._position is None and strict:
             raise TableError(f"there is no hash {kind!r}")
@@ -149,29 +198,24 @@ class Split:
             (compile_condition(one.get("condition") or {}, groups, strict), [tuple(pair) for pair in one["ranges"]], one.get("label"))
             for one in split.get("strata") or ()
         ]
+        self._moves = bool(self._ramp or self._strata)
 
-    def unit(self, attributes: Attributes) -> tuple[str, Any]:
-        """The attribute that names the unit and its value; the first attribute and "" where none is there."""
-        for attribute in self.units:
-            value = attributes.get(attribute)
-            if value and (isinstance(value, str) or js.truthy(value)):
-                return attribute, value
-        return self.units[0], ""
-
-    def position(self, unit: Any, places: dict[tuple[Any, ...], float]) -> float | None:
-        """Where the unit lies; None under a hash that is not known. `places` remembers."""
-        if self._position is None:
-            return None
-        name = unit if isinstance(unit, str) else js.text(unit)
-        found = places.get((self._named, name))
-        if found is None:
-            found = places[self._named, name] = self._position(name)
+    def position(self, asked: _Asked) -> float | None:
+        """Where the unit lies; None where there is no unit, or under a hash that is not known."""
+        found = asked.places.get(self.spot)
+        if found is None and self._position is not None:
+            _, unit = _unit(self.units, asked)
+            if unit != "":
+                found = asked.places[self.spot] = self._position(unit if isinstance(unit, str) else js.text(unit))
         return found
 
     def place(self, position: float, context: Context) -> tuple[int, Any]:
         """Index of the range, -1 for none, and the label of the stratum that gave the ranges."""
-        if not self._ramp and not self._strata:
-            return choose(position, self._ranges), None
+        if not self._moves:
+            for index, (begin, below) in enumerate(self._ranges):
+                if begin <= position < below:
+                    return index, None
+            return -1, None
         label, found = None, self._ranges
         for from_ms, step in self._ramp:
             if from_ms > context.at_ms:
@@ -185,9 +229,15 @@ class Split:
 
     def holds(self, asked: _Asked) -> bool:
         """Whether the unit lies in any of the ranges; false where there is no unit."""
-        _, unit = self.unit(asked.context.attributes)
-        position = self.position(unit, asked.places) if unit != "" else None
-        return position is not None and self.place(position, asked.context)[0] >= 0
+        position = asked.places.get(self.spot)
+        if position is None and (position := self.position(asked)) is None:
+            return False
+        if self._moves:
+            return self.place(position, asked.context)[0] >= 0
+        for begin, below in self._ranges:  # noqa: SIM110 — as in conditions
+            if begin <= position < below:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +260,8 @@ class _Variation:
 class _Rule:
     id: str
     requires: tuple[_Requirement, ...]
-    filters: tuple[Split, ...]
-    entry_filters: tuple[Split, ...]
+    filters: Callable[[_Asked], bool] | None
+    entry_filters: Callable[[_Asked], bool] | None
     condition: Condition | None
     entry_requires: tuple[_Requirement, ...]
     decides: bool
@@ -224,14 +274,19 @@ class _Rule:
     active: bool
     stopped: bool
     sticky: Mapping[str, Any] | None
+    simple: bool
+    """By hash alone: nobody is forced, nothing is off, no assignment is kept."""
 
 
 class Table:
     """A table, read once; `decide` is pure and takes microseconds."""
 
+    SHARE = 4
+    """From one flag in so many on, all places of a unit are worth finding at once."""
+
     def __init__(self, table: Mapping[str, Any], strict: bool = True) -> None:
         """Raises TableError and ConditionError for what cannot be read; not `strict`, what cannot be meant is never met."""
-        self._strict, self._groups = strict, table.get("groups") or {}
+        self._strict, self._groups, self._spots = strict, table.get("groups") or {}, _Spots()
         self._flags: dict[str, tuple[Any, tuple[_Rule, ...]]] = {}
         if not isinstance(table.get("flags"), Mapping):
             raise TableError("a table has `flags`, a mapping of keys to flags")
@@ -240,6 +295,7 @@ class Table:
                 self._flags[key] = flag.get("default"), tuple(map(self._rule, flag.get("rules") or ()))
             except (KeyError, TypeError, AttributeError) as error:
                 raise TableError(f"flag {key!r} cannot be read: {type(error).__name__} {error}") from None
+        self._spots.close()
 
     @property
     def flags(self) -> list[str]:
@@ -250,10 +306,13 @@ class Table:
         """What `flag` gives; reason `unknown` and value None for a flag that the table does not have."""
         return self._decide(flag, _Asked(context), ())
 
-    def decide_all(self, context: Context) -> dict[str, Decision]:
-        """What every flag gives. Faster than one by one: where the unit lies under a salt is computed once."""
+    def decide_all(self, context: Context, flags: Collection[str] | None = None) -> dict[str, Decision]:
+        """What every flag gives, or each of `flags`. Faster than one by one: where the unit lies under a salt is computed once."""
         asked, found = _Asked(context), {}
-        for flag in self._flags:
+        wanted: Collection[str] = self._flags if flags is None else flags
+        if len(wanted) * self.SHARE >= len(self._flags):  # of a few flags in many the places are found as they are asked for
+            self._spots.fill(asked)
+        for flag in wanted:
             asked.met = []
             found[flag] = self._decide(flag, asked, ())
         return found
@@ -264,6 +323,12 @@ class Table:
         if rule is None:
             raise KeyError(f"flag {flag!r} has no experiment")
         return self._expose(rule, _Asked(context), (), flag)
+
+    def run_rule(self, rule: Mapping[str, Any], context: Context) -> Exposure:
+        """What an experiment that stands in no flag does with the unit; flags that it requires are the table's. Raises TableError."""
+        if "experiment" not in rule:
+            raise TableError(f"rule {rule.get('id') or ''!r} is no experiment")
+        return self._expose(self._rule(rule), _Asked(context), (), "")
 
     def _decide(self, flag: str, asked: _Asked, above: tuple[str, ...]) -> Decision:
         if flag in above:
@@ -278,12 +343,12 @@ class Table:
                     return Decision(flag, None, failed, "", tuple(asked.met))
                 if failed:
                     continue
-            if rule.filters and not _in_all(rule.filters, asked):
+            if rule.filters is not None and not rule.filters(asked):
                 continue
             if rule.experiment is None:
                 if not rule.decides:
                     continue
-                if rule.condition is not None and not rule.condition(asked.context.attributes):
+                if rule.condition is not None and not rule.condition(asked.attributes):
                     continue
                 if rule.split is not None and not rule.split.holds(asked):
                     continue
@@ -311,47 +376,48 @@ class Table:
         split, name, context = rule.split, rule.experiment, asked.context
         assert split is not None  # _rule sees to both
         assert name is not None
-        attribute, unit = split.unit(context.attributes)
-        if len(rule.variations) < 2 or not context.experiments:
-            return _outside(rule, attribute, unit)
-        if name in context.forced:
-            return _outcome(rule, context.forced[name], attribute, unit)
-        if not rule.active or unit == "":
-            return _outside(rule, attribute, unit)
-        if rule.forced:
-            forced = rule.forced.get(js.text(unit))
-            if forced is not None:
-                return _outcome(rule, forced, attribute, unit)
+        attribute, unit = _unit(split.units, asked)
         index, blocked = -1, False
-        if rule.sticky is not None and context.assignments is not None:
-            index, blocked = _remembered(rule, context)
+        simple = rule.simple and asked.simple and unit != ""  # most have nothing of the kind, and are asked about on every request
+        if not simple:
+            if len(rule.variations) < 2 or not context.experiments:
+                return _outside(rule, attribute, unit)
+            if name in context.forced:
+                return _outcome(rule, context.forced[name], attribute, unit)
+            if not rule.active or unit == "":
+                return _outside(rule, attribute, unit)
+            if (forced := rule.forced.get(js.text(unit))) is not None:
+                return _outcome(rule, forced, attribute, unit)
+            if rule.sticky is not None and context.assignments is not None:
+                index, blocked = _remembered(rule, context)
         found = index >= 0
-        if not found:
-            if rule.condition is not None and not rule.condition(context.attributes):
-                return _outside(rule, attribute, unit)
-            if rule.entry_filters and not _in_all(rule.entry_filters, asked):
-                return _outside(rule, attribute, unit)
-            if rule.entry_requires and self._failed(rule.entry_requires, asked, (*above, flag)):
-                return _outside(rule, attribute, unit)
-        position = split.position(unit, asked.places)
-        if position is None:
+        if not found and not (
+            (rule.condition is None or rule.condition(asked.attributes))
+            and (rule.entry_filters is None or rule.entry_filters(asked))
+            and (not rule.entry_requires or not self._failed(rule.entry_requires, asked, (*above, flag)))
+        ):
+            return _outside(rule, attribute, unit)
+        position = asked.places.get(split.spot)
+        if position is None and (position := split.position(asked)) is None:
             return _outside(rule, attribute, unit)
         placed, label = split.place(position, context)
         if not found:
             index = placed
         if blocked or index < 0:
             return _outside(rule, attribute, unit, blocked)
-        if rule.force is not None:
-            return _outcome(rule, rule.force, attribute, unit)
-        if context.only_forced or rule.stopped:
-            return _outside(rule, attribute, unit)
         one, remember = rule.variations[index], None
-        if rule.sticky is not None and context.assignments is not None:
-            document, version = f"{attribute}||{js.text(unit)}", f"{name}__{rule.sticky.get('version') or 0}"
-            if (context.assignments.get(document) or {}).get(version) != one.key:
-                remember = document, version, one.key
-        return Exposure(
-            name, index, one.key, one.value, True, True, attribute, unit, position, found, one.passthrough, one.name, label, remember
+        if not simple:
+            if rule.force is not None:
+                return _outcome(rule, rule.force, attribute, unit)
+            if context.only_forced or rule.stopped:
+                return _outside(rule, attribute, unit)
+            if rule.sticky is not None and context.assignments is not None:
+                document, version = f"{attribute}||{js.text(unit)}", f"{name}__{rule.sticky.get('version') or 0}"
+                if (context.assignments.get(document) or {}).get(version) != one.key:
+                    remember = document, version, one.key
+        return tuple.__new__(  # half of the time that the class takes to order its arguments
+            Exposure,
+            (name, index, one.key, one.value, True, True, attribute, unit, position, found, one.passthrough, one.name, label, remember),
         )
 
     def _rule(self, rule: Mapping[str, Any]) -> _Rule:
@@ -364,27 +430,30 @@ class Table:
         if "experiment" in rule and (split is None or not variations):
             raise TableError(f"experiment {rule['experiment']!r} has no split or no variations")
         condition = entry.get("condition")
+        forced, force, sticky = rule.get("forced") or {}, rule.get("force"), rule.get("sticky")
+        active, stopped = rule.get("active", True), rule.get("stopped", False)
         return _Rule(
             id=rule.get("id") or "",
             requires=self._requires(rule.get("requires")),
-            filters=self._splits(rule.get("filters")),
-            entry_filters=self._splits(entry.get("filters")),
+            filters=_in_all([self._split(split) for split in rule.get("filters") or ()]),
+            entry_filters=_in_all([self._split(split) for split in entry.get("filters") or ()]),
             condition=compile_condition(condition, self._groups, self._strict) if condition else None,
             entry_requires=self._requires(entry.get("requires")),
             decides="value" in rule,
             value=rule.get("value"),
-            split=Split(split, self._groups, self._strict) if split is not None else None,
+            split=self._split(split) if split is not None else None,
             experiment=rule.get("experiment"),
             variations=variations,
-            forced=rule.get("forced") or {},
-            force=rule.get("force"),
-            active=rule.get("active", True),
-            stopped=rule.get("stopped", False),
-            sticky=rule.get("sticky"),
+            forced=forced,
+            force=force,
+            active=active,
+            stopped=stopped,
+            sticky=sticky,
+            simple=len(variations) > 1 and active and not stopped and not forced and force is None and sticky is None,
         )
 
-    def _splits(self, splits: Any) -> tuple[Split, ...]:
-        return tuple(Split(split, self._groups, self._strict) for split in splits or ())
+    def _split(self, split: Mapping[str, Any]) -> Split:
+        return Split(split, self._groups, self._strict, self._spots)
 
     def _requires(self, requires: Any) -> tuple[_Requirement, ...]:
         return tuple(
@@ -406,11 +475,18 @@ def _outside(rule: _Rule, attribute: str, unit: Any, sticky: bool = False) -> Ex
     return Exposure(rule.experiment or "", 0, one.key, one.value, False, False, attribute, unit, None, sticky, one.passthrough, one.name)
 
 
-def _in_all(splits: Sequence[Split], asked: _Asked) -> bool:
-    for split in splits:  # noqa: SIM110 — as in conditions
-        if not split.holds(asked):
-            return False
-    return True
+def _in_all(splits: Sequence[Split]) -> Callable[[_Asked], bool] | None:
+    """Whether a unit lies in every one; None where there is nothing to ask."""
+    if len(splits) < 2:
+        return splits[0].holds if splits else None
+
+    def inside(asked: _Asked) -> bool:
+        for split in splits:  # noqa: SIM110 — as in conditions
+            if not split.holds(asked):
+                return False
+        return True
+
+    return inside
 
 
 def _remembered(rule: _Rule, context: Context) -> tuple[int, bool]:

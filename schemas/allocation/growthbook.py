@@ -143,8 +143,7 @@ class GrowthBook:
         self.documents = None if documents is None else {f"{one['attributeName']}||{one['attributeValue']}": dict(one) for one in documents}
         self._given = given
         self._features = given.get("features") or {}
-        self._translated = table(given, sticky=documents is not None)
-        self._table = Table(self._translated, strict=False)
+        self._table = Table(table(given, sticky=documents is not None), strict=False)
 
     def feature(self, key: str) -> dict[str, Any]:
         """The feature's result: value, on, off, source, ruleId, and the experiment with its result if one decided."""
@@ -173,10 +172,8 @@ class GrowthBook:
 
     def run(self, experiment: Mapping[str, Any], feature: str | None = None) -> dict[str, Any]:
         """An experiment's result: which variation, and whether the unit is in it."""
-        rule = rule_of(experiment, self.documents is not None)
-        flags = {**self._translated["flags"], "\0": {"rules": [rule]}}  # a key that no feature has
         given = self._context({experiment["key"]: len(experiment["variations"])})
-        exposure = Table({**self._translated, "flags": flags}, strict=False).run("\0", given)
+        exposure = self._table.run_rule(rule_of(experiment, self.documents is not None), given)
         self._remember(exposure)
         return _exposed(exposure, feature)
 

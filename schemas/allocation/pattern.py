@@ -62,12 +62,12 @@ class Pattern:
 
     def search(self, text: str) -> bool:
         """Whether the pattern is found anywhere in `text`. Linear in the length of `text`."""
-        state = self._first
+        state, found = self._first, self._found
         for char in text:
             state = state.after.get(char) or self._follow(state, char)
-            if state is self._found:
+            if state is found:
                 return True
-        return (state.after.get("") or self._follow(state, "")) is self._found
+        return (state.after.get("") or self._follow(state, "")) is found
 
     def _forget(self) -> None:
         self._states: dict[tuple[frozenset[int], str], _State] = {}
@@ -111,8 +111,6 @@ class Pattern:
                 reading.append(at)
             elif step[0] == "split":
                 waiting += step[1:]  # type: ignore[arg-type]
-            elif step[0] == "jump":
-                waiting.append(step[1])  # type: ignore[arg-type]
             else:
                 at_edge = (before == "w") != (kind == "w")
                 holds = {"^": before == "^", "$": char == "", "b": at_edge, "B": not at_edge}[str(step[1])]
@@ -136,10 +134,10 @@ class Pattern:
         elif kind == "either":
             split = self._add("split")
             self._emit(node[1])  # type: ignore[arg-type]
-            jump = self._add("jump")
-            self._steps[split] = ("split", split + 1, len(self._steps))
+            jump = self._add("split")
+            self._or_past(split)
             self._emit(node[2])  # type: ignore[arg-type]
-            self._steps[jump] = ("jump", len(self._steps))
+            self._steps[jump] = ("split", len(self._steps))
         else:
             self._repeat(node[1], node[2], node[3])  # type: ignore[arg-type]
 
@@ -149,15 +147,19 @@ class Pattern:
         if most is None:
             split = self._add("split")
             self._emit(node)
-            self._add("jump", split)
-            self._steps[split] = ("split", split + 1, len(self._steps))
+            self._add("split", split)
+            self._or_past(split)
         else:
             splits = []
             for _ in range(most - least):
                 splits.append(self._add("split"))
                 self._emit(node)
             for split in splits:
-                self._steps[split] = ("split", split + 1, len(self._steps))
+                self._or_past(split)
+
+    def _or_past(self, split: int) -> None:
+        """Let step `split` go on, or to what is added next."""
+        self._steps[split] = ("split", split + 1, len(self._steps))
 
 
 class _Reader:

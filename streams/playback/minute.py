@@ -24,5 +24,14 @@ def bucket(value: int) -> int:
 
 def middle(bucket: int) -> float:
     """The value that a bucket stands for."""
-    shift = max(0, (bucket >> BITS - 1) - 1)
+    shift = _shift(bucket)
     return ((bucket - (shift << BITS - 1)) << shift) + ((1 << shift) - 1) / 2
+
+
+def width(bucket: int) -> int:
+    """How many values share the bucket."""
+    return 1 << _shift(bucket)
+
+
+def _shift(bucket: int) -> int:
+    return max(0, (bucket >> BITS - 1) - 1)

@@ -208,15 +208,46 @@ def test_the_player_adapts_as_python_would(chrome: Any, board: str, edge: str, t
     assert last["sizes"] == [[(titles / "clip" / "v1" / rung.name / "007.m4s").stat().st_size for rung in CLIP.ladder]]
 
 
+def ticket_with(tab: Any, **more: Any) -> None:
+    """Let tickets say more than the double's do."""
+
+    def answer(route: Any) -> None:
+        answered = route.fetch()
+        route.fulfill(response=answered, json={**answered.json(), **more})
+
+    tab.route("**/play", answer)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kbps", "level", "abr"), [("policy", 100_000, -1, "headrace"), ("bola", 1, 0, "bola"), ("magic", 0, 0, "headrace")]
+)
+def test_it_obeys_its_flags(chrome: Any, board: str, edge: str, rule: str, kbps: int, level: int, abr: str) -> None:
+    with page(chrome) as tab:
+        ticket_with(tab, flags={"abr_rule": rule, "start_bitrate_kbps": kbps})
+        sid = press_play(tab, board, "clip")
+        tab.evaluate("document.querySelector('video').playbackRate = 4")
+        until(tab, "witness.some(([name]) => name === 'ended')")
+        found, told = closed(edge, sid), decisions(tab)
+    video = sorted((r for r in found["reports"] if r["e"] == "rr" and r["ot"] == "v"), key=lambda r: r["event_time"])
+    assert {r["abr"] for r in found["reports"]} == {abr}
+    assert video[0]["br_kbps"] == sorted({r["tb_kbps"] for r in found["reports"] if r.get("tb_kbps")} | {video[0]["br_kbps"]})[level]
+    assert_decided_alike(told)
+    assert [one["by"] == "start" for one in told[:1]] == {"policy": [False], "bola": [], "magic": [True]}[rule]
+
+
+def test_who_chooses_an_adaptation_is_in_no_experiment(chrome: Any, board: str) -> None:
+    asked: list[bool] = []
+    with page(chrome) as tab:
+        tab.route("**/play", lambda route: (asked.append(route.request.post_data_json["experiments"]), route.continue_()))
+        press_play(tab, board, "clip")
+        press_play(tab, board, "clip", opened=True, abr="headrace")
+    assert asked == [True, False]
+
+
 def test_a_prior_takes_the_place_of_a_conservative_start(chrome: Any, board: str) -> None:
     prior = {"mean_log_kbps": 9.2, "sd_log_kbps": 0.3, "weight": 4.0}
-
-    def with_prior(route: Any) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "prior": prior})
-
     with page(chrome) as tab:
-        tab.route("**/play", with_prior)
+        ticket_with(tab, prior=prior)
         press_play(tab, board, "clip")
         told = decisions(tab)
     assert_decided_alike(told)

@@ -35,7 +35,7 @@ def reported(sid: str) -> list[dict[str, Any]]:
 
 def test_a_session_with_the_rule_is_in_clickhouse_as_it_was_decided(chrome: Any, published_board: str) -> None:
     with page(chrome) as tab:
-        sid = press_play(tab, published_board, "bbb")
+        sid = press_play(tab, published_board, "bbb", abr="headrace")
         to_the_end(tab, within=120)
         acknowledged(tab)
         witness, told = seen(tab), decisions(tab)

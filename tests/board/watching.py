@@ -65,13 +65,15 @@ class Seen:
         return cls(first - pressed, count, total, next((at for name, at in events if name == "ended"), None), tuple(events))
 
 
-def press_play(tab: Any, board: str, title: str, *, opened: bool = False) -> str:
-    """Open the player's page, unless it is, press play, wait for the first frame; returns the session's sid."""
+def press_play(tab: Any, board: str, title: str, *, opened: bool = False, abr: str = "") -> str:
+    """Open the player's page, unless it is, choose an adaptation, press play, wait for the first frame; returns the session's sid."""
     if not opened:
         tab.goto(f"{board}/watch")
     tab.wait_for_selector("button.primary:enabled")
     tab.evaluate(WITNESS)
     tab.select_option("select[aria-label=Title]", title)
+    if abr:
+        tab.select_option("select[aria-label=Adaptation]", abr)
     tab.click("button.primary")
     until(tab, "witness.some(([name]) => name === 'playing')")
     return str(tab.get_attribute("#session-link", "href")).partition("sid=")[2]

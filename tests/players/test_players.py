@@ -17,6 +17,8 @@ from infra.base.settings import Settings, settings
 from producers.emit import Emitter
 from producers.encoders import encode
 from producers.encoders.events import emit
+from producers.experiments.publish import written
+from schemas.allocation.definition import Experiment
 from schemas.cmcd import SHARDS
 from tests import clip
 from tests.board.browser import browser, page, until
@@ -99,6 +101,33 @@ def test_all_that_three_players_say_is_in_clickhouse(stack: Settings, gateway: s
             assert_complete(wire, ticket["sid"], name)
         for name in ("dashjs", "hlsjs"):  # Shaka 5.2.12 never says that it plays or has ended: its session ends by silence
             assert_quality(wire, tickets[name]["sid"], CALLED[name])
+
+
+def test_what_members_were_dealt_is_in_clickhouse(stack: Settings, gateway: str) -> None:
+    """The stack has published the product's own experiments; whoever presses play is told what he gets, and the warehouse, who got what."""
+    eventually(lambda: httpx.get(f"{gateway}/healthz").json()["definitions"]["accepted"] >= len(written()))
+    press = {"title": CLIP.cid, "device_type": "tv", "region": "eu-west"}
+    flags = {(told := httpx.post(f"{gateway}/play", json={**press, "member": f"m-{n}"}).json())["sid"]: told["flags"] for n in range(20)}
+    given = {one.key: {variation.key: variation.value for variation in one.variations} for one in written() if isinstance(one, Experiment)}
+
+    def exposed() -> list[Any]:
+        sql = """
+        SELECT unit, variations, segments, member_id FROM experiments_exposure JOIN control_request USING (sid)
+        WHERE sid = {sid:String} AND NOT experiments_exposure.marker
+        """
+        found = [row for sid in flags for row in rows(sql, sid)]
+        assert len(found) == len(flags)
+        return found
+
+    for (unit, variations, segments, member), told in zip(eventually(exposed), flags.values(), strict=True):
+        assert unit == member
+        assert segments == {"device_type": "tv", "region": "eu-west"}
+        held = variations["holdout.playback_2026.0"] == "held"
+        assert ("policy_or_bola.0" in variations, "fast_start.0" in variations) == (not held, not held)
+        for experiment, flag in (("policy_or_bola", "abr_rule"), ("fast_start", "start_bitrate_kbps"), ("same_or_same", "nothing")):
+            if f"{experiment}.0" in variations:
+                assert told[flag] == given[experiment][variations[f"{experiment}.0"]]
+    assert len({told["abr_rule"] for told in flags.values()}) == 2
 
 
 def assert_complete(wire: Wire, sid: str, player: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,11 +39,18 @@ class Faulty(FakeEdge):
 
 
 def watch(
-    edge: FakeEdge, seconds: float | None = 120, count: int = 6, inject: bool = False, traces: tuple[Path, ...] = (), abr: str | None = None
+    edge: FakeEdge,
+    seconds: float | None = 120,
+    count: int = 6,
+    inject: bool = False,
+    traces: tuple[Path, ...] = (),
+    abr: str | None = None,
+    members: int = 0,
 ) -> Summary:
     async def run() -> Summary:
         ocas = ["http://oca-1", "http://oca-2"]
-        return await Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ocas, inject, traces, abr).run(seconds)
+        crowd = Crowd(count, 1, "http://gateway", ["a", "b"], edge, LoopClock(EPOCH_MS), ocas, inject, traces, abr, members)
+        return await crowd.run(seconds)
 
     return run_virtual(run())
 
@@ -55,6 +64,24 @@ def test_members_press_play_again_and_every_session_ends_with_a_report() -> None
     assert sorted(closing) == sorted(outcome.sid for outcome in summary.outcomes)
     assert summary.reports.made == summary.reports.taken
     assert f"{len(summary.outcomes)} sessions" in str(summary)
+
+
+def test_members_take_turns_where_there_are_more_than_watch_at_once() -> None:
+    class Counting(FakeEdge):
+        async def post(self, url: str, content: bytes, content_type: str, address: str = "") -> Answer:
+            if url.endswith("/play"):
+                pressed.append(json.loads(content)["member"])
+            return await super().post(url, content, content_type, address)
+
+    seen = []
+    for members in (0, 40):
+        pressed: list[str] = []
+        watch(Counting(), seconds=90, count=4, members=members)
+        seen.append(pressed)
+    assert len(set(seen[0])) == 4
+    assert 4 < len(set(seen[1])) <= 40
+    assert len(seen[1]) > 8
+    assert all(earlier != later for earlier, later in pairwise(seen[1]))
 
 
 def test_injected_faults_are_one_failed_start_and_one_failover() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, repeat
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ EPOCH_MS = 1_700_000_000_000
 
 def play(
     edge: FakeEdge, kbps: float = 5_000, actions: Sequence[Action] = (), device: Device = DEVICE, cancel_after_s: float | None = None,
-    prior: Prior | None = None, adapt: Adaptation | None = None,
+    prior: Prior | None = None, adapt: Adaptation | None = None, flags: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Outcome, Counts]:  # fmt: skip
     """One session in virtual time, and what became of its reports."""
 
@@ -37,7 +38,7 @@ def play(
         clock = LoopClock(EPOCH_MS)
         outbox = Outbox(edge, clock)
         sending = asyncio.create_task(outbox.run())
-        ticket = replace(await press_play(edge, "http://gateway", "t", device.member), prior=prior)
+        ticket = replace(await press_play(edge, "http://gateway", "t", device.member), prior=prior, flags=flags)
         player = Player(ticket, device, edge, Link(repeat((1000.0, kbps)), EPOCH_MS), 20, outbox, clock, actions, adapt=adapt)
         running = asyncio.create_task(player.run())
         if cancel_after_s is not None:
@@ -61,7 +62,7 @@ def states(reports: Sequence[Report]) -> str:
     [
         ({"prior": {"mean_log_kbps": 8, "sd_log_kbps": 0.5, "weight": 2.0}}, Prior(8.0, 0.5, 2.0)),
         ({}, None),
-        ({"prior": {"mean_log_kbps": 8}}, None),
+        ({"prior": {"mean_log_kbps": 8}, "flags": "none"}, None),
         ({"prior": {"mean_log_kbps": 8, "sd_log_kbps": -1, "weight": 2.0}}, None),
         ({"prior": "fast"}, None),
     ],
@@ -75,7 +76,37 @@ def test_a_ticket_has_the_prior_that_the_gateway_told_if_it_is_one(told: dict[st
             return Answer(answer.status, answer.headers, json.dumps({**json.loads(answer.content), **told}).encode())
 
     ticket = run_virtual(press_play(Gateway(), "http://gateway", "t", "m", device_type="tv", network_type="fibre"))
-    assert ticket.prior == prior
+    assert (ticket.prior, ticket.flags) == (prior, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "abr", "first"),
+    [
+        ({}, "headrace", 300),
+        ({"abr_rule": "bola", "start_bitrate_kbps": 1_500}, "bola", 1000),
+        ({"abr_rule": "policy", "start_bitrate_kbps": 2_500.0}, "headrace", 2500),
+        ({"start_bitrate_kbps": 10}, "headrace", 300),
+        ({"start_bitrate_kbps": 0}, "headrace", 300),
+        ({"abr_rule": "guess", "start_bitrate_kbps": "2500"}, "headrace", 300),
+        ({"abr_rule": 7, "start_bitrate_kbps": True}, "headrace", 300),
+        ({"abr_rule": ["bola"], "start_bitrate_kbps": float("nan")}, "headrace", 300),
+    ],
+    ids=str,
+)
+def test_it_obeys_its_flags_as_far_as_it_can(flags: dict[str, Any], abr: str, first: int) -> None:
+    edge = FakeEdge()
+    play(edge, flags=flags)
+    video = [r.fields for r in edge.reports if r.fields["e"] == "rr" and r.fields["ot"] == "v"]
+    assert ({r.fields["abr"] for r in edge.reports}, video[0]["br_kbps"]) == ({abr}, first)
+
+
+def test_what_a_device_says_goes_before_flags_and_what_is_given_before_both() -> None:
+    edge = FakeEdge()
+    play(edge, device=replace(DEVICE, abr="policy"), flags={"abr_rule": "bola"})
+    assert {r.fields["abr"] for r in edge.reports} == {"headrace"}
+    lowest: list[int] = []
+    play(FakeEdge(), adapt=lambda _: lowest.append(0) or Choice(0, 0), flags={"abr_rule": "bola"})  # type: ignore[func-returns-value]
+    assert len(lowest) == 10
 
 
 def test_a_session_from_press_of_play_to_the_end() -> None:

@@ -23,6 +23,7 @@ from producers.players.playback import Change, Playback
 from producers.simulator.__main__ import main
 from producers.simulator.ahead import Killed, ahead
 from producers.simulator.audience import Audience
+from producers.simulator.experiments import Effects
 from producers.simulator.outputs import TOPIC, ArrivalClock, ToKafka, ToLines, ToLog, Truths, Writer, keys_of, murmur2
 from producers.simulator.reports import reports
 from producers.simulator.schedule import Plan, Schedule, Second
@@ -42,6 +43,8 @@ from producers.simulator.timeline import (
     play,
 )
 from producers.simulator.world import BadWorld, World, load
+from schemas.allocation.definition import fold, read_folder
+from schemas.allocation.engine import Context, Table
 from schemas.catalogue import catalogue
 from schemas.cmcd import report_id
 from schemas.codec import Decoder, Encoder
@@ -529,3 +532,120 @@ def test_simulated_sessions_are_kept_from_among_real_ones() -> None:
         main(events=10)
     with pytest.raises(SystemExit, match="either --events or --sessions"):
         main(namespace="bench")
+
+
+WORLDS = Path(__file__).parents[2] / "infra" / "bench" / "worlds"
+"""Of benchmarks: one of them knows of experiments."""
+
+
+def experimenting(**changed: Any) -> World:
+    return World.model_validate({**load(WORLDS / "power.json").model_dump(), "members": 200, **changed})
+
+
+@pytest.fixture(scope="module")
+def experimented() -> list[Second]:
+    plan = Plan(START_MS, sessions=600, duplicates=0.1)
+    return list(Schedule(experimenting(), 1, plan, definitions=read_folder(WORLDS / "power")))
+
+
+def test_a_member_has_a_device_a_network_a_place_and_levels_of_its_own() -> None:
+    audience, rng = Audience(experimenting(), 1, START_MS), np.random.default_rng(1)
+    days = [audience.sessions(0, np.full(3_000, START_MS + day * 86_400_000), rng) for day in range(2)]
+    places = [{int(one["member"]): (one["rig"], one["isp"], one["region"]) for one in day} for day in days]
+    both = places[0].keys() & places[1].keys()
+    assert len(both) > 150
+    assert all(places[0][member] == places[1][member] for member in both)
+    means = [
+        np.bincount(day["member"], np.log(traits.watch_ms), 200) / np.maximum(1, np.bincount(day["member"], minlength=200))
+        for day in days
+        if (traits := audience.traits(day, rng)) is not None
+    ]
+    often = (np.bincount(days[0]["member"], minlength=200) > 5) & (np.bincount(days[1]["member"], minlength=200) > 5)
+    assert np.corrcoef(means[0][often], means[1][often])[0, 1] > 0.7  # 0.6² of own against 0.7² / 5 at most of the session
+
+
+def test_who_presses_play_is_told_of_as_the_gateway_would(experimented: list[Second]) -> None:
+    sessions = {keys_of(second.sessions)[at].decode(): row for second in experimented for at, row in enumerate(second.sessions)}
+    told = [one for second in experimented for one in second.exposures]
+    assert [one.at_ms for one in told] == sorted(one.at_ms for one in told)
+    assert all(one.at_ms < second.end_ms for second in experimented for one in second.exposures)
+    once = {one.event_id: one for one in told}
+    assert len(once) == 600 < len(told) < 720
+    table = Table(fold(read_folder(WORLDS / "power")))
+    for one in once.values():
+        session = sessions[one.event["sid"]]
+        assert (one.event["unit"], one.event["unit_name"]) == (session["member_id"].tobytes().decode(), "member_id")
+        assert one.event_time == session["pressed_ms"] <= one.at_ms
+        assert one.correlation_id == session["correlation_id"].tobytes().decode()
+        given = dict.fromkeys(("quick_start.0", "bold_rule.0", "next_episode.0"), "control")
+        for flag, decision in table.decide_all(Context({"member_id": one.event["unit"]})).items():
+            assert decision.exposure is not None, flag
+            given[f"{decision.exposure.experiment}.0"] = decision.exposure.key
+        assert one.event["variations"] == given
+
+
+def test_effects_are_those_of_the_world_and_nothing_else_differs(experimented: list[Second]) -> None:
+    effects = Effects()
+    for second in experimented:
+        if second.effects is not None:
+            effects.merge(second.effects.sums)
+    found = {(one["experiment"], one["figure"]): one for one in effects.told()}
+    assert {one["variation"] for one in found.values()} == {"quick", "bold", "shown"}
+    quick = found["quick_start", "startup_ms"]
+    assert quick["effect"] / quick["first"] == pytest.approx(-0.1, abs=0.01)
+    assert found["next_episode", "startup_ms"]["effect"] == found["bold_rule", "startup_ms"]["effect"] == 0
+    for name, figure in (("next_episode", "playing_ms"), ("bold_rule", "rebuffer_ms")):
+        assert found[name, figure]["effect"] > 5 * found[name, figure]["standard_error"] > 0
+
+
+def test_without_effects_experiments_change_nothing() -> None:
+    plan, world = Plan(START_MS, sessions=40), experimenting(effects={})
+    plain, dealt = (list(Schedule(world, 1, plan, definitions=of)) for of in (None, read_folder(WORLDS / "power")))
+    assert not any(second.exposures for second in plain)
+    assert sum(len(second.exposures) for second in dealt) == 40
+    assert truths_of(plain) == truths_of(dealt)
+
+
+def test_exposures_are_written_beside_the_reports(tmp_path: Path) -> None:
+    (world := tmp_path / "world.json").write_text(experimenting().model_dump_json())
+    folder = str(WORLDS / "power")
+    main(sessions=30, world=world, to=tmp_path / "log", truth=tmp_path / "truth.jsonl", experiments=folder)
+    main(sessions=30, world=world, to=tmp_path / "lines.jsonl", experiments=folder)
+    lines = [json.loads(line) for line in (tmp_path / "lines.exposures.jsonl").read_text().splitlines()]
+    log = RecordedLog.open(tmp_path / "log")
+    decode = Decoder(lambda number: log.schemas[number] or {})
+    rows = []
+    for partition in range(log.partitions["experiments.exposure"]):
+        for row in log.read("experiments.exposure", partition):
+            rows.append(decode(row.payload or b""))
+            assert rows[-1]["marker"] or hashed(row.key or b"") % 4 == partition
+    sids = sorted(line["sid"] for line in lines if not line.get("marker"))
+    assert sids == sorted(row["sid"] for row in rows if not row["marker"])
+    assert len(set(sids)) == 30
+    assert json.loads((tmp_path / "truth.effects.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"effects": {"quick_start": {"quick": {"speed": 2}}}}, r"effects\.quick_start\.quick"),
+        ({"own": None}, "members have no `own` time"),
+        ({"own": {"watching": 9}}, r"own\.watching"),
+    ],
+)
+def test_effects_that_are_none_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    (file := tmp_path / "world.json").write_text(json.dumps({**experimenting().model_dump(), **change}))
+    with pytest.raises(BadWorld, match=words):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("effects", "words"),
+    [({"slow": {}}, "no experiment is called slow; there are bold_rule"), ({"bold_rule": {"x": {}}}, "no variation is called x")],
+)
+def test_effects_of_what_is_not_defined_are_refused(tmp_path: Path, effects: dict[str, Any], words: str) -> None:
+    (world := tmp_path / "world.json").write_text(experimenting(effects=effects).model_dump_json())
+    with pytest.raises(SystemExit, match=words):
+        main(sessions=1, world=world, to=tmp_path / "log", experiments=str(WORLDS / "power"))
+    with pytest.raises(SystemExit, match="name a folder that defines them"):
+        main(sessions=1, world=world, to=tmp_path / "log")

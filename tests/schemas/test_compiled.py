@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_numbers_and_texts_of_every_size(sn: int, br: int, time: int, pr: float,
 def test_of_everything_else_it_is_not_sure(changes: dict[str, Any]) -> None:
     with pytest.raises(Unsure):
         of("playback.report")({**REPORT, **changes})
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=0, min_value=-(10**38) + 1, max_value=10**38 - 1), st.dates())
+def test_decimals_and_dates_are_fastavros(number: Decimal, day: date) -> None:
+    record = {field: plain(value) for field, value in example(EVENTS["experiments.statistic"], Random(1)).items()}
+    record |= {"sum_x": number, "day": day}
+    assert of("experiments.statistic")(record) == by_fastavro(EVENTS["experiments.statistic"], record)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sum_x": Decimal("0.5")}, {"sum_x": Decimal(10**38)}, {"sum_x": Decimal("NaN")}, {"sum_x": 1}, {"day": 1}, {"day": None}]
+)
+def test_of_other_decimals_and_dates_it_is_not_sure(changes: dict[str, Any]) -> None:
+    record = {field: plain(value) for field, value in example(EVENTS["experiments.statistic"], Random(1)).items()}
+    with pytest.raises(Unsure):
+        of("experiments.statistic")({**record, **changes})
 
 
 CANDIDATE = {"oca_id": "oca-1", "tier": "ORIGIN", "rank": 1, "reason": "route"}

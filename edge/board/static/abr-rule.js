@@ -16,12 +16,14 @@ const SAMPLES = 48; // nor does it remember more
 const EDGE = 0.1; // share of a segment by which a buffer may end before its segment does
 
 export class Adaptation {
-  /** Adapts one session by `policy` and `prior` (null: nothing is known). `decided({state, prior, ...explanation})` is told each decision. */
-  constructor(policy, prior, video, decided = () => {}) {
+  /** Adapts one session by `policy` and `prior` (null: nothing is known). `decided({state, prior, ...explanation})` is told each decision.
+      The first segment is of the highest level up to `start` kbit/s, the lowest where all are higher; 0: that is decided, too. */
+  constructor(policy, prior, video, decided = () => {}, start = 0) {
     this.policy = policy;
     this.prior = prior;
     this.video = video;
     this.decided = decided;
+    this.start = start;
     this.throughputs = [];
     this.delays = [];
     this.previous = null;
@@ -62,6 +64,10 @@ export class Adaptation {
     const current = context.getRepresentation();
     const segmentS = current.segmentDuration || current.fragmentDuration;
     if (!ladder.length || !(segmentS > 0)) return unchanged; // an index that has not come yet: dash.js will ask again
+    if (this.start > 0 && this.previous === null) {
+      const first = ladder.findLast((one) => one.bandwidth <= 1000 * this.start) ?? ladder[0];
+      return { ...unchanged, representation: first, reason: { message: `[${RULE}] start_bitrate_kbps` } };
+    }
     const state = this.state(ladder, segmentS, media.streamInfo, dash.getBufferLength("video") || 0, context.getScheduleController().getBufferTarget());
     const explanation = explain(this.policy, state, this.prior);
     this.decided({ state, prior: this.prior, ...explanation });

@@ -15,6 +15,7 @@ const MEMBER = "headrace.member";
 const CUSTOM = "com.headrace-";
 const DEVICE = "web";
 const OBJECT_TYPES = { MPD: "m", InitializationSegment: "i" };
+const RULES = { policy: "headrace", bola: "bola" }; // values of the flag abr_rule, and what reports call them
 const MEDIA_TYPES = { video: "v", audio: "a", text: "tt" };
 
 /** This browser's member id: made once, and only ever stored as a pseudonym. */
@@ -43,7 +44,7 @@ export class Player extends EventTarget {
     this.video = video;
     this.gateway = gateway;
     this.kbps = 0;
-    this.abr = "headrace";
+    this.abr = "";
     this.session = null;
     for (const name of ["playing", "waiting", "pause", "seeking", "seeked", "ended", "error"]) {
       video.addEventListener(name, (event) => this.session?.on(name, moment(event)));
@@ -61,14 +62,16 @@ export class Player extends EventTarget {
   async play(title, event) {
     const pressed = event ? moment(event) : performance.timeOrigin + performance.now();
     this.stop();
-    if (this.abr === "headrace") this.policy ??= ownPolicy();
+    if (this.abr !== "dash.js") this.policy ??= ownPolicy();
     const answer = await fetch(`${this.gateway}/play`, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title, member: member(), device_type: DEVICE }),
+      method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ title, member: member(), device_type: DEVICE, experiments: !this.abr }),
     }).catch(() => null);
     if (!answer) throw new Error("the gateway does not answer: `headrace status` says why");
     const ticket = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(ticket.error ?? `the gateway answered ${answer.status}`);
-    this.session = new Session(this, ticket, pressed, this.abr === "headrace" ? await this.policy : null);
+    const abr = this.abr || (RULES[ticket.flags?.abr_rule] ?? "headrace");
+    this.session = new Session(this, ticket, pressed, abr, abr === "headrace" ? await this.policy : null);
     this.changed();
     return ticket.sid;
   }
@@ -81,7 +84,7 @@ export class Player extends EventTarget {
     this.changed();
   }
 
-  /** Adapt by "headrace", our own policy, or by "dash.js", its rules, from the next play on. */
+  /** Adapt by "headrace", our own policy, by "dash.js", its rules, or, "", as experiments say, from the next play on. Who chooses is in none. */
   adapt(abr) {
     this.abr = abr;
   }
@@ -98,7 +101,7 @@ export class Player extends EventTarget {
 }
 
 class Session {
-  constructor(player, ticket, pressed, policy) {
+  constructor(player, ticket, pressed, abr, policy) {
     this.player = player;
     this.video = player.video;
     this.sid = ticket.sid;
@@ -113,14 +116,16 @@ class Session {
     this.stalled = 0;
     this.shown = null;
     this.sought = false;
+    this.bola = abr === "bola";
+    this.start = Number(ticket.flags?.start_bitrate_kbps) || 0;
     // Each decision is an event of the video element's, for who wants to see why.
-    this.adaptation = policy && new Adaptation(policy, readPrior(ticket.prior), this.video, (detail) => this.video.dispatchEvent(new CustomEvent("adapted", { detail })));
+    this.adaptation = policy && new Adaptation(policy, readPrior(ticket.prior), this.video, (detail) => this.video.dispatchEvent(new CustomEvent("adapted", { detail })), this.start);
     this.reporter = new Reporter(
       ticket.collector_url,
       {
         sid: ticket.sid, cid: ticket.cid, sf: "d", st: "v", [`${CUSTOM}member`]: member(), [`${CUSTOM}device`]: DEVICE,
         [`${CUSTOM}player`]: `dash.js/${MediaPlayer().create().getVersion()}`, [`${CUSTOM}cid`]: ticket.correlation_id,
-        [`${CUSTOM}abr`]: policy ? "headrace" : "dash.js",
+        [`${CUSTOM}abr`]: policy ? "headrace" : this.bola ? "bola" : "dash.js",
       },
       (line, status) => player.dispatchEvent(new CustomEvent("told", { detail: { line, status } })),
     );
@@ -138,6 +143,8 @@ class Session {
         cmcd: { enabled: true, version: 1, mode: "query", sid: this.sid, cid: this.cid },
       },
     });
+    if (this.bola) dash.updateSettings({ streaming: { abr: { rules: { throughputRule: { active: false }, bolaRule: { active: true } } } } });
+    if (this.start) dash.updateSettings({ streaming: { abr: { initialBitrate: { video: this.start } } } });
     this.adaptation?.attach(dash);
     dash.addRequestInterceptor((request) => Promise.resolve(this.player.kbps ? { ...request, url: narrowed(request.url, this.player.kbps) } : request));
     dash.addResponseInterceptor((response) => {

@@ -6,7 +6,7 @@ import { Player } from "./player.js";
 import { STATES } from "./states.js";
 
 const NETWORKS = [[0, "As it is"], [3000, "3 Mbit/s"], [800, "800 kbit/s"], [100, "100 kbit/s"]];
-const ADAPTATIONS = [["headrace", "Headrace's"], ["dash.js", "dash.js's own"]];
+const ADAPTATIONS = [["", "As experiments say"], ["headrace", "Headrace's"], ["dash.js", "dash.js's own"]];
 const REPORTS_SHOWN = 60;
 
 /** Build a player into `root`. Returns {player, play(), throttle(kbps)}; `wide` adds the list of reports. */

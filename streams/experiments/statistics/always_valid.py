@@ -57,7 +57,9 @@ def confidence_sequence(
 
 
 def edge(information: float, alpha: float, side: Side) -> float:
-    """How many standard errors the sequence reaches from the estimate, where n·ρ² is `information`."""
+    """How many standard errors the sequence reaches from the estimate, where n·ρ² is `information`; ∞ where there is none yet."""
+    if information == 0:
+        return inf
     spread = information + 1
     # s²/n is the squared standard error: the paper's width is the error times this
     level = log(sqrt(spread) / alpha) if side is Side.BOTH else log1p(sqrt(spread) / (2 * alpha))

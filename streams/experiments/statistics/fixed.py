@@ -37,11 +37,6 @@ class Result:
         """The interval that reaches `width` from the estimate, and to infinity where `side` does not ask for its end."""
         return cls(-inf if side is Side.LESSER else estimate - width, inf if side is Side.GREATER else estimate + width, p)
 
-    @property
-    def significant(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
-
 
 def fixed_horizon(effect: Effect, alpha: float = 0.05, side: Side = Side.BOTH, null: float = 0.0) -> Result:
     """Welch's t-test. Raises ValueError when `alpha` is not between 0 and 1."""

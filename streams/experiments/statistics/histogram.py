@@ -6,12 +6,16 @@ differ in their share below the quantile, and that share, once the quantile is k
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from math import floor
 
 from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.sufficient import ClusteredQuantile, Quantile, Ratio, ranks
-from streams.playback.minute import bucket, middle
+from streams.playback.minute import bucket, middle, width
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,30 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts.values())
 
+    @cached_property
+    def _passed(self) -> tuple[list[int], list[int]]:
+        """Buckets in order, and how many values lie up to the end of each."""
+        ordered = sorted(self.counts)
+        return ordered, list(accumulate(self.counts[at] for at in ordered))
+
     def order(self, rank: int) -> float:
-        """The value of this rank, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value."""
-        passed = 0
-        for at in sorted(self.counts):
-            passed += self.counts[at]
-            if passed >= rank:
-                return middle(at)
+        """The value of this rank, 1 to n; a rank beyond is the nearest. Raises Undefined when there is no value.
+
+        The values of a bucket are taken to lie evenly in it: by its middle alone, two quantiles of one bucket would be the same, and how
+        sure they are a matter of where buckets end.
+        """
         if not self.counts:
             raise Undefined("a variation has no data")
-        return middle(max(self.counts))
+        ordered, passed = self._passed
+        place = min(bisect_left(passed, rank), len(ordered) - 1)
+        at, count = ordered[place], self.counts[ordered[place]]
+        within = min(max(rank - (passed[place] - count), 1), count)
+        return middle(at) + width(at) * ((within - 0.5) / count - 0.5) if width(at) > 1 else middle(at)
 
     def at_most(self, value: float) -> int:
-        """How many values lie at or below."""
-        return sum(count for at, count in self.counts.items() if middle(at) <= value)
+        """How many values lie in the buckets up to that of this value."""
+        last = bucket(max(0, floor(value + 0.5)))
+        return sum(count for at, count in self.counts.items() if at <= last)
 
     def quantile(self, level: float) -> Quantile:
         """The quantile and where its interval lies."""

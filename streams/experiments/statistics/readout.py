@@ -7,7 +7,7 @@ experiment, not only at the two that are compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import sqrt
 from typing import Any
@@ -49,10 +49,13 @@ class Variation:
     allocated: int | None = None
     with_data: int | None = None
     in_several: int = 0
+    _made: list[Metric | Survival] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def metrics(self) -> list[Metric | Survival]:
-        """The statistic of each stratum. Raises ValueError for sums that cannot be."""
-        return [self.kind(*values) for values in self.sums]
+        """The statistic of each stratum, made once. Raises ValueError for sums that cannot be."""
+        if not self._made:
+            self._made.extend([self.kind(*values) for values in self.sums])
+        return self._made
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ def _exposure(variations: Sequence[Variation]) -> list[Refusal]:
     p = _alike([(exposed, allocated - exposed) for _, exposed, allocated in known])
     if p >= SUSPECT:
         return []
-    seen = ", ".join(f"{one.name} {one.units / max(one.allocated or 0, 1):.1%}" for one in variations)
+    seen = ", ".join(f"{name} {exposed / max(allocated, 1):.1%}" for name, exposed, allocated in known)
     return [Refusal(Cause.EXPOSURE, f"who is exposed depends on the variation (p = {p:.2g}): of those allocated, {seen}")]
 
 

@@ -12,7 +12,7 @@ KDD 2018) does the rest, the same way for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import ceil, floor, isfinite, sqrt
 from typing import Any, Self
 
@@ -51,7 +51,7 @@ class Statistic:
         return type(self)(*(mine - its for mine, its in self._pairs(other)))
 
     def _sums(self) -> Iterator[tuple[str, Number]]:
-        return ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, getattr(self, name)) for name in self.__dataclass_fields__)
 
     def _pairs(self, other: Self) -> Iterator[tuple[Any, Any]]:
         if type(self) is not type(other):
@@ -73,10 +73,6 @@ class Statistic:
     def variance(self, theta: float = 0.0) -> float:
         """Variance of the value, times n. Raises Undefined where the value does not exist."""
         return quadratic(self.value(theta)[1], self.covariance())
-
-    def standard_error(self, theta: float = 0.0) -> float:
-        """Standard deviation of the value."""
-        return sqrt(self.variance(theta) / self.n)
 
 
 @dataclass(frozen=True, slots=True)

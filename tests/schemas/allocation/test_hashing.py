@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.allocation.definition import spans
 from schemas.allocation.engine import choose
-from schemas.allocation.hashing import SPACE, allocate, bucket, bucketer, buckets, fnv1a_32, murmur3_32
+from schemas.allocation.hashing import SPACE, Lanes, allocate, bucket, bucketer, buckets, fnv1a_32, murmur3_32
 
 UNITS = [f"member-{i:08d}" for i in range(200_000)]
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
@@ -47,7 +47,13 @@ def test_one_by_one_with_the_salt_at_hand_and_all_at_once_are_the_same(salt: str
     expected = [bucket(salt, unit) for unit in units]
     assert list(map(bucketer(salt), units)) == expected
     assert buckets(salt, units).tolist() == expected
+    assert [Lanes(["other", salt])(unit)[1] for unit in units] == expected
     assert all(0 <= one < SPACE for one in expected)
+
+
+@given(st.lists(NAMES, max_size=30), NAMES)
+def test_many_salts_at_once_are_the_same(salts: list[str], unit: str) -> None:
+    assert Lanes(salts)(unit) == [bucket(salt, unit) for salt in salts]
 
 
 @given(st.lists(NAMES, min_size=1, max_size=20), st.integers(0, 100))

@@ -40,6 +40,7 @@ def test_a_sound_experiment_has_numbers_and_says_what_they_assume() -> None:
     [
         ({"units": 11_000, "sums": [(11_000, 52_000, 430_000)]}, Cause.SPLIT, "calm 10,000 for weight 0.5, bold 11,000 for weight 0.5"),
         ({"allocated": 12_000}, Cause.EXPOSURE, "calm 98.0%, bold 84.2%"),
+        ({"allocated": 12_000, "in_several": 60}, Cause.EXPOSURE, "calm 98.0%, bold 84.7%"),
         ({"allocated": 9_000}, Cause.EXPOSURE, "more units are exposed than were allocated in bold"),
         ({"in_several": 900}, Cause.SEVERAL, "900 of 21,000 units"),
         ({"sums": [(9_000, 52_000, 430_000)]}, Cause.MISSING, "missing are calm 0.0%, bold 10.9%"),

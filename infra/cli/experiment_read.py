@@ -1,0 +1,220 @@
+"""`headrace experiment read`, `report`, `plan` and `recompute`: what experiments have come to."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+    from edge.read_outs import Known
+    from streams.experiments.read_outs import Answer, Report
+
+SHOWN = 20
+"""Differences that are printed at most; --json has all."""
+
+Key = Annotated[str, typer.Argument(help="Key of the experiment; holdout.KEY for a holdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object.")]
+
+
+def read(
+    key: Annotated[str, typer.Argument(help="Key of the experiment; all of them in a line each where there is none.")] = "",
+    metric: Annotated[str, typer.Option(help="Only this one.")] = "",
+    segment: Annotated[str, typer.Option(help="Only this one, as attribute=value; without it all units together.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Read an experiment out: every metric's effect with its intervals, or why there is none."""
+    from edge import read_outs
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        client = warehouse.reader()
+        known = read_outs.known(client)
+        if not key:
+            _list(known, list(read_outs.every(client, known, brief=True)), as_json)
+            return
+        report, step_s = read_outs.one(client, key, known)
+    for name, asked, there in (
+        ("metric", metric, {one.metric for one in report.answers}),
+        ("segment", segment, {one.segment for one in report.answers}),
+    ):
+        if asked and asked not in there:
+            raise Refusal(f"experiment {key} has no {name} {asked}; it has {', '.join(sorted(there - {''})) or 'none yet'}")
+    if as_json:
+        told = read_outs.as_json(report, known, step_s)
+        told["answers"] = [one for one in told["answers"] if _asked(one["metric"], one["segment"], metric, segment)]
+        out.print_json(json.dumps(told))
+        return
+    answers = [one for one in report.answers if _asked(one.metric, one.segment, metric, segment or "")]
+    answers = [one for one in answers if segment or not one.segment]
+    for line in _summary(report, known):
+        out.print(line, markup=False)
+    out.print(_table(answers))
+    for line in dict.fromkeys(_refusals(answers)):
+        out.print(line, markup=False)
+
+
+def report(key: Key, out_file: Annotated[Path, typer.Option("--out", help="The file, HTML; an existing one is replaced.")]) -> None:
+    """Write an experiment's read-out as one HTML file that needs nothing else: numbers, drawings, assumptions, refusals and SQL."""
+    from datetime import UTC, datetime
+
+    from edge import read_outs, readout_page
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        client = warehouse.reader()
+        known = read_outs.known(client)
+        found, step_s = read_outs.one(client, key, known)
+    try:
+        out_file.write_text(readout_page.document(found, known, step_s, datetime.now(UTC)), encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"{out_file} cannot be written: {error.strerror}") from None
+    out.print(f"{out_file}: {found.verdict}: {found.words}", markup=False)
+
+
+def plan(
+    metric: Annotated[str, typer.Argument(help="Key of the metric that is to decide.")],
+    effect: Annotated[float, typer.Option(help="The relative change that is to be found: 0.02 is 2 %.")],
+    like: Annotated[str, typer.Option(help="The experiment whose control is the baseline; without it the one with most units.")] = "",
+    power: Annotated[float, typer.Option(help="How likely it is to be found.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="How likely a change is found where there is none.")] = 0.05,
+    share: Annotated[float, typer.Option(help="The new variation's part of the units.")] = 0.5,
+    units_a_day: Annotated[float, typer.Option(help="Units that come each day; without it as many as came to the baseline.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many units and days an experiment needs, from what a control has come to."""
+    from edge import read_outs
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        try:
+            found = read_outs.plan(warehouse.reader(), metric, effect, like, power, alpha, share, units_a_day)
+        except ValueError as error:
+            raise Refusal(f"this cannot be planned: {error}") from None
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    days = {name: f", {found[f'{name}_days']:,} days" if found[f"{name}_days"] else "" for name in ("fixed", "always_valid")}
+    baseline = f"{found['value']:.4g} in {found['control']} of {found['experiment']}"
+    out.print(f"{metric} is {baseline}; a change of {effect:.2%} is {found['absolute']:.4g}")
+    out.print(f"one look at the end: {found['fixed_units']:,} units{days['fixed']}")
+    out.print(f"looking at any time, found by the end: {found['always_valid_units']:,} units{days['always_valid']}")
+    if found["without_covariate_units"] != found["fixed_units"]:
+        out.print(f"without the time before the exposure it were {found['without_covariate_units']:,} units")
+
+
+def recompute(key: Key, as_json: AsJson = False) -> None:
+    """Compute an experiment's sums once more from all stored exposures and measurements, and name every difference; none is expected."""
+    from dataclasses import asdict
+
+    from edge import read_outs
+    from edge.recompute import differences
+    from infra.base import warehouse
+    from infra.cli.words import Refusal, out
+
+    with _asking():
+        client = warehouse.reader()
+        count, wrong = differences(client, key, read_outs.known(client))
+    if as_json:
+        out.print_json(json.dumps({"cells": count, "differences": [asdict(one) for one in wrong]}))
+    elif not wrong:
+        out.print(f"{key}: {count:,} cells of sums, 0 differences between the stream and the raw tables")
+    for one in [] if as_json else wrong[:SHOWN]:
+        out.print(f"{' / '.join(map(str, one.cell))}: streamed {one.streamed}, recomputed {one.recomputed}", markup=False)
+    if wrong:
+        raise Refusal(f"{len(wrong):,} of {count:,} cells differ: some rows may not have come through yet; else one of the two is wrong")
+
+
+def _asked(metric: str, segment: str, asked_metric: str, asked_segment: str) -> bool:
+    return asked_metric in ("", metric) and asked_segment in ("", segment)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """A question to the warehouse about an experiment."""
+    from edge.read_outs import Unknown
+    from infra.cli.words import Refusal, asking_warehouse
+
+    with asking_warehouse():
+        try:
+            yield
+        except Unknown as error:
+            raise Refusal(str(error)) from None
+
+
+def _summary(report: Report, known: Known) -> list[str]:
+    experiment = known.experiment(report.experiment)
+    units = ", ".join(f"{one.variation} {one.units:,}" for one in report.exposed)
+    several = sum(one.in_several for one in report.exposed)
+    return [
+        f"experiment {report.experiment}, phase {report.phase}, {experiment.state}: {report.verdict}: {report.words}",
+        f"exposed: {units}{f'; {several:,} seen in several and left out' if several else ''}; split p {report.split_p:.3g}",
+        f"against {experiment.control.key}; always: valid at every look; fixed: once, at the planned end; alpha {experiment.plan.alpha:g}",
+    ]  # fmt: skip
+
+
+def _table(answers: list[Answer]) -> Table:
+    """A line an answer."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("metric", "variation", "segment", "control", "value", "effect", "always", "fixed", "p", "gain", "guardrail"):
+        table.add_column(column, justify="left" if column in ("metric", "variation", "segment", "guardrail") else "right", no_wrap=True)
+    for one in answers:
+        values = [_number(value) for value in one.values]
+        found, always, fixed = one.read.effect, one.read.always_valid, one.read.fixed
+        if found is None or always is None or fixed is None:
+            table.add_row(one.metric, one.variation, one.segment, *values, "refused", "", "", "", "", one.guard or "")
+            continue
+        p = always.p if one.adjusted_p is None else one.adjusted_p
+        effects = (_effect(found.estimate, found.relative), *(_interval(each.low, each.high, found.relative) for each in (always, fixed)))
+        gain = f"{one.read.gain:.0%}" if one.read.gain else ""
+        table.add_row(one.metric, one.variation, one.segment, *values, *effects, f"{p:.3g}", gain, one.guard or "")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def _effect(value: float, relative: bool) -> str:
+    return f"{value:+.2%}" if relative else f"{value:+.4g}"
+
+
+def _interval(low: float, high: float, relative: bool) -> str:
+    return f"{_effect(low, relative)} … {_effect(high, relative)}"
+
+
+def _refusals(answers: list[Answer]) -> Iterator[str]:
+    for one in answers:
+        yield from (f"{one.metric}: {refusal.cause}: {refusal.words}" for refusal in one.read.refusals)
+
+
+def _list(known: Known, reports: list[Report], as_json: bool) -> None:
+    from rich.table import Table
+
+    from edge.read_outs import as_json as told
+    from infra.cli.words import Refusal, out
+
+    if as_json:
+        out.print_json(json.dumps([told(one, known) for one in reports]))
+        return
+    if not reports:
+        raise Refusal("there is no experiment yet: `headrace experiment publish` makes those of a folder known")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("experiment", "state", "units", "split p", "so far", "why"):
+        table.add_column(column, justify="right" if column in ("units", "split p") else "left")
+    for one in reports:
+        units = sum(each.units for each in one.exposed)
+        table.add_row(one.experiment, known.experiment(one.experiment).state, f"{units:,}", f"{one.split_p:.3g}", one.verdict, one.words)
+    out.print(table)
