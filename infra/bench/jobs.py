@@ -64,8 +64,8 @@ def against_decode(job: str, state: str, options: Options) -> list[dict[str, flo
         log = record(stack.state_dir / "log", options.events or EVENTS, options, *DISORDER)
         events = replay(log, namespace=settings().namespace).records
         for number in range(-WARM_UP, options.runs):
-            decode_per_s = _rate(DECODE_ONLY, NOTHING_KEPT, events)
-            job_per_s = _rate(jobs()[job], {}, events)
+            decode_per_s = rate(DECODE_ONLY, NOTHING_KEPT, events)
+            job_per_s = rate(jobs()[job], {}, events)
             figures = {
                 f"{job}_of_decode": job_per_s / decode_per_s,
                 f"{job}_per_s": job_per_s,
@@ -78,8 +78,8 @@ def against_decode(job: str, state: str, options: Options) -> list[dict[str, flo
     return runs[WARM_UP:]
 
 
-def _rate(job: Job, tables: Mapping[str, str], events: int) -> float:
-    """Events a second that `job` takes from the topic, from its first to its last; it is stopped afterwards."""
+def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> float:
+    """Events a second that `job` takes from its topic (`of`: this one of several), from its first to its last; it is stopped afterwards."""
     flink, cluster = Flink(job), Cluster()
     written = ends(job.writes)
     job_id = flink.submit(flink.prepare(tables))
@@ -88,7 +88,7 @@ def _rate(job: Job, tables: Mapping[str, str], events: int) -> float:
     with httpx.Client(base_url=cluster.url, timeout=30) as rest:
         counters: list[tuple[str, str]] = []  # the cluster knows of none until it has looked at its TaskManagers
         while (so_far := samples[-1])[1] < events:
-            counters = counters or _counters(rest, job_id)
+            counters = counters or _counters(rest, job_id, of)
             passed = _passed(rest, job_id, counters)
             if passed > so_far[1]:
                 samples.append((time.monotonic(), passed))
@@ -115,12 +115,12 @@ def steady_rate(samples: Sequence[tuple[float, int]], events: int) -> float:
     return float(np.polyfit(times - times[0], counts, 1)[0])
 
 
-def _counters(rest: httpx.Client, job_id: str) -> list[tuple[str, str]]:
-    """(vertex, metric) of each source's count of records read, over all its subtasks."""
+def _counters(rest: httpx.Client, job_id: str, of: str) -> list[tuple[str, str]]:
+    """(vertex, metric) of each source's count of records read, over all its subtasks; `of`: of this topic's."""
     found = []
     for vertex in _get(rest, f"/jobs/{job_id}")["vertices"]:
         names = [metric["id"] for metric in _get(rest, f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics")]
-        found += [(str(vertex["id"]), name) for name in names if SOURCE.fullmatch(name)]
+        found += [(str(vertex["id"]), name) for name in names if SOURCE.fullmatch(name) and of.replace(".", "_") in name]
     return found
 
 

@@ -77,9 +77,14 @@ final class Metrics {
         covariateMs = longestCovariate;
     }
 
-    /** What an older record cannot change: it is beyond every window of every exposure that may still come. */
+    /** How long after an exposure's longest window something may still come of it: what is late, or moved by a correction, which is taken to stay as near. */
+    long openMs() {
+        return windowMs + 2 * latestMs;
+    }
+
+    /** What an older record cannot change, nor tell the version of what can. */
     long keptMs() {
-        return latestMs + windowMs + covariateMs;
+        return openMs() + covariateMs + latestMs;
     }
 
     int size() {

@@ -21,8 +21,9 @@ import java.util.TreeSet;
  * <p>A unit's part of the sums is a function of the set of its exposures and measurements. With each record the function is evaluated for what was known
  * before and for what is known now, from the first day on that can differ, and the difference is added to {@link Sums}.
  *
- * <p>An exposure whose longest window ended so long before the unit's newest record that nothing of it can come any more is over: its part stands. What no
- * exposure can need any more is forgotten.
+ * <p>What is too late is judged by the unit's records of the same topic alone, whose order is the log's: how far the one topic is read before the other is chance.
+ * An exposure whose longest window ended so long ago in both that nothing of it can come any more is over, and its part stands. What no exposure can need
+ * any more is forgotten.
  */
 final class Unit {
     static final long DAY_MS = 86_400_000;
@@ -60,7 +61,7 @@ final class Unit {
 
     /** {@code variations}: experiment.phase to variation; {@code segment}: names and values, in order of the names. */
     void expose(long at, String id, String segment, Map<String, String> variations) throws Exception {
-        if (isTooLate(at)) {
+        if (isTooLate(at, met.newestExposure)) {
             return;
         }
         Map<String, First> before = met.firsts();
@@ -71,10 +72,13 @@ final class Unit {
                 news |= met.add(moment, one.getKey(), one.getValue());
             }
         }
-        if (!passTo(at) && !news) {
-            return;
+        boolean passed = at > met.newestExposure;
+        if (passed) {
+            passTo(at, met.newestMeasurement);
         }
-        met.write(held);
+        if (passed || news) {
+            met.write(held);
+        }
         if (!news) {
             return;
         }
@@ -98,11 +102,14 @@ final class Unit {
 
     /** {@code numbers}: of what was measured, as in {@link Metrics}. */
     void measure(long at, long id, long version, int[] numbers, long[] values) throws Exception {
-        if (isTooLate(at)) {
+        if (isTooLate(at, met.newestMeasurement)) {
             return;
         }
         int day = day(at);
-        boolean passed = passTo(at);
+        boolean passed = at > met.newestMeasurement;
+        if (passed) {
+            passTo(met.newestExposure, at);
+        }
         if (met.busy.contains(day)) {
             if (passed) {
                 met.write(held);
@@ -170,39 +177,39 @@ final class Unit {
         }
     }
 
-    private boolean isTooLate(long at) {
-        if (at >= met.newest - metrics.latestMs) {
+    private boolean isTooLate(long at, long newest) {
+        if (at >= newest - metrics.latestMs) {
             return false;
         }
         sums.of(new Arm(".0", "", "")).add(day(at), Sums.UNITS, Sums.N, 1);
         return true;
     }
 
-    /** Whether that is news. */
-    private boolean passTo(long at) throws Exception {
-        if (at <= met.newest) {
-            return false;
+    /** Forget what nothing that may still come can need, now that the two topics have come to where they are. */
+    private void passTo(long exposure, long measurement) throws Exception {
+        long before = met.passed();
+        met.newestExposure = exposure;
+        met.newestMeasurement = measurement;
+        long now = met.passed();
+        if (now == Met.NOTHING_YET || day(before) == day(now)) {
+            return;
         }
-        boolean nextDay = met.newest != Met.NOTHING_YET && day(at) != day(met.newest);
-        met.newest = at;
-        if (nextDay) {
-            int first = day(at - metrics.keptMs());
-            List<Integer> gone = new ArrayList<>();
-            for (Map.Entry<Integer, byte[]> one : held.days()) {
-                if (one.getKey() < first) {
-                    gone.add(one.getKey());
-                }
-            }
-            for (int day : gone) {
-                held.forget(day);
-                met.busy.remove(day);
+        int first = day(now - metrics.keptMs());
+        List<Integer> gone = new ArrayList<>();
+        for (Map.Entry<Integer, byte[]> one : held.days()) {
+            if (one.getKey() < first) {
+                gone.add(one.getKey());
             }
         }
-        return true;
+        for (int day : gone) {
+            held.forget(day);
+            met.busy.remove(day);
+        }
     }
 
+    /** Whether nothing of its part can come any more. */
     private boolean isOver(long exposedAt) {
-        return exposedAt + metrics.windowMs < met.newest - metrics.latestMs;
+        return exposedAt + metrics.openMs() < met.passed();
     }
 
     /** What all that is known comes to for exposures, with {@code old} taken away and {@code now} added; null is nothing at all. */
@@ -657,11 +664,17 @@ final class Unit {
     private static final class Met {
         static final long NOTHING_YET = Long.MIN_VALUE / 2;
 
-        long newest = NOTHING_YET;
+        long newestExposure = NOTHING_YET;
+        long newestMeasurement = NOTHING_YET;
         /** Days with more measurements than a person has. */
         final TreeSet<Integer> busy = new TreeSet<>();
         /** In order. */
         private final List<Moment> moments = new ArrayList<>();
+
+        /** How far both topics have come. */
+        long passed() {
+            return Math.min(newestExposure, newestMeasurement);
+        }
 
         /** Whether that is news. */
         boolean add(Moment moment, String experiment, String variation) {
@@ -702,7 +715,8 @@ final class Unit {
 
         static Met read(Bytes from) {
             Met met = new Met();
-            met.newest = from.fixed();
+            met.newestExposure = from.fixed();
+            met.newestMeasurement = from.fixed();
             for (long count = from.number(); count > 0; count--) {
                 met.busy.add((int) from.number());
             }
@@ -717,7 +731,7 @@ final class Unit {
         }
 
         void write(Held held) throws Exception {
-            Bytes to = new Bytes().fixed(newest).number(busy.size());
+            Bytes to = new Bytes().fixed(newestExposure).fixed(newestMeasurement).number(busy.size());
             busy.forEach(to::number);
             for (Moment moment : moments) {
                 if (!moment.variations.isEmpty()) {

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.base import rooms
-from schemas.allocation.definition import Metric, read_folder
+from schemas.allocation.definition import DefinitionError, Metric, read_folder
+from schemas.allocation.measurable import unmeasurable
 from schemas.catalogue import Topic, catalogue
 from streams.experiments.batch import DAY_MS, Counted, argument
 
@@ -22,11 +23,13 @@ OPERATORS = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gt
 
 
 def defined() -> list[Metric]:
-    """The metrics of this checkout and of teams, by key. Raises DefinitionError."""
+    """The metrics of this checkout and of teams, by key. Raises DefinitionError, also where a topic has not what a metric asks for."""
     import schemas
 
     folders = [room / DEFINITIONS for room in (Path(schemas.__file__).parent, *rooms.of_teams("schemas"))]
-    found = (one for folder in folders if folder.is_dir() for one in read_folder(folder))
+    found = [one for folder in folders if folder.is_dir() for one in read_folder(folder)]
+    if wrong := unmeasurable(found, catalogue()):
+        raise DefinitionError(wrong)
     return sorted((one for one in found if isinstance(one, Metric)), key=lambda metric: metric.key)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from streams.experiments.batch import DAY_MS, LARGEST, Counted
+from streams.experiments.batch import DAY_MS, LARGEST, LATEST_MS, Counted
 
 HOUR_MS = 3_600_000
 START_MS = 20_500 * DAY_MS
@@ -26,21 +26,23 @@ MOST_A_DAY = 6
 Event = dict[str, Any]
 
 
-def world(random: Random, metrics: Sequence[Counted] = METRICS, measurements: int = 30) -> tuple[list[Event], list[Event]]:
-    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; none by three days."""
+def world(
+    random: Random, metrics: Sequence[Counted] = METRICS, days: float = 2.5, measurements: int = 30
+) -> tuple[list[Event], list[Event]]:
+    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; nothing by three days."""
     names = [
         *(metric.key for metric in metrics),
         *(f"{metric.key}/below" for metric in metrics if metric.aggregation == "ratio"),
         "uncounted",
     ]
-
-    moments = [START_MS + random.randrange(2 * DAY_MS) for _ in range(3)]
+    span = round(days * DAY_MS)
+    moments = [START_MS + random.randrange(span) for _ in range(3)]
     edges = [at + side + off for at in moments for side in (0, WINDOW_MS, -COVARIATE_MS, 10 * HOUR_MS, 12 * HOUR_MS) for off in (-1, 0, 1)]
     edges += [START_MS + day * DAY_MS + off for day in (0, 1, 2) for off in (-1, 0)]
+    near = [edge for edge in edges if START_MS - 3 * HOUR_MS <= edge < START_MS + span]
 
     def at() -> int:
-        near = [edge for edge in edges if START_MS - 3 * HOUR_MS <= edge < START_MS + 60 * HOUR_MS]
-        return random.choice(near) if random.random() < 0.7 else START_MS + random.randrange(60 * HOUR_MS)
+        return random.choice(near) if random.random() < 0.7 else START_MS + random.randrange(span)
 
     units = [f"unit {n}" for n in range(random.randint(1, 3))]
     exposures = [exposure(random, random.choice(units), random.choice(moments) if random.random() < 0.8 else at(), n) for n in range(5)]
@@ -68,7 +70,8 @@ def _value(random: Random) -> int:
 
 
 def _near(random: Random, at: int, elsewhere: int) -> int:
-    return at if random.random() < 0.6 else elsewhere
+    """When a correction says that it happened: at a time near enough to count."""
+    return elsewhere if random.random() < 0.4 and abs(elsewhere - at) < LATEST_MS else at
 
 
 def _event(unit: str, at: int, name: str) -> Event:
@@ -77,4 +80,4 @@ def _event(unit: str, at: int, name: str) -> Event:
 
 def _disordered(random: Random, events: list[Event]) -> list[Event]:
     told = [*events, *(one for one in events if random.random() < 0.3)]
-    return random.sample(told, len(told))
+    return sorted(told, key=lambda one: one["event_time"] + random.random() * 0.99 * LATEST_MS)
