@@ -3,6 +3,9 @@
 The deployed job `statistics_by_unit` over the same members and measurements, each member in as many experiments, once out of few and once
 out of many: events/s of measurements, by Flink's metrics as in `jobs`, and rows that came out per thousand of them. `--sessions` is the
 number of members, `--events` that of measurements, `--world` a file of the rest; the target is for the world as it is.
+
+With each checkpoint come as many rows as sums have changed: of many experiments 240,000 a day and a subtask. A trial with so few
+measurements that they do not change most sums several times between checkpoints measures the writing of rows.
 """
 
 from __future__ import annotations
@@ -134,8 +137,8 @@ def run(options: Options) -> list[dict[str, float]]:
     with ground("kafka,registry,flink,topics", OUT / "scale"), environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
         for number in range(-1, options.runs):
-            few = _figures("few", replace(world, experiments=FEW), text, options.seed)
-            many = _figures("many", world, text, options.seed)
+            few = _figures("few", number, replace(world, experiments=FEW), text, options.seed)
+            many = _figures("many", number, world, text, options.seed)
             figures = few | many | {"many_of_few": many["many_per_s"] / few["few_per_s"]}
             name = "to warm up" if number < 0 else f"run {number + 1}"
             say(f"{name}: {', '.join(f'{figure} {value:,.4g}' for figure, value in figures.items())}")
@@ -143,8 +146,8 @@ def run(options: Options) -> list[dict[str, float]]:
     return runs[1:]
 
 
-def _figures(name: str, world: World, text: str, seed: int) -> dict[str, float]:
-    with namespace("scale"):
+def _figures(name: str, number: int, world: World, text: str, seed: int) -> dict[str, float]:
+    with namespace(f"{name}{number + 1}"):
         publish(catalogue().topics.values())
         put(EXPOSURES, exposures(world, seed))
         measured = put(MEASUREMENTS, measurements(world, seed))
