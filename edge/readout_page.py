@@ -21,7 +21,7 @@ from streams.experiments.statistics.readout import ReadOut
 STATIC = Path(__file__).with_name("board") / "static"
 LEVELS = {Verdict.SHIP: "good", Verdict.STOP: "bad", Verdict.HARM: "bad", Verdict.BROKEN: "bad", Verdict.SAME: "", Verdict.WAIT: ""}
 GUARDS = {Guard.KEPT: "good", Guard.BROKEN: "bad", Guard.OPEN: ""}
-FOREST = (220, 22)
+FOREST = (150, 22)
 """Width and height of a row's drawing."""
 CHART = (420, 150)
 MARGIN = (56, 12, 10, 22)

@@ -15,6 +15,8 @@ from schemas.catalogue import Topic
 from schemas.codec import Decoder
 
 ENVELOPE = frozenset({"event_id", "event_time", "producer_id", "epoch", "seq", "correlation_id", "marker"})
+ANSWERS_S = 10.0
+"""Who is asked for nothing but his topics answers within this."""
 QUIET_S = 30.0
 """A broker that says nothing for so long is not there."""
 
@@ -33,7 +35,11 @@ def everything(topic: Topic, schema_of: Callable[[int], dict[str, Any]]) -> Iter
     Raises KafkaException, TimeoutError, and like `Decoder`: what cannot be read must not be taken for what is not there.
     """
     decode = Decoder(schema_of, topic.event)
-    with closing(kafka.consumer("topology", enable_partition_eof=True)) as reader:
+    with closing(kafka.consumer("topology", enable_partition_eof=True, log_level=0)) as reader:
+        try:
+            reader.list_topics(timeout=ANSWERS_S)
+        except KafkaException:
+            raise TimeoutError(f"no broker answers at {settings().kafka.bootstrap}") from None
         reader.assign([TopicPartition(settings().topic(topic.name), p, OFFSET_BEGINNING) for p in range(topic.partitions)])
         reading = set(range(topic.partitions))
         while reading:

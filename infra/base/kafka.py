@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -24,7 +25,7 @@ def producer(**overrides: Any) -> Producer:
         "queue.buffering.max.messages": 500_000,
         "message.max.bytes": 10_000_000,
     }
-    return Producer({**config, **{k.replace("_", "."): v for k, v in overrides.items()}})
+    return Producer({**config, **_options(overrides)})
 
 
 def consumer(group: str, **overrides: Any) -> Consumer:
@@ -43,7 +44,12 @@ def consumer(group: str, **overrides: Any) -> Consumer:
         "fetch.message.max.bytes": 16 << 20,
         "queued.min.messages": 100_000,
     }
-    return Consumer({**config, **{k.replace("_", "."): v for k, v in overrides.items()}})
+    return Consumer({**config, **_options(overrides)})
+
+
+def _options(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """librdkafka's names of them: with dots, but for the one that it writes otherwise."""
+    return {name if name == "log_level" else name.replace("_", "."): value for name, value in overrides.items()}
 
 
 def admin() -> AdminClient:
