@@ -100,6 +100,7 @@ def known(
 
     What players may expect of their throughput is learnt from a session of each of them before. `done` is told the share of the work.
     """
+    from producers.players.memory import watched
     from producers.players.population import viewer
     from schemas.allocation.definition import Experiment, Metric, folded
     from schemas.allocation.engine import Context, Table
@@ -111,8 +112,6 @@ def known(
     count = iter(range(1, plays + 1))
 
     def facts(who: Viewer, number: int, at_ms: int, flags: Mapping[str, Any], prior: Prior | None) -> list[dict[str, Any]]:
-        from producers.players.memory import watched
-
         member = who.device.member
         told = watched(who, titles, files, Random(f"{seed}/{member}/{number}"), f"{member}-{number}", at_ms, flags, prior)
         done(next(count) / plays)
