@@ -16,6 +16,7 @@ from infra.cli import (
     doctor,
     down,
     experiment,
+    experiment_effects,
     experiment_read,
     fill,
     fleet,
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 STACK = (demo.demo, up.up, down.down, status.status, logs.logs)
-READ = (experiment_read.read, experiment_read.report, experiment_read.plan, experiment_read.recompute)
+READ = (experiment_read.read, experiment_read.report, experiment_read.plan, experiment_read.recompute, experiment_effects.effects)
 DATA = (query.query, audit.audit, record.record, replay.replay, backfill.backfill, grants.grants, grafana.grafana)
 MACHINE = (doctor.doctor, settings.settings, setup.setup)
 for command in (*STACK, *DATA, *MACHINE):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edge.read_outs import Known
+    from schemas.allocation.definition import Experiment
     from streams.experiments.read_outs import Answer, Report
 
 SHOWN = 20
@@ -57,8 +58,8 @@ def read(
     answers = [one for one in answers if segment or not one.segment]
     for line in _summary(report, known):
         out.print(line, markup=False)
-    out.print(_table(answers))
-    for line in dict.fromkeys(_refusals(answers)):
+    out.print(_table(answers, known.experiment(report.experiment)))
+    for line in (*_guardrails(answers), *_refusals(answers)):
         out.print(line, markup=False)
 
 
@@ -163,41 +164,63 @@ def _summary(report: Report, known: Known) -> list[str]:
     ]  # fmt: skip
 
 
-def _table(answers: list[Answer]) -> Table:
-    """A line an answer."""
+def _table(answers: list[Answer], experiment: Experiment) -> Table:
+    """A line an answer, in 80 columns: what is the same in all lines stands in a heading, and a column without a cell is left out."""
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("metric", "variation", "segment", "control", "value", "effect", "always", "fixed", "p", "gain", "guardrail"):
-        table.add_column(column, justify="left" if column in ("metric", "variation", "segment", "guardrail") else "right", no_wrap=True)
-    for one in answers:
-        values = [_number(value) for value in one.values]
-        found, always, fixed = one.read.effect, one.read.always_valid, one.read.fixed
-        if found is None or always is None or fixed is None:
-            table.add_row(one.metric, one.variation, one.segment, *values, "refused", "", "", "", "", one.guard or "")
-            continue
-        p = always.p if one.adjusted_p is None else one.adjusted_p
-        effects = (_effect(found.estimate, found.relative), *(_interval(each.low, each.high, found.relative) for each in (always, fixed)))
-        gain = f"{one.read.gain:.0%}" if one.read.gain else ""
-        table.add_row(one.metric, one.variation, one.segment, *values, *effects, f"{p:.3g}", gain, one.guard or "")
+    variations = {one.variation for one in answers}
+    head = variations.pop() if len(variations) == 1 else ""
+    lines = [_line(one, named=not head) for one in answers]
+    heads = ("metric", "variation", "segment", experiment.control.key, head or "value", "effect", "always", "fixed", "p", "gain")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [at for at in range(len(heads)) if any(line[at] for line in lines)]
+    for at in shown:
+        table.add_column(heads[at], justify="left" if at < 3 else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*(line[at] for at in shown))
     return table
+
+
+def _line(one: Answer, named: bool) -> tuple[str, ...]:
+    about = one.metric, one.variation if named else "", one.segment, *map(_number, one.values)
+    found, always, fixed = one.read.effect, one.read.always_valid, one.read.fixed
+    if found is None or always is None or fixed is None:
+        return *about, "refused", "", "", "", ""
+    p = always.p if one.adjusted_p is None else one.adjusted_p
+    effect = f"{found.estimate:+.2%}" if found.relative else f"{found.estimate:+.3g}"
+    intervals = (_interval(each.low, each.high, found.relative) for each in (always, fixed))
+    return *about, effect, *intervals, f"{p:.2g}", f"{one.read.gain:.0%}" if one.read.gain else ""
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
-def _effect(value: float, relative: bool) -> str:
-    return f"{value:+.2%}" if relative else f"{value:+.4g}"
-
-
 def _interval(low: float, high: float, relative: bool) -> str:
-    return f"{_effect(low, relative)} … {_effect(high, relative)}"
+    """To a hundredth of a per cent, or a tenth where it is wide."""
+    if not relative:
+        return f"{low:+.3g}…{high:+.3g}"
+    digits = 2 if max(abs(low), abs(high)) < 0.1 else 1 if max(abs(low), abs(high)) < 1 else 0
+    return f"{100 * low:+.{digits}f}…{high:+.{digits}%}"
+
+
+def _guardrails(answers: list[Answer]) -> Iterator[str]:
+    """What is known of each, in a line."""
+    told = [f"{one.metric} {one.guard}" for one in answers if one.guard]
+    if told:
+        yield f"guardrails: {', '.join(dict.fromkeys(told))}"
 
 
 def _refusals(answers: list[Answer]) -> Iterator[str]:
+    """A line a cause: what refuses, and each of its reasons."""
+    by_cause: dict[str, dict[str, list[str]]] = {}
     for one in answers:
-        yield from (f"{one.metric}: {refusal.cause}: {refusal.words}" for refusal in one.read.refusals)
+        for refusal in one.read.refusals:
+            metrics = by_cause.setdefault(refusal.cause, {}).setdefault(refusal.words, [])
+            if one.metric not in metrics:
+                metrics.append(one.metric)
+    for cause, reasons in by_cause.items():
+        yield f"refused, {cause}: " + "; ".join(f"{words} ({', '.join(metrics)})" for words, metrics in reasons.items())
 
 
 def _list(known: Known, reports: list[Report], as_json: bool) -> None:

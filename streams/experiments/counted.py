@@ -7,8 +7,10 @@ Definitions are the product's own and those of teams, `schemas/experiments/defin
 from __future__ import annotations
 
 import json
+import math
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ from infra.base import rooms
 from schemas.allocation.definition import DefinitionError, Metric, read_folder
 from schemas.allocation.measurable import unmeasurable
 from schemas.catalogue import Topic, catalogue
-from streams.experiments.batch import DAY_MS, Counted, argument
+from streams.experiments.batch import DAY_MS, LARGEST, Counted, argument
 
 DEFINITIONS = Path("experiments/definitions")
 OPERATORS = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$in": "IN", "$nin": "NOT IN"}
+HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "$eq": operator.eq, "$ne": operator.ne, "$lt": operator.lt, "$lte": operator.le, "$gt": operator.gt, "$gte": operator.ge,
+    "$in": lambda value, those: value in those, "$nin": lambda value, those: value not in those,
+}  # fmt: skip
 
 
 def defined() -> list[Metric]:
@@ -92,13 +98,49 @@ def _is_boolean(topic: Topic, name: str) -> bool:
 
 def _asked(name: str, asks: Any) -> Iterator[str]:
     """The conditions on a field, in SQL."""
-    for operator, value in (asks if isinstance(asks, dict) else {"$eq": asks}).items():
-        if operator == "$exists":
+    for asked, value in (asks if isinstance(asks, dict) else {"$eq": asks}).items():
+        if asked == "$exists":
             yield f"`{name}` IS {'NOT ' if value else ''}NULL"
         elif isinstance(value, list):
-            yield f"`{name}` {OPERATORS[operator]} ({', '.join(map(_literal, value))})"
+            yield f"`{name}` {OPERATORS[asked]} ({', '.join(map(_literal, value))})"
         else:
-            yield f"`{name}` {OPERATORS[operator]} {_literal(value)}"
+            yield f"`{name}` {OPERATORS[asked]} {_literal(value)}"
+
+
+def measured(metrics: Iterable[Metric], event: Mapping[str, Any]) -> dict[str, int]:
+    """What one event of their topic measures, in small units: the plain function of what `measurements` has SQL and Measured.java do.
+
+    What is null, not finite, out of bounds or beyond `LARGEST` is left out; of a ratio both where one of both is.
+    """
+    found: dict[str, int] = {}
+    for metric in metrics:
+        names = _told(metric)["names"]
+        fields = (metric.field, metric.denominator) if metric.denominator else (metric.field,)
+        values: list[Any] = [1 if name is None else event.get(name) for name in fields]
+        if all(_meets(event.get(name), asks) for name, asks in metric.when.items()) and all(_is_true(metric, value) for value in values):
+            found |= {name: round(_scaled(metric, value)) for name, value in zip(names, values, strict=True)}
+    return found
+
+
+def _meets(value: Any, asks: Any) -> bool:
+    """As SQL has it: null meets nothing but that it is not there."""
+    for asked, other in (asks if isinstance(asks, dict) else {"$eq": asks}).items():
+        if asked == "$exists":
+            if (value is not None) != other:
+                return False
+        elif value is None or not HOLDS[asked](value, other):
+            return False
+    return True
+
+
+def _is_true(metric: Metric, value: Any) -> bool:
+    least, most = (bound if bound is not None else far for bound, far in ((metric.at_least, -math.inf), (metric.at_most, math.inf)))
+    return value is not None and math.isfinite(value) and least <= value <= most and abs(_scaled(metric, value)) <= LARGEST
+
+
+def _scaled(metric: Metric, value: float) -> float:
+    floor, cap = (bound if bound is not None else far for bound, far in ((metric.floor, -math.inf), (metric.cap, math.inf)))
+    return max(floor, min(float(value), cap)) * metric.scale
 
 
 def _literal(value: str | float | bool) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.allocation.definition import Metric
-from streams.experiments.counted import METRICS, counted, measurements
+from streams.experiments.counted import METRICS, counted, measured, measurements
 
 
 def metric(**said: Any) -> Metric:
@@ -55,3 +57,34 @@ def test_windows_are_counted_in_milliseconds() -> None:
 
 def test_the_products_own_metrics_are_there() -> None:
     assert {"played_ms", "rebuffer_ratio", "startup_p95_ms"} <= {one.key for one in METRICS}
+
+
+def test_the_plain_function_measures_what_the_job_does() -> None:
+    case = Path(__file__).parent / "golden/measurements/what_counts"
+    told = [json.loads(line) for line in (case / "in.playback.qoe_session.jsonl").read_text().splitlines()]
+    expected = {
+        one["measurement_id"] + str(one["version"]): one["measured"]
+        for one in map(json.loads, (case / "expect.experiments.measurement.jsonl").read_text().splitlines())
+    }
+    own = [one for one in METRICS if one.topic == "playback.qoe_session"]
+    found = {one["sid"] + str(one["reports"]): measured(own, one) for one in told if "member_id" in one}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "event", "values"),
+    [
+        ({"scale": 10}, {"playing_ms": 0.25}, {"m": 2}),
+        ({"scale": 10}, {"playing_ms": 0.35}, {"m": 4}),
+        ({}, {"playing_ms": float("nan")}, {}),
+        ({}, {"playing_ms": 2.0**53}, {"m": 2**53}),
+        ({}, {"playing_ms": 2.0**53 + 2}, {}),
+        ({"floor": 3, "at_least": 1}, {"playing_ms": 2}, {"m": 3}),
+        ({"when": {"region": {"$ne": "a"}}}, {"playing_ms": 2}, {}),
+        ({"when": {"region": {"$nin": ["a"]}}}, {"playing_ms": 2, "region": "b"}, {"m": 2}),
+        ({"when": {"region": {"$exists": False}}}, {"playing_ms": 2}, {"m": 2}),
+        ({"aggregation": "ratio", "denominator": "rebuffer_ms"}, {"playing_ms": 2}, {}),
+    ],
+)  # fmt: skip
+def test_what_an_event_measures(said: dict[str, Any], event: dict[str, Any], values: dict[str, int]) -> None:
+    assert measured([metric(**said)], event) == values

@@ -86,6 +86,14 @@ def test_what_is_said_on_the_command_line(client: Any) -> None:
     assert "no data" in next(line for line in listed.output.splitlines() if "same_or_same" in line)
     told = runner.invoke(app, ["experiment", "read", "fast_start"])
     assert "modest is better in startup_ms" in told.output
+    heads, *lines = told.output.splitlines()[3:]
+    assert heads.split() == ["metric", "control", "modest", "effect", "always", "fixed", "p", "gain"]
+    assert [line.split()[0] for line in lines] == [*defined("fast_start").measured, "guardrails:"]
+    assert all(re.match(r"\w+ +[\d.,]+ +[\d.,]+ +[-+][\d.]+% +\S+…\S+% +\S+…\S+% +[\d.e-]+", line) for line in lines[:-1])
+    assert max(map(len, [heads, *lines[:-1]])) <= 80
+    nobody = runner.invoke(app, ["experiment", "read", "same_or_same"]).output.splitlines()
+    assert [line.partition(":")[0] for line in nobody if line.startswith("refused")] == ["refused, no data"]
+    assert ", ".join(defined("same_or_same").measured) in nobody[-1]
     one = json.loads(
         runner.invoke(app, ["experiment", "read", "fast_start", "--metric", "startup_ms", "--segment", "device_type=tv", "--json"]).output
     )
