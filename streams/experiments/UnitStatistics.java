@@ -74,6 +74,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
 
     private transient Metrics metrics;
     private transient Sums sums;
+    private transient Texts met;
     private transient State held;
     private transient ListState<String> names;
     private transient long newest;
@@ -124,7 +125,8 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
             }
         }
         metrics = new Metrics(argument, known);
-        sums = new Sums();
+        sums = new Sums(metrics.size());
+        met = new Texts();
         texts = new HashMap<>();
         newest = Long.MIN_VALUE;
         held = new State(
@@ -152,7 +154,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         RowData told = element.getValue();
         long at = told.getTimestamp(1, 3).getMillisecond();
         newest = Math.max(newest, at);
-        Unit unit = new Unit(metrics, held, sums);
+        Unit unit = new Unit(metrics, held, sums, met);
         if (!told.isNullAt(3)) {
             unit.expose(at, told.getString(2).toString(), segment(told.getMap(4)), texts(told.getMap(3)));
         } else {
