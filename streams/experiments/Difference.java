@@ -1,7 +1,6 @@
 package headrace.experiments;
 
 import headrace.experiments.Metrics.Kind;
-import headrace.experiments.Metrics.Metric;
 import headrace.experiments.Sums.Cells;
 import headrace.experiments.Sums.Change;
 import java.util.Collection;

@@ -77,11 +77,11 @@ final class Sums {
         private final boolean[] isTold = new boolean[metrics];
         private final int[] told = new int[metrics];
         private int tolds;
-        /** What is not 0 of it: of sum i from starts[i] to starts[i + 1], by metric. */
-        private final int[] starts = new int[COUNT + 1];
-        private final int[] numbers = new int[COUNT * metrics];
+        /** What is not 0 of it. */
+        private final int[] places = new int[COUNT * metrics];
         private final long[] lows = new long[COUNT * metrics];
         private final long[] highs = new long[COUNT * metrics];
+        private int count;
         /** Metric, bucket, n, xx and xy, one after another. */
         private long[] buckets = new long[5 * 64];
         private int bucketsEnd;
@@ -167,7 +167,7 @@ final class Sums {
         /** Add it to arms, and begin anew. */
         void addTo(Iterable<Cells> cells, int day) {
             condense();
-            if (starts[COUNT] + bucketsEnd > 0) {
+            if (count + bucketsEnd > 0) {
                 for (Cells of : cells) {
                     of.add(this, day);
                 }
@@ -176,21 +176,19 @@ final class Sums {
         }
 
         private void condense() {
-            int end = 0;
+            count = 0;
             for (int sum = 0; sum < COUNT; sum++) {
-                starts[sum] = end;
                 for (int i = 0; i < tolds; i++) {
                     int place = sum * metrics + told[i];
                     if ((low[place] | high[place]) != 0) {
-                        numbers[end] = told[i];
-                        lows[end] = low[place];
-                        highs[end++] = high[place];
+                        places[count] = place;
+                        lows[count] = low[place];
+                        highs[count++] = high[place];
                         low[place] = 0;
                         high[place] = 0;
                     }
                 }
             }
-            starts[COUNT] = end;
             for (int i = 0; i < tolds; i++) {
                 isTold[told[i]] = false;
             }
@@ -211,7 +209,7 @@ final class Sums {
         }
 
         private void add(Change change, int day) {
-            if (change.starts[COUNT] > 0) {
+            if (change.count > 0) {
                 block(day).add(change);
             }
             for (int i = 0; i < change.bucketsEnd; i += 5) {
@@ -241,53 +239,40 @@ final class Sums {
     }
 
     /**
-     * The sums of a day: of all metrics side by side, because a change adds to few sums, but of many metrics. They are there once something is added, the upper
-     * halves once one of them needs it.
+     * The sums of a day. Those of all metrics lie side by side, because a change adds to few sums, but of many metrics. The upper halves are there once one of
+     * them needs it.
      */
     private final class Block {
         private final long[] units = new long[COUNT];
-        private final long[][] low = new long[COUNT][];
-        private final long[][] high = new long[COUNT][];
+        private final long[] low = new long[COUNT * metrics];
+        private long[] high;
 
         Block() {
-            bytes += 600;
+            bytes += 8L * (low.length + units.length) + 100;
         }
 
         void add(Change change) {
-            for (int sum = 0; sum < COUNT; sum++) {
-                int end = change.starts[sum + 1];
-                int i = change.starts[sum];
-                if (i == end) {
-                    continue;
+            int i = 0;
+            for (; high == null && i < change.count; i++) {
+                int place = change.places[i];
+                if (!fits(low[place], change.lows[i], change.highs[i])) {
+                    bytes += 8L * low.length;
+                    high = upper(low);
+                    break;
                 }
-                long[] lower = low[sum];
-                if (lower == null) {
-                    lower = low[sum] = row();
-                }
-                for (; high[sum] == null && i < end; i++) {
-                    int number = change.numbers[i];
-                    if (!fits(lower[number], change.lows[i], change.highs[i])) {
-                        high[sum] = upper(lower, row());
-                        break;
-                    }
-                    lower[number] += change.lows[i];
-                }
-                for (; i < end; i++) {
-                    plus(lower, high[sum], change.numbers[i], change.lows[i], change.highs[i]);
-                }
+                low[place] += change.lows[i];
             }
-        }
-
-        private long[] row() {
-            bytes += 8L * metrics + 16;
-            return new long[metrics];
+            for (; i < change.count; i++) {
+                plus(low, high, change.places[i], change.lows[i], change.highs[i]);
+            }
         }
 
         Sum sum(int metric) {
             Sum of = new Sum();
             for (int sum = 0; sum < COUNT; sum++) {
-                of.low[sum] = metric == UNITS ? units[sum] : low[sum] == null ? 0 : low[sum][metric];
-                of.high[sum] = metric == UNITS || high[sum] == null ? of.low[sum] >> 63 : high[sum][metric];
+                int place = sum * metrics + metric;
+                of.low[sum] = metric == UNITS ? units[sum] : low[place];
+                of.high[sum] = metric == UNITS || high == null ? of.low[sum] >> 63 : high[place];
             }
             return of;
         }
@@ -364,11 +349,15 @@ final class Sums {
 
         boolean isNothing() {
             for (int i = 0; i < COUNT; i++) {
-                if ((low[i] | high[i]) != 0) {
+                if (!isNothing(i)) {
                     return false;
                 }
             }
             return true;
+        }
+
+        boolean isNothing(int place) {
+            return (low[place] | high[place]) == 0;
         }
 
         /** Of those that fit. */
@@ -376,13 +365,9 @@ final class Sums {
             return low[place];
         }
 
-        boolean isSmall(int place) {
-            return high[place] == low[place] >> 63;
-        }
-
         BigInteger get(int place) {
             BigInteger lower = BigInteger.valueOf(low[place]);
-            if (isSmall(place)) {
+            if (high[place] == low[place] >> 63) {
                 return lower;
             }
             BigInteger unsigned = low[place] < 0 ? lower.add(BigInteger.ONE.shiftLeft(64)) : lower;
@@ -396,7 +381,8 @@ final class Sums {
         return upper == lower >> 63 && ((sum ^ more) & (lower ^ more)) >= 0;
     }
 
-    private static long[] upper(long[] low, long[] high) {
+    private static long[] upper(long[] low) {
+        long[] high = new long[low.length];
         for (int i = 0; i < low.length; i++) {
             high[i] = low[i] >> 63;
         }

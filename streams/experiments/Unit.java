@@ -7,7 +7,6 @@ import headrace.experiments.Sums.Cells;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -159,7 +158,7 @@ final class Unit {
             other.touch(touched);
             old = List.of(other);
         }
-        for (Map.Entry<Group, List<Cells>> group : groups(open).entrySet()) {
+        for (Group group : groups(open)) {
             difference(group, touched).between(known, old, List.of(one));
         }
     }
@@ -217,7 +216,7 @@ final class Unit {
         }
         boolean[] all = new boolean[metrics.size()];
         Arrays.fill(all, true);
-        for (Map.Entry<Group, List<Cells>> group : groups(firsts).entrySet()) {
+        for (Group group : groups(firsts)) {
             if (sign > 0) {
                 difference(group, all).come(known);
             } else {
@@ -226,17 +225,25 @@ final class Unit {
         }
     }
 
-    private Difference difference(Map.Entry<Group, List<Cells>> group, boolean[] touched) {
-        return new Difference(metrics, group.getKey().at, group.getKey().ends, touched, group.getValue(), sums.change());
+    private Difference difference(Group group, boolean[] touched) {
+        return new Difference(metrics, group.at, group.ends, touched, group.cells, sums.change());
     }
 
-    /** Exposures that have the same part in all sums, and where it belongs. */
-    private Map<Group, List<Cells>> groups(Collection<First> firsts) {
-        Map<Group, List<Cells>> groups = new LinkedHashMap<>();
+    /** By those that have the same part in all sums, and where it belongs. */
+    private List<Group> groups(Collection<First> firsts) {
+        List<Group> groups = new ArrayList<>();
+        Group group = null;
         for (First first : firsts) {
-            if (!isBusy(first.moment().at())) {
-                groups.computeIfAbsent(new Group(first.moment().at(), ends(first)), key -> new ArrayList<>()).add(sums.of(first.arm()));
+            long at = first.moment().at();
+            int ends = ends(first);
+            if (isBusy(at)) {
+                continue;
             }
+            if (group == null || group.at != at || group.ends != ends) {
+                group = new Group(at, ends, new ArrayList<>());
+                groups.add(group);
+            }
+            group.cells.add(sums.of(first.arm()));
         }
         return groups;
     }
@@ -308,5 +315,5 @@ final class Unit {
         return dot > 0 && digits > 0 && digits < 10 && experiment.chars().skip(dot + 1).allMatch(c -> c >= '0' && c <= '9');
     }
 
-    private record Group(long at, int ends) {}
+    private record Group(long at, int ends, List<Cells> cells) {}
 }
