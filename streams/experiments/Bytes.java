@@ -84,6 +84,13 @@ final class Bytes {
         return new String(bytes, at - length, length, StandardCharsets.UTF_8);
     }
 
+    /** The same, of those that were met before. */
+    String text(Texts texts) {
+        int length = (int) number();
+        at += length;
+        return texts.of(bytes, at - length, at);
+    }
+
     private void room(int more) {
         if (at + more > bytes.length) {
             bytes = Arrays.copyOf(bytes, Math.max(at + more, 2 * bytes.length));

@@ -38,10 +38,16 @@ final class Sums {
         void row(Arm arm, int day, int metric, int bucket, Sum sums);
     }
 
-    private record Place(int day, int metric, int bucket) {}
-
+    private final int metrics;
     private final Map<Arm, Cells> arms = new HashMap<>();
+    private final Change change;
     private long bytes;
+
+    /** Of so many metrics. */
+    Sums(int metrics) {
+        this.metrics = metrics;
+        change = new Change();
+    }
 
     /** About how much memory they take. */
     long bytes() {
@@ -52,138 +58,72 @@ final class Sums {
         return arms.computeIfAbsent(arm, key -> new Cells());
     }
 
+    /** Nothing, to be filled and added to arms. */
+    Change change() {
+        return change;
+    }
+
     void letOut(Out out) {
         arms.forEach((arm, of) -> of.letOut(arm, out));
         arms.clear();
         bytes = 0;
     }
 
-    /** What one change adds, told once for all arms that it goes to: by day, metric and bucket. */
-    static final class Change {
-        private int[] places = new int[512];
-        private long[] lows = new long[512];
-        private long[] highs = new long[512];
+    /** What one change adds to a day, worked out once for all arms that it goes to. */
+    final class Change {
+        /** By sum and metric. */
+        private final long[] low = new long[COUNT * metrics];
+        private final long[] high = new long[COUNT * metrics];
+        private final boolean[] isTold = new boolean[metrics];
+        private final int[] told = new int[metrics];
+        private int tolds;
+        /** What is not 0 of it. */
+        private final int[] places = new int[COUNT * metrics];
+        private final long[] lows = new long[COUNT * metrics];
+        private final long[] highs = new long[COUNT * metrics];
         private int count;
-        private final Map<Place, Sum> buckets = new HashMap<>();
-        private int day;
+        /** Metric, bucket, n, xx and xy, one after another. */
+        private long[] buckets = new long[5 * 64];
+        private int bucketsEnd;
 
-        /** Begin, for what has no bucket. */
-        void on(int day) {
-            this.day = day;
-            count = 0;
-            buckets.clear();
-        }
-
-        void add(int metric, int bucket, Sum sum, int sign) {
-            if (bucket != WITHOUT_A_BUCKET) {
-                buckets.computeIfAbsent(new Place(day, metric, bucket), key -> new Sum()).add(sum, sign);
+        /** What a unit comes to, less what it came to; with the sign 1 or -1. */
+        void difference(int metric, Values.Told was, Values.Told is, int sign) {
+            if (was == is) {
                 return;
             }
-            for (int i = 0; i < COUNT; i++) {
-                long low = sum.low[i];
-                long high = sum.high == null ? low >> 63 : sum.high[i];
-                if ((low | high) == 0) {
-                    continue;
-                }
-                if (count == places.length) {
-                    places = Arrays.copyOf(places, 2 * count);
-                    lows = Arrays.copyOf(lows, 2 * count);
-                    highs = Arrays.copyOf(highs, 2 * count);
-                }
-                places[count] = (metric + 1) * COUNT + i;
-                lows[count] = sign < 0 ? -low : low;
-                highs[count++] = sign < 0 ? ~high + (low == 0 ? 1 : 0) : high;
+            add(metric, N, sign * (is.n() - was.n()));
+            add(metric, MEASURED, sign * (is.measured() - was.measured()));
+            add(metric, X, sign * (is.x() - was.x()));
+            add(metric, Y, sign * (is.y() - was.y()));
+            add(metric, U, sign * (is.u() - was.u()));
+            add(metric, V, sign * (is.v() - was.v()));
+            products(metric, was, -sign);
+            products(metric, is, sign);
+            if (was.ranks() != is.ranks()) {
+                is.ranks().less(was.ranks(), (bucket, n, odd, all) -> bucket(metric, bucket, sign * n, sign * odd, sign * all));
             }
         }
-    }
 
-    /** The sums of one arm. Nearly all that is added belongs to the day it happened on, and to no bucket: those sums lie side by side. */
-    final class Cells {
-        private final Map<Integer, Block> days = new HashMap<>();
-        private final Map<Place, Sum> buckets = new HashMap<>();
-        private int lastDay = Integer.MIN_VALUE;
-        private Block last;
-
-        void add(int day, int metric, int sum, long value) {
-            block(day).add((metric + 1) * COUNT + sum, value, value >> 63);
-        }
-
-        void add(Change change) {
-            if (change.count > 0) {
-                Block block = block(change.day);
-                for (int i = 0; i < change.count; i++) {
-                    block.add(change.places[i], change.lows[i], change.highs[i]);
-                }
+        private void products(int metric, Values.Told of, int sign) {
+            long x = of.x();
+            long y = of.y();
+            long u = of.u();
+            long v = of.v();
+            product(metric, XX, x, x, sign);
+            product(metric, XU, x, u, sign);
+            product(metric, UU, u, u, sign);
+            if ((y | v) != 0) {
+                product(metric, YY, y, y, sign);
+                product(metric, VV, v, v, sign);
+                product(metric, XY, x, y, sign);
+                product(metric, XV, x, v, sign);
+                product(metric, YU, y, u, sign);
+                product(metric, YV, y, v, sign);
+                product(metric, UV, u, v, sign);
             }
-            change.buckets.forEach((place, sum) -> buckets.computeIfAbsent(place, key -> {
-                bytes += 300;
-                return new Sum();
-            }).add(sum, 1));
         }
 
-        private Block block(int day) {
-            if (day != lastDay) {
-                lastDay = day;
-                last = days.computeIfAbsent(day, key -> new Block());
-            }
-            return last;
-        }
-
-        private void letOut(Arm arm, Out out) {
-            days.forEach((day, block) -> {
-                for (int i = 0; i < block.low.length; i += COUNT) {
-                    Sum sum = block.sum(i);
-                    if (!sum.isNothing()) {
-                        out.row(arm, day, i / COUNT - 1, WITHOUT_A_BUCKET, sum);
-                    }
-                }
-            });
-            buckets.forEach((place, sum) -> {
-                if (!sum.isNothing()) {
-                    out.row(arm, place.day, place.metric, place.bucket, sum);
-                }
-            });
-        }
-    }
-
-    /** The sums of all metrics of a day. The upper halves are there once one of them needs it. */
-    private final class Block {
-        private long[] low = {};
-        private long[] high;
-
-        void add(int place, long lower, long upper) {
-            if (place >= low.length) {
-                int length = Math.max((place / COUNT + 1) * COUNT, 2 * low.length);
-                bytes += 8L * (length - low.length);
-                low = Arrays.copyOf(low, length);
-                high = high == null ? null : Arrays.copyOf(high, length);
-            }
-            if (high == null && !fits(low[place], lower, upper)) {
-                bytes += 8L * low.length;
-                high = upper(low);
-            }
-            plus(low, high, place, lower, upper);
-        }
-
-        Sum sum(int from) {
-            Sum sum = new Sum();
-            System.arraycopy(low, from, sum.low, 0, COUNT);
-            sum.high = high == null ? null : Arrays.copyOfRange(high, from, from + COUNT);
-            return sum;
-        }
-    }
-
-    /** Sixteen sums. */
-    static final class Sum {
-        private final long[] low = new long[COUNT];
-        private long[] high;
-
-        void add(int place, long value) {
-            add(place, value, value >> 63);
-        }
-
-        /** Add a times b. */
-        void product(int place, int sign, long a, long b) {
+        private void product(int metric, int sum, long a, long b, int sign) {
             if (a == 0 || b == 0) {
                 return;
             }
@@ -193,50 +133,245 @@ final class Sums {
                 lower = -lower;
                 upper = ~upper + (lower == 0 ? 1 : 0);
             }
-            add(place, lower, upper);
+            add(metric, sum, lower, upper);
         }
 
-        void add(Sum other, int sign) {
-            for (int i = 0; i < COUNT; i++) {
-                long lower = other.low[i];
-                long upper = other.high == null ? lower >> 63 : other.high[i];
-                if ((lower | upper) != 0) {
-                    add(i, sign < 0 ? -lower : lower, sign < 0 ? ~upper + (lower == 0 ? 1 : 0) : upper);
+        void add(int metric, int sum, long value) {
+            if (value != 0) {
+                add(metric, sum, value, value >> 63);
+            }
+        }
+
+        private void add(int metric, int sum, long lower, long upper) {
+            if (!isTold[metric]) {
+                isTold[metric] = true;
+                told[tolds++] = metric;
+            }
+            plus(low, high, sum * metrics + metric, lower, upper);
+        }
+
+        void bucket(int metric, int bucket, long n, long xx, long xy) {
+            if ((n | xx | xy) == 0) {
+                return;
+            }
+            if (bucketsEnd == buckets.length) {
+                buckets = Arrays.copyOf(buckets, 2 * bucketsEnd);
+            }
+            buckets[bucketsEnd++] = metric;
+            buckets[bucketsEnd++] = bucket;
+            buckets[bucketsEnd++] = n;
+            buckets[bucketsEnd++] = xx;
+            buckets[bucketsEnd++] = xy;
+        }
+
+        /** Add it to arms, and begin anew. */
+        void addTo(Iterable<Cells> cells, int day) {
+            condense();
+            if (count + bucketsEnd > 0) {
+                for (Cells of : cells) {
+                    of.add(this, day);
+                }
+            }
+            bucketsEnd = 0;
+        }
+
+        private void condense() {
+            count = 0;
+            for (int sum = 0; sum < COUNT; sum++) {
+                for (int i = 0; i < tolds; i++) {
+                    int place = sum * metrics + told[i];
+                    if ((low[place] | high[place]) != 0) {
+                        places[count] = place;
+                        lows[count] = low[place];
+                        highs[count++] = high[place];
+                        low[place] = 0;
+                        high[place] = 0;
+                    }
+                }
+            }
+            for (int i = 0; i < tolds; i++) {
+                isTold[told[i]] = false;
+            }
+            tolds = 0;
+        }
+    }
+
+    /** The sums of one arm. */
+    final class Cells {
+        private final Map<Integer, Block> days = new HashMap<>();
+        private final Buckets buckets = new Buckets();
+        private int lastDay;
+        private Block last;
+
+        /** Of the units themselves. */
+        void addUnits(int day, int sum, long value) {
+            block(day).units[sum] += value;
+        }
+
+        private void add(Change change, int day) {
+            if (change.count > 0) {
+                block(day).add(change);
+            }
+            for (int i = 0; i < change.bucketsEnd; i += 5) {
+                buckets.add(day, change.buckets, i);
+            }
+        }
+
+        private Block block(int day) {
+            if (last == null || day != lastDay) {
+                lastDay = day;
+                last = days.computeIfAbsent(day, key -> new Block());
+            }
+            return last;
+        }
+
+        private void letOut(Arm arm, Out out) {
+            days.forEach((day, block) -> {
+                for (int metric = UNITS; metric < metrics; metric++) {
+                    Sum sum = block.sum(metric);
+                    if (!sum.isNothing()) {
+                        out.row(arm, day, metric, WITHOUT_A_BUCKET, sum);
+                    }
+                }
+            });
+            buckets.letOut(arm, out);
+        }
+    }
+
+    /**
+     * The sums of a day. Those of all metrics lie side by side, because a change adds to few sums, but of many metrics. The upper halves are there once one of
+     * them needs it.
+     */
+    private final class Block {
+        private final long[] units = new long[COUNT];
+        private final long[] low = new long[COUNT * metrics];
+        private long[] high;
+
+        Block() {
+            bytes += 8L * (low.length + units.length) + 100;
+        }
+
+        void add(Change change) {
+            int i = 0;
+            for (; high == null && i < change.count; i++) {
+                int place = change.places[i];
+                if (!fits(low[place], change.lows[i], change.highs[i])) {
+                    bytes += 8L * low.length;
+                    high = upper(low);
+                    break;
+                }
+                low[place] += change.lows[i];
+            }
+            for (; i < change.count; i++) {
+                plus(low, high, change.places[i], change.lows[i], change.highs[i]);
+            }
+        }
+
+        Sum sum(int metric) {
+            Sum of = new Sum();
+            for (int sum = 0; sum < COUNT; sum++) {
+                int place = sum * metrics + metric;
+                of.low[sum] = metric == UNITS ? units[sum] : low[place];
+                of.high[sum] = metric == UNITS || high == null ? of.low[sum] >> 63 : high[place];
+            }
+            return of;
+        }
+    }
+
+    /** Sums by day, metric and bucket, in a hash table that is probed one after another; of an entry its day and bucket, metric + 1, n, xx and xy. */
+    private final class Buckets {
+        private static final int WIDTH = 5;
+
+        private long[] table = {};
+        private int count;
+
+        /** What the five numbers from a place on say: metric, bucket, n, xx and xy. */
+        void add(int day, long[] told, int from) {
+            if (count * 2 * WIDTH >= table.length) {
+                grow();
+            }
+            long where = (long) day << 32 | told[from + 1] & 0xffffffffL;
+            int at = place(where, told[from] + 1);
+            if (table[at + 1] == 0) {
+                table[at] = where;
+                table[at + 1] = told[from] + 1;
+                count++;
+            }
+            for (int i = 2; i < WIDTH; i++) {
+                table[at + i] += told[from + i];
+            }
+        }
+
+        private int place(long where, long metric) {
+            int entries = table.length / WIDTH;
+            long hash = (where * 31 + metric) * 0x9E3779B97F4A7C15L;
+            for (int entry = (int) (hash >>> 32) & entries - 1; ; entry = entry + 1 & entries - 1) {
+                int at = entry * WIDTH;
+                if (table[at + 1] == 0 || table[at] == where && table[at + 1] == metric) {
+                    return at;
                 }
             }
         }
 
-        boolean isNothing() {
-            return nothing(low) && (high == null || nothing(high));
+        private void grow() {
+            long[] old = table;
+            table = new long[Math.max(8 * WIDTH, 2 * old.length)];
+            bytes += 8L * (table.length - old.length);
+            for (int from = 0; from < old.length; from += WIDTH) {
+                if (old[from + 1] != 0) {
+                    System.arraycopy(old, from, table, place(old[from], old[from + 1]), WIDTH);
+                }
+            }
         }
 
+        void letOut(Arm arm, Out out) {
+            for (int at = 0; at < table.length; at += WIDTH) {
+                Sum sum = new Sum();
+                sum.set(N, table[at + 2]);
+                sum.set(XX, table[at + 3]);
+                sum.set(XY, table[at + 4]);
+                if (!sum.isNothing()) {
+                    out.row(arm, (int) (table[at] >> 32), (int) table[at + 1] - 1, (int) table[at], sum);
+                }
+            }
+        }
+    }
+
+    /** Sixteen sums. */
+    static final class Sum {
+        private final long[] low = new long[COUNT];
+        private final long[] high = new long[COUNT];
+
+        private void set(int place, long value) {
+            low[place] = value;
+            high[place] = value >> 63;
+        }
+
+        boolean isNothing() {
+            for (int i = 0; i < COUNT; i++) {
+                if (!isNothing(i)) {
+                    return false;
+                }
+            }
+            return true;
+        }
+
+        boolean isNothing(int place) {
+            return (low[place] | high[place]) == 0;
+        }
+
+        /** Of those that fit. */
         long small(int place) {
             return low[place];
         }
 
         BigInteger get(int place) {
             BigInteger lower = BigInteger.valueOf(low[place]);
-            if (high == null || high[place] == low[place] >> 63) {
+            if (high[place] == low[place] >> 63) {
                 return lower;
             }
             BigInteger unsigned = low[place] < 0 ? lower.add(BigInteger.ONE.shiftLeft(64)) : lower;
             return BigInteger.valueOf(high[place]).shiftLeft(64).add(unsigned);
-        }
-
-        private void add(int place, long lower, long upper) {
-            if (high == null && !fits(low[place], lower, upper)) {
-                high = upper(low);
-            }
-            plus(low, high, place, lower, upper);
-        }
-
-        private static boolean nothing(long[] sums) {
-            for (long sum : sums) {
-                if (sum != 0) {
-                    return false;
-                }
-            }
-            return true;
         }
     }
 
@@ -256,8 +391,9 @@ final class Sums {
 
     private static void plus(long[] low, long[] high, int place, long lower, long upper) {
         long sum = low[place] + lower;
-        if (high != null) {
-            high[place] += upper + (Long.compareUnsigned(sum, lower) < 0 ? 1 : 0);
+        long more = upper + (Long.compareUnsigned(sum, lower) < 0 ? 1 : 0);
+        if (more != 0) { // seldom, and the upper halves lie elsewhere
+            high[place] += more;
         }
         low[place] = sum;
     }

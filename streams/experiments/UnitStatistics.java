@@ -1,6 +1,7 @@
 package headrace.experiments;
 
 import java.math.BigDecimal;
+import java.math.BigInteger;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -69,16 +70,17 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
     private static final Duration BEHIND = Duration.ofDays(30);
 
     private static final char BETWEEN = '\u001f';
+    private static final DecimalData ZERO = decimal(BigInteger.ZERO);
 
     private final String argument;
 
     private transient Metrics metrics;
     private transient Sums sums;
+    private transient Texts texts;
     private transient State held;
     private transient ListState<String> names;
     private transient long newest;
     private transient long flushes;
-    private transient Map<String, StringData> texts;
 
     UnitStatistics(String argument) {
         this.argument = argument;
@@ -124,8 +126,8 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
             }
         }
         metrics = new Metrics(argument, known);
-        sums = new Sums();
-        texts = new HashMap<>();
+        sums = new Sums(metrics.size());
+        texts = new Texts();
         newest = Long.MIN_VALUE;
         held = new State(
                 context.getKeyedStateStore().getState(kept(new ValueStateDescriptor<>(
@@ -152,7 +154,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         RowData told = element.getValue();
         long at = told.getTimestamp(1, 3).getMillisecond();
         newest = Math.max(newest, at);
-        Unit unit = new Unit(metrics, held, sums);
+        Unit unit = new Unit(metrics, held, sums, texts);
         if (!told.isNullAt(3)) {
             unit.expose(at, told.getString(2).toString(), segment(told.getMap(4)), texts(told.getMap(3)));
         } else {
@@ -194,34 +196,60 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
 
     private void letOut(String when) {
         String before = getRuntimeContext().getTaskInfo().getIndexOfThisSubtask() + "-" + when + "-";
-        StreamRecord<RowData> record = new StreamRecord<>(null);
-        long[] count = {0};
-        sums.letOut((arm, day, metric, bucket, sum) ->
-                output.collect(record.replace(row(before + count[0]++, arm, day, metric, bucket, sum), newest)));
-        texts.clear();
+        sums.letOut(new Rows(before, TimestampData.fromEpochMillis(newest)));
     }
 
-    private GenericRowData row(String id, Sums.Arm arm, int day, int metric, int bucket, Sums.Sum sum) {
-        int dot = arm.experiment().lastIndexOf('.');
-        GenericRowData row = new GenericRowData(9 + Sums.COUNT);
-        int place = 0;
-        row.setField(place++, TimestampData.fromEpochMillis(newest));
-        row.setField(place++, StringData.fromString(id));
-        row.setField(place++, text(arm.experiment().substring(0, dot)));
-        row.setField(place++, Integer.valueOf(arm.experiment().substring(dot + 1)));
-        row.setField(place++, text(arm.variation()));
-        row.setField(place++, segments(arm.segment()));
-        row.setField(place++, day);
-        row.setField(place++, text(metric == Sums.UNITS ? "" : metrics.names.get(metric)));
-        row.setField(place++, bucket);
-        for (int i = 0; i < Sums.COUNT; i++) {
-            row.setField(place++, i < Sums.X ? (Object) sum.small(i) : DecimalData.fromBigDecimal(new BigDecimal(sum.get(i)), 38, 0));
+    /** Makes rows of sums; what is alike in those of an arm, which come one after another, is made once. */
+    private final class Rows implements Sums.Out {
+        private final String before;
+        private final TimestampData toldAt;
+        private final StreamRecord<RowData> record = new StreamRecord<>(null);
+        private final StringData noMetric = StringData.fromString("");
+        private final StringData[] keys = new StringData[metrics.size()];
+        private long count;
+        private Sums.Arm last;
+        private StringData experiment;
+        private Integer phase;
+        private StringData variation;
+        private MapData segment;
+
+        /** {@code before}: what ids of rows begin with. */
+        Rows(String before, TimestampData toldAt) {
+            this.before = before;
+            this.toldAt = toldAt;
+            Arrays.setAll(keys, number -> StringData.fromString(metrics.names.get(number)));
         }
-        return row;
+
+        @Override
+        public void row(Sums.Arm arm, int day, int metric, int bucket, Sums.Sum sum) {
+            if (arm != last) {
+                last = arm;
+                int dot = arm.experiment().lastIndexOf('.');
+                experiment = StringData.fromString(arm.experiment().substring(0, dot));
+                phase = Integer.valueOf(arm.experiment().substring(dot + 1));
+                variation = StringData.fromString(arm.variation());
+                segment = segments(arm.segment());
+            }
+            GenericRowData row = new GenericRowData(9 + Sums.COUNT);
+            int place = 0;
+            row.setField(place++, toldAt);
+            row.setField(place++, StringData.fromString(before + count++));
+            row.setField(place++, experiment);
+            row.setField(place++, phase);
+            row.setField(place++, variation);
+            row.setField(place++, segment);
+            row.setField(place++, day);
+            row.setField(place++, metric == Sums.UNITS ? noMetric : keys[metric]);
+            row.setField(place++, bucket);
+            for (int i = 0; i < Sums.COUNT; i++) {
+                row.setField(place++, i < Sums.X ? (Object) sum.small(i) : sum.isNothing(i) ? ZERO : decimal(sum.get(i)));
+            }
+            output.collect(record.replace(row, newest));
+        }
     }
 
-    private StringData text(String text) {
-        return texts.computeIfAbsent(text, StringData::fromString);
+    private static DecimalData decimal(BigInteger sum) {
+        return DecimalData.fromBigDecimal(new BigDecimal(sum), 38, 0);
     }
 
     private static Map<String, String> texts(MapData told) {

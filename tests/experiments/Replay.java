@@ -20,6 +20,7 @@ import java.util.TreeMap;
  */
 public final class Replay {
     private static final Map<String, Memory> UNITS = new HashMap<>();
+    private static final Texts TEXTS = new Texts();
     private static Metrics metrics;
     private static Sums sums;
 
@@ -31,7 +32,7 @@ public final class Replay {
             switch (told[0]) {
                 case "C" -> {
                     metrics = new Metrics(told[1], java.util.List.of());
-                    sums = new Sums();
+                    sums = new Sums(metrics.size());
                     UNITS.clear();
                     out.println("C");
                 }
@@ -51,7 +52,7 @@ public final class Replay {
     }
 
     private static Unit unit(String name) throws Exception {
-        return new Unit(metrics, UNITS.computeIfAbsent(name, key -> new Memory()), sums);
+        return new Unit(metrics, UNITS.computeIfAbsent(name, key -> new Memory()), sums, TEXTS);
     }
 
     private static void measure(Unit unit, String[] told) throws Exception {
@@ -74,7 +75,7 @@ public final class Replay {
         return pairs;
     }
 
-    private static final class Memory implements Unit.Held {
+    static final class Memory implements Unit.Held {
         private final Map<Integer, byte[]> days = new TreeMap<>();
         private byte[] met;
 

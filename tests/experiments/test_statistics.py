@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from random import Random
 
-import pyflink
 import pytest
 
-from infra.base.settings import environment
-from streams import java
 from streams.experiments import batch
 from streams.experiments.batch import Cell
-from tests.experiments import worlds
+from tests.experiments import jvm, worlds
 from tests.experiments.worlds import METRICS, MOST_A_DAY, Event
 
-HERE = Path(__file__).parent
 CASES = 400
 Sums = dict[Cell, dict[str, int]]
 
@@ -27,14 +20,7 @@ Sums = dict[Cell, dict[str, int]]
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command that runs Replay.java."""
-    sources, state = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("state")
-    for file in (*(java.ROOM / "experiments").glob("*.java"), HERE / "Replay.java"):
-        shutil.copy(file, sources)
-    with environment({"HEADRACE_STATE_DIR": str(state)}):
-        jar = java.functions(sources)
-    java.find()
-    flink = sorted((Path(pyflink.__file__).parent / "lib").glob("flink-*.jar"))
-    return [f"{os.environ['JAVA_HOME']}/bin/java", "-Xmx300m", "-cp", ":".join(map(str, [jar, *flink])), "headrace.experiments.Replay"]
+    return jvm.command(tmp_path_factory.mktemp("replay"), "Replay")
 
 
 def told(random: Random, exposures: Iterable[Event], measurements: Iterable[Event]) -> Iterator[str]:
