@@ -17,7 +17,7 @@ from tests.experiments import jvm
 
 VALUES: Sequence[Kind] = ("sum", "count", "mean", "proportion", "ratio")
 WITH_QUANTILES: Sequence[Kind] = (*VALUES, "quantile", "time_to_event")
-METRICS, MEMBERS, ROUNDS = 20, 40_000, 12
+METRICS, MEMBERS, ROUNDS = 20, 20_000, 12
 CASES = ((20, 0.2, VALUES), (20, 20, VALUES), (2_000, 20, VALUES), (2_000, 20, WITH_QUANTILES))
 """Experiments, those of a member on average, kinds of metrics in turn."""
 
