@@ -2,12 +2,10 @@
 
 import { el } from "./dom.js";
 import { graph } from "./graph.js";
-
-const SHOWN = 300;
-/** So many topics are listed at once: more is what the search is for. */
+import { listing } from "./listing.js";
 
 const $ = (id) => document.getElementById(id);
-const state = new URLSearchParams(location.search);
+const { state, open, link, matching } = listing("catalogue", "topic", "topics", { list, show });
 let topics = [];
 
 async function json(url) {
@@ -16,39 +14,12 @@ async function json(url) {
   return answer.ok ? body : Promise.reject(new Error(body.error));
 }
 
-const address = (topic) => {
-  const query = new URLSearchParams(state);
-  query.set("topic", topic);
-  return `/catalogue?${query}`;
-};
-
-function open(topic) {
-  state.set("topic", topic);
-  history.pushState(null, "", `?${state}`);
-  list();
-  show();
-}
-
-const link = (topic, ...children) =>
-  el("a", { href: address(topic), "aria-current": state.get("topic") === topic ? "true" : null, onclick: (event) => {
-    if (event.metaKey || event.ctrlKey) return;
-    event.preventDefault();
-    open(topic);
-  } }, ...children);
-
-/** Every word must stand somewhere in what is told of the topic. */
-function matches(topic, words) {
-  const told = [topic.topic, topic.owner, topic.team, topic.description, topic.event, topic.deprecated && "deprecated", ...topic.fields].join(" ").toLowerCase();
-  return words.every((word) => told.includes(word));
-}
+const told = (topic) => [topic.topic, topic.owner, topic.team, topic.description, topic.event, topic.deprecated && "deprecated", ...topic.fields];
 
 function list() {
-  const words = (state.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const found = topics.filter((topic) => matches(topic, words));
-  $("topics").replaceChildren(...found.slice(0, SHOWN).map((topic) =>
+  $("topics").replaceChildren(...matching(topics, told).map((topic) =>
     el("li", {}, link(topic.topic, el("b", {}, topic.topic), topic.deprecated ? el("i.gone", { title: topic.deprecated }, "goes") : null, el("span", {}, `${topic.team || topic.owner} · ${topic.description}`)))));
   $("topics").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
-  $("found").textContent = found.length > SHOWN ? `the first ${SHOWN} of ${found.length} topics: say more of what you look for` : `${found.length} of ${topics.length} topics`;
 }
 
 const heading = (words) => el("h2", {}, words);
@@ -97,21 +68,6 @@ async function show() {
     $("topic").replaceChildren(el("h1", {}, topic), el("p.words", {}, error.message));
   }
 }
-
-$("search").value = state.get("q") ?? "";
-$("search").addEventListener("input", ({ target }) => {
-  if (target.value) state.set("q", target.value);
-  else state.delete("q");
-  history.replaceState(null, "", `?${state}`);
-  list();
-});
-addEventListener("popstate", () => {
-  const now = new URLSearchParams(location.search);
-  for (const name of ["q", "topic"]) now.has(name) ? state.set(name, now.get(name)) : state.delete(name);
-  $("search").value = state.get("q") ?? "";
-  list();
-  show();
-});
 
 try {
   ({ topics } = await json("/api/catalogue"));

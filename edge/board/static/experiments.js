@@ -1,15 +1,17 @@
 /* Experiments: a list with what each has come to, and one read-out, which the server draws; both follow the stream. The address keeps which. */
 
 import { el } from "./dom.js";
+import { listing } from "./listing.js";
 
-const SHOWN = 300;
-/** So many are listed at once: more is what the search is for. */
 const EVERY_MS = 5000;
 const LEVELS = { better: "good", worse: "bad", "a guardrail is broken": "bad", refused: "bad" };
 const EMPTY = "No experiment has been published yet. `headrace experiment publish` makes those of a folder known; the demo's come with it.";
 
 const $ = (id) => document.getElementById(id);
-const state = new URLSearchParams(location.search);
+const { state, link, matching } = listing("experiments", "experiment", "experiments", { list, show: () => {
+  drawn = "";
+  show();
+} });
 let experiments = [];
 let drawn = "";
 
@@ -24,35 +26,18 @@ async function text(url) {
   throw new Error(words);
 }
 
-function open(key) {
-  state.set("experiment", key);
-  history.pushState(null, "", `?${state}`);
-  drawn = "";
-  list();
-  show();
-}
-
 function entry(one) {
-  const query = new URLSearchParams(state);
-  query.set("experiment", one.experiment);
   const days = one.days === null ? "not started" : one.days === 1 ? "1 day" : `${one.days} days`;
-  return el("li", {}, el("a", { href: `/experiments?${query}`, "aria-current": state.get("experiment") === one.experiment ? "true" : null, onclick: (event) => {
-    if (event.metaKey || event.ctrlKey) return;
-    event.preventDefault();
-    open(one.experiment);
-  } },
-  el("b", {}, one.experiment), " ", el("span.badge", { "data-level": LEVELS[one.verdict] ?? "" }, one.verdict),
-  el("span.line", {}, `${one.state} · ${days} · ${one.units.toLocaleString("en")} units · split p ${one.split_p < 0.001 ? one.split_p.toExponential(1) : Number(one.split_p.toFixed(3))}`),
-  el("span.line", {}, one.words)));
+  return el("li", {}, link(one.experiment,
+    el("b", {}, one.experiment), " ", el("span.badge", { "data-level": LEVELS[one.verdict] ?? "" }, one.verdict),
+    el("span.line", {}, `${one.state} · ${days} · ${one.units.toLocaleString("en")} units · split p ${one.split_p < 0.001 ? one.split_p.toExponential(1) : Number(one.split_p.toFixed(3))}`),
+    el("span.line", {}, one.words)));
 }
 
 function list() {
-  const words = (state.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const found = experiments.filter((one) => words.every((word) => [one.experiment, one.owner, one.state, one.verdict, one.flag].join(" ").toLowerCase().includes(word)));
   const at = $("experiments").scrollTop;
-  $("experiments").replaceChildren(...found.slice(0, SHOWN).map(entry));
+  $("experiments").replaceChildren(...matching(experiments, (one) => [one.experiment, one.owner, one.state, one.verdict, one.flag]).map(entry));
   $("experiments").scrollTop = at;
-  $("found").textContent = found.length > SHOWN ? `the first ${SHOWN} of ${found.length} experiments: say more of what you look for` : `${found.length} of ${experiments.length} experiments`;
 }
 
 async function show() {
@@ -92,19 +77,4 @@ async function follow() {
   setTimeout(follow, EVERY_MS);
 }
 
-$("search").value = state.get("q") ?? "";
-$("search").addEventListener("input", ({ target }) => {
-  if (target.value) state.set("q", target.value);
-  else state.delete("q");
-  history.replaceState(null, "", `?${state}`);
-  list();
-});
-addEventListener("popstate", () => {
-  const now = new URLSearchParams(location.search);
-  for (const name of ["q", "experiment"]) now.has(name) ? state.set(name, now.get(name)) : state.delete(name);
-  $("search").value = state.get("q") ?? "";
-  drawn = "";
-  list();
-  show();
-});
 follow();
