@@ -40,6 +40,8 @@ WARM_UP = 2
 """Rounds that are not counted: in the second, broker and TaskManager still compile a tenth of their time."""
 SAMPLE_S = 0.5
 STALLED_S = 60.0
+STOPPED_WITHIN_S = 600.0
+"""A savepoint holds all of a job's state."""
 SOURCE = re.compile(r"Source__.*\.numRecordsIn")
 REPORTS = catalogue().topic("playback.report")
 DISCARDED = "playback.failure"
@@ -96,7 +98,7 @@ def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> floa
                 why = cluster.why_failed(job_id) or "no reason given"
                 raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
             time.sleep(SAMPLE_S)
-    cluster.stop(job_id)
+    cluster.stop(job_id, within_s=STOPPED_WITHIN_S)
     if not tables and ends(job.writes) == written:
         raise AssertionError(f"{job.name} read {events:,} events and wrote nothing")
     return steady_rate(samples, events)
