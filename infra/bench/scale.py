@@ -42,8 +42,8 @@ from infra.bench.harness import OUT, Figure, Options, ends, ground, namespace, s
 from infra.bench.jobs import rate
 from infra.bench.scale_log import CHANGES, EXPOSURES, MEASUREMENTS, World, encoder, exposures, measurements, put, put_each
 from infra.stack import jvm
-from infra.stack.beside import MARKERS
-from infra.stack.health import lags
+from infra.stack.beside import MARKERS, STILL_S
+from infra.stack.health import Unreachable, lags
 from infra.stack.local import LocalStack
 from schemas.catalogue import catalogue
 from schemas.publish import publish
@@ -199,7 +199,8 @@ def _measure(found: Figures, stack: LocalStack, name: str, world: World, seed: i
 def _empty(topic: str) -> None:
     """Delete a topic's records."""
     parts = [TopicPartition(settings().topic(topic), part, -1) for part in range(catalogue().topic(topic).partitions)]
-    for future in kafka.admin().delete_records(parts).values():
+    admin = kafka.admin()  # its futures end only while it lives
+    for future in admin.delete_records(parts).values():
         future.result(30)
 
 
@@ -209,29 +210,38 @@ def _loaded(world: World) -> Iterator[None]:
     subprocess.run([sys.executable, "-m", "sinks.migrate"], check=True, stdout=subprocess.DEVNULL)
     more = {**os.environ, "HEADRACE_LOADER__STATUS_URL": f"http://{LOOPBACK}:{free_port()}"}
     process = subprocess.Popen([sys.executable, "-m", "sinks.loader"], env=more, stderr=subprocess.DEVNULL)
-    deadline, told = time.monotonic() + LOADED_WITHIN_S, 0.0
+    began = changed = told = time.monotonic()
+    wanted, before = {EXPOSURES: world.members, MEASUREMENTS: world.measurements}, dict[str, int]()
     try:
-        while (left := _left()) is None or max(left.values()) > MARKERS:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the loader ended, or took too long: of {left} it is still behind")
-            if time.monotonic() > told + 30:
-                told = time.monotonic()
-                say(f"the loader has to store {left or 'everything'}")
-            time.sleep(1.0)
+        with warehouse.writer() as client:
+            while time.monotonic() < changed + STILL_S or not wanted.items() <= before.items() or not _is_read():
+                rows = {topic: _rows(client, topic) for topic in (*wanted, STATISTICS, CHANGES)}
+                now = time.monotonic()
+                if rows != before:
+                    before, changed = rows, now
+                if process.poll() is not None or now > began + LOADED_WITHIN_S:
+                    raise AssertionError(f"the loader ended, or took too long; there are {before}")
+                if now > told + 30:
+                    told = now
+                    say(f"loading: {', '.join(f'{count:,} of {topic}' for topic, count in rows.items())}")
+                time.sleep(1.0)
     finally:
         process.terminate()
         process.wait(60)
-    with warehouse.writer() as client:
-        for topic, count in ((EXPOSURES, world.members), (MEASUREMENTS, world.measurements)):
-            if (rows := _number(client, f"SELECT count() FROM {catalogue().topic(topic).table}")) != count:
-                raise AssertionError(f"{rows:,.0f} of {count:,} rows of {topic} are stored")
+    say(f"loaded {before[STATISTICS]:,} rows of {STATISTICS}, and all others, in {changed - began:.0f} s")
     yield
 
 
-def _left() -> dict[str, int] | None:
-    """How many events the loader has not stored yet, by topic; None before it has begun."""
-    found = {topic: left for (group, topic), left in lags().items() if group == "loader"}
-    return found if {EXPOSURES, MEASUREMENTS, STATISTICS, CHANGES} <= found.keys() else None
+def _is_read() -> bool:
+    """Whether nothing waits for the loader any more."""
+    try:
+        return max((left for (group, _), left in lags().items() if group == "loader"), default=MARKERS + 1) <= MARKERS
+    except Unreachable:
+        return False
+
+
+def _rows(client: Client, topic: str) -> int:
+    return int(_number(client, f"SELECT count() FROM {catalogue().topic(topic).table}"))
 
 
 def _number(client: Client, sql: str) -> float:
