@@ -40,6 +40,7 @@ WARM_UP = 2
 """Rounds that are not counted: in the second, broker and TaskManager still compile a tenth of their time."""
 SAMPLE_S = 0.5
 STALLED_S = 60.0
+TOLD_EVERY_S = 60.0
 STOPPED_WITHIN_S = 600.0
 """A savepoint holds all of a job's state."""
 SOURCE = re.compile(r"Source__.*\.numRecordsIn")
@@ -87,6 +88,7 @@ def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> floa
     job_id = flink.submit(flink.prepare(tables))
     cluster.wait_until_running(job_id)
     samples = [(time.monotonic(), 0)]
+    told = samples[0][0]
     with httpx.Client(base_url=cluster.url, timeout=30) as rest:
         counters: list[tuple[str, str]] = []  # the cluster knows of none until it has looked at its TaskManagers
         while (so_far := samples[-1])[1] < events:
@@ -97,6 +99,9 @@ def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> floa
             elif time.monotonic() > so_far[0] + STALLED_S:
                 why = cluster.why_failed(job_id) or "no reason given"
                 raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
+            if time.monotonic() > told + TOLD_EVERY_S:
+                told = time.monotonic()
+                say(f"{job.name}: {passed:,} of {events:,}")
             time.sleep(SAMPLE_S)
     cluster.stop(job_id, within_s=STOPPED_WITHIN_S)
     if not tables and ends(job.writes) == written:

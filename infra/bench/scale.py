@@ -90,6 +90,8 @@ LEAST_TENTH = 400_000
 READ, JOINED = 200, 3
 """Single read-outs, and joins of the peer."""
 LOADED_WITHIN_S = 1_800.0
+BYTES_EACH = 1_500
+"""What a measurement takes on disk at most: in the topic, in the state, its checkpoints and a savepoint, in the table and while it is merged."""
 ALPHA = 0.05
 MB = 1e6
 
@@ -132,6 +134,9 @@ def run(options: Options) -> list[dict[str, float]]:
     """One mapping of figures."""
     world = World(**json.loads((options.world or WORLD).read_text(encoding="utf-8")))
     world = replace(world, members=options.sessions or world.members, measurements=options.events or world.measurements)
+    OUT.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(OUT).free) < (needed := BYTES_EACH * world.measurements):
+        raise AssertionError(f"{needed / 1e9:.0f} GB are needed in {OUT}, {free / 1e9:.0f} are free: make room, or take fewer --events")
     found = Figures()
     with ground("kafka,registry,flink,topics,warehouse", OUT / "scale") as stack, environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
@@ -159,7 +164,6 @@ class Figures:
         """Tell and keep some."""
         say(", ".join(f"{figure} {value:,.4g}" for figure, value in more.items()))
         self.all |= more
-        OUT.mkdir(parents=True, exist_ok=True)
         (OUT / "scale-so-far.json").write_text(json.dumps(self.all, indent=1) + "\n")
 
 
