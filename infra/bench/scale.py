@@ -91,7 +91,7 @@ READ, JOINED = 200, 3
 """Single read-outs, and joins of the peer."""
 LOADED_WITHIN_S = 1_800.0
 BYTES_EACH = 1_500
-"""What a measurement takes on disk at most: in the topic, in the state, its checkpoints and a savepoint, in the table and while it is merged."""
+"""What a measurement takes on disk at most: in the topic, the state, its checkpoints and savepoint, the table and while that is merged."""
 ALPHA = 0.05
 MB = 1e6
 
