@@ -65,16 +65,13 @@ NOTHING = Totals()
 
 
 class Row(NamedTuple):
-    """One line of sums: what came about in a step. `segment` is `attribute=value` or WHOLE, `day` counts from 1970, `step` is the day or
-    anything finer that counts up.
-    """
+    """One line of sums: what came about on a day, counted from 1970. `segment` is `attribute=value` or WHOLE."""
 
     variation: str
     segment: str
     metric: str
     value_bucket: int
     day: int
-    step: int
     n: int
     measured: int
     sums: Totals
@@ -158,7 +155,7 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Point:
-    """A question as it stood after a step."""
+    """A question as it stood after a step: a day, or anything finer that counts up from 1970."""
 
     step: int
     units: int
@@ -202,7 +199,6 @@ def report(
     for row in rows:
         table.setdefault((row.metric, row.segment, row.variation), []).append(row)
     segments = sorted({segment for _, segment, _ in table if segment.partition("=")[0] in experiment.segments})
-    steps = sorted({row.step for one in table.values() for row in one})
     last = max((row.day for one in table.values() for row in one), default=0)
     split_p = _split_p(experiment, table)
     units = {
@@ -220,7 +216,7 @@ def report(
     answers = _judged(experiment, metrics, _adjusted(experiment, answers))
     verdict, words = _verdict(experiment, metrics, answers, units[WHOLE])
     exposed = tuple(Exposed(one.key, one.weight, units[WHOLE][one.key].n, units[WHOLE][one.key].sums.x) for one in experiment.variations)
-    points = dict(_over_time(experiment, metrics, table, steps)) if over_time else {}
+    points = _over_time(experiment, metrics, _by_day(table)) if over_time else {}
     return Report(experiment.key, experiment.phase, exposed, split_p, tuple(answers), verdict, words, points)
 
 
@@ -472,39 +468,45 @@ def _verdict(
     return Verdict.WAIT, f"{units:,} units" + (f" of {planned:,} planned" if planned else "; no end is planned")
 
 
+def finer(
+    experiment: Experiment, metrics: Mapping[str, Metric], steps: Mapping[int, Sequence[Row]], step_s: int
+) -> dict[tuple[str, str], tuple[Point, ...]]:
+    """`Report.over_time` by steps of `step_s` seconds: by their numbers, each with the rows of all that had happened by its end."""
+
+    def known() -> Iterator[tuple[int, int, Mapping[tuple[str, str], Sums]]]:
+        for step, rows in sorted(steps.items()):
+            of: dict[tuple[str, str], list[Row]] = {}
+            for row in rows:
+                of.setdefault((row.metric, row.variation), []).append(row)
+            yield step, ((step + 1) * step_s - 1) // DAY_S, {key: Sums().plus(one) for key, one in of.items()}
+
+    return _over_time(experiment, metrics, known())
+
+
 def _over_time(
-    experiment: Experiment,
-    metrics: Mapping[str, Metric],
-    table: Mapping[tuple[str, str, str], Sequence[Row]],
-    steps: Sequence[int],
-) -> Iterator[tuple[tuple[str, str], tuple[Point, ...]]]:
-    exposed = {one.key: list(_cumulative(table.get(("", WHOLE, one.key), ()), steps)) for one in experiment.variations}
-    by_step: dict[int, set[int]] = {}
-    for row in (row for rows in table.values() for row in rows):
-        by_step.setdefault(row.step, {0}).add(row.day)
-    for key in experiment.measured:
-        day = 0
-        sums = {one.key: list(_cumulative(table.get((key, WHOLE, one.key), ()), steps)) for one in experiment.variations}
-        points: dict[str, list[Point]] = {}
-        for at, step in enumerate(steps):
-            day = max(day, *by_step[step])
-            now = {one.key: exposed[one.key][at] for one in experiment.variations}
-            its = {one.key: sums[one.key][at] for one in experiment.variations}
-            plan = _plan(experiment, _split_now(experiment, [one.n for one in now.values()]))
+    experiment: Experiment, metrics: Mapping[str, Metric], steps: Iterable[tuple[int, int, Mapping[tuple[str, str], Sums]]]
+) -> dict[tuple[str, str], tuple[Point, ...]]:
+    """`steps`: each with the day that it ends in, and what it knows by (metric, variation)."""
+    points: dict[tuple[str, str], list[Point]] = {}
+    nothing = Sums()
+    for step, day, known in steps:
+        now = {one.key: known.get(("", one.key), nothing) for one in experiment.variations}
+        plan = _plan(experiment, _split_now(experiment, [one.n for one in now.values()]))
+        for key in experiment.measured:
+            its = {one.key: known.get((key, one.key), nothing) for one in experiment.variations}
             for answer in _answers(experiment, metrics[key], WHOLE, now, its, plan, day):
                 point = Point(step, sum(one.n for one in now.values()), answer.read)
-                points.setdefault(answer.variation, []).append(point)
-        for variation, found in points.items():
-            yield (key, variation), tuple(found)
+                points.setdefault((key, answer.variation), []).append(point)
+    return {question: tuple(found) for question, found in points.items()}
 
 
-def _cumulative(rows: Sequence[Row], steps: Sequence[int]) -> Iterator[Sums]:
-    """(steps,): the sums after each step."""
-    by_step: dict[int, list[Row]] = {}
-    for row in rows:
-        by_step.setdefault(row.step, []).append(row)
-    so_far = Sums()
-    for step in steps:
-        if step in by_step:
-            so_far = so_far.plus(by_step[step])
-        yield so_far
+def _by_day(table: Mapping[tuple[str, str, str], Sequence[Row]]) -> Iterator[tuple[int, int, Mapping[tuple[str, str], Sums]]]:
+    """Each day with all that was known by its end, over all units."""
+    by_day: dict[int, dict[tuple[str, str], list[Row]]] = {}
+    for (metric, segment, variation), rows in table.items():
+        for row in rows if segment == WHOLE else ():
+            by_day.setdefault(row.day, {}).setdefault((metric, variation), []).append(row)
+    known: dict[tuple[str, str], Sums] = {}
+    for day, of in sorted(by_day.items()):
+        known |= {key: known.get(key, Sums()).plus(rows) for key, rows in of.items()}
+        yield day, day, known

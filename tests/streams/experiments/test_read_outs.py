@@ -36,7 +36,7 @@ def experiment(**more: Any) -> Experiment:
 
 
 def exposed(variation: str, units: int, in_several: int = 0, day: int = DAY, segment: str = "") -> Row:
-    return Row(variation, segment, "", -1, day, day, units, 0, Totals(x=in_several))
+    return Row(variation, segment, "", -1, day, units, 0, Totals(x=in_several))
 
 
 def sums(variation: str, values: Mapping[str, np.ndarray[Any, Any]], day: int = DAY, segment: str = "") -> Row:
@@ -44,7 +44,7 @@ def sums(variation: str, values: Mapping[str, np.ndarray[Any, Any]], day: int = 
     n = len(values["x"])
     of = {letter: values.get(letter, np.zeros(n, int)) for letter in "xyuv"}
     totals = Totals(*(int(np.prod([of[letter] for letter in name], axis=0).sum()) for name in Totals._fields))
-    return Row(variation, segment, "m", -1, day, day, n, n, totals)
+    return Row(variation, segment, "m", -1, day, n, n, totals)
 
 
 def read(measured: Metric, rows: Sequence[Row], **more: Any) -> Report:
@@ -127,8 +127,8 @@ def test_a_quantile_knows_units_that_bring_many_values() -> None:
                 cell[1] += upto**2 - below**2
                 cell[2] += unit.counts[where] * unit.n
                 below = upto
-        rows += [Row(variation, "", "m", at, DAY, DAY, n, 0, Totals(xx=xx, xy=xy)) for at, (n, xx, xy) in cells.items()]
-        rows.append(Row(variation, "", "m", -1, DAY, DAY, 300, 300, Totals()))
+        rows += [Row(variation, "", "m", at, DAY, n, 0, Totals(xx=xx, xy=xy)) for at, (n, xx, xy) in cells.items()]
+        rows.append(Row(variation, "", "m", -1, DAY, 300, 300, Totals()))
     (answer,) = read(metric("quantile", quantile=0.9), rows).answers
     expected = effect(clustered["a"], clustered["b"], relative=True)
     assert answer.read.effect == expected
@@ -143,9 +143,9 @@ def test_a_time_to_an_event_counts_units_for_as_long_as_they_were_watched() -> N
     events = {"a": {0: 40, 1: 30}, "b": {0: 20, 1: 15}}
     for variation in "ab":
         for day, n in ((DAY, 300), (DAY + 1, 200), (DAY + 2, 50)):
-            rows += [exposed(variation, n, day=day), Row(variation, "", "m", -1, day, day, n, 0, Totals())]
-        rows += [Row(variation, "", "m", at, DAY, DAY, n, 0, Totals()) for at, n in events[variation].items()]
-        rows.append(Row(variation, "", "m", 1, DAY + 1, DAY + 2, 9, 0, Totals()))
+            rows += [exposed(variation, n, day=day), Row(variation, "", "m", -1, day, n, 0, Totals())]
+        rows += [Row(variation, "", "m", at, DAY, n, 0, Totals()) for at, n in events[variation].items()]
+        rows.append(Row(variation, "", "m", 1, DAY + 1, 9, 0, Totals()))
     (answer,) = read(metric("time_to_event", interval_s=a_day, better="higher"), rows).answers
     each = [Survival((events[one][0], events[one][1]), (200, 300 - sum(events[one].values()))) for one in "ab"]
     assert answer.read.effect == mean_time_effect(each[0], each[1], 2, relative=True)
@@ -155,7 +155,7 @@ def test_later_rows_take_back_what_earlier_ones_told() -> None:
     values = drawn()
     rows = [exposed(one, UNITS) for one in "ab"] + [sums(one, {"x": values[one]["x"]}) for one in "ab"]
     extra = sums("a", {"x": np.array([5, 900_000])}, day=DAY + 1)
-    back = extra._replace(day=DAY + 2, step=DAY + 2, n=-2, measured=-2, sums=Totals(*(-one for one in extra.sums)))
+    back = extra._replace(day=DAY + 2, n=-2, measured=-2, sums=Totals(*(-one for one in extra.sums)))
     plain, corrected = (read(metric("sum"), one) for one in (rows, [*rows, extra, back]))
     assert plain.answers == corrected.answers
 
@@ -199,7 +199,7 @@ def test_few_units_and_none_go_on_in_words() -> None:
 
 
 def test_sums_that_cannot_be_are_refused() -> None:
-    rows = [exposed(one, 100) for one in "ab"] + [Row(one, "", "m", 3, DAY, DAY, -4, 0, Totals()) for one in "ab"]
+    rows = [exposed(one, 100) for one in "ab"] + [Row(one, "", "m", 3, DAY, -4, 0, Totals()) for one in "ab"]
     (answer,) = read(metric("quantile", quantile=0.5), rows).answers
     assert answer.read.refusals[0].cause is Cause.NOT_FINITE
 
