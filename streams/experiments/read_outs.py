@@ -15,6 +15,7 @@ from operator import add
 from typing import Any, NamedTuple
 
 from schemas.allocation.definition import Experiment, Holdout, Metric
+from schemas.allocation.play import OTHER
 from streams.experiments.statistics.always_valid import PLANNED_UNITS, confidence_sequence
 from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.effects import weight
@@ -197,7 +198,7 @@ def report(
     """
     table: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        table.setdefault((row.metric, row.segment, row.variation), []).append(row)
+        table.setdefault((row.metric, _listed(experiment, row.segment), row.variation), []).append(row)
     segments = sorted({segment for _, segment, _ in table if segment.partition("=")[0] in experiment.segments})
     last = max((row.day for one in table.values() for row in one), default=0)
     split_p = _split_p(experiment, table)
@@ -218,6 +219,12 @@ def report(
     exposed = tuple(Exposed(one.key, one.weight, units[WHOLE][one.key].n, units[WHOLE][one.key].sums.x) for one in experiment.variations)
     points = _over_time(experiment, metrics, _by_day(table)) if over_time else {}
     return Report(experiment.key, experiment.phase, exposed, split_p, tuple(answers), verdict, words, points)
+
+
+def _listed(experiment: Experiment, segment: str) -> str:
+    """A segment, or `other` where its value is one that only another experiment lists."""
+    name, _, value = segment.partition("=")
+    return f"{name}={OTHER}" if name in experiment.segments and value not in experiment.segments[name] else segment
 
 
 def primary_of(experiment: Experiment) -> str:

@@ -32,7 +32,7 @@ def experiment(**more: Any) -> Experiment:
     """Two variations alike in weight, measured by m."""
     variations = [{"key": key, "weight": 0.5, "value": key} for key in ("a", "b")]
     told: dict[str, Any] = {"kind": "experiment", "key": "e", "owner": "o", "flag": "f", "unit": "member_id", "state": "running"}
-    return Experiment.model_validate(told | {"variations": variations, "metrics": ["m"], "segments": ["device"], **more})
+    return Experiment.model_validate(told | {"variations": variations, "metrics": ["m"], "segments": {"device": ["tv", "web"]}, **more})
 
 
 def exposed(variation: str, units: int, in_several: int = 0, day: int = DAY, segment: str = "") -> Row:
