@@ -28,7 +28,8 @@ ORDER BY kind, key"""
 _TOTALS = ", ".join(f"sum(sum_{name}) AS {name}" for name in Totals._fields)
 SUMS = f"""SELECT
   experiment, phase, variation,
-  arrayJoin(if({{brief:Bool}}, [''], arrayConcat([''], arrayMap((k, v) -> k || '=' || v, mapKeys(segment), mapValues(segment))))) AS part,
+  arrayJoin(arrayConcat([''], arrayFilter(part -> NOT {{brief:Bool}} OR splitByChar('=', part)[1] IN {{strata:Array(String)}},
+    arrayMap((k, v) -> k || '=' || v, mapKeys(segment), mapValues(segment))))) AS part,
   metric, value_bucket, if({{by_day:Bool}} OR metric IN {{dated:Array(String)}}, toInt32(day), 0) AS on_day,
   sum(n) AS units, sum(measured) AS with_data, {_TOTALS}
 FROM experiments_statistic
@@ -144,8 +145,9 @@ def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iter
     for begin in range(0, len(keys), AT_ONCE):
         some = keys[begin : begin + AT_ONCE]
         needed = sorted({"", *(metric for key in some for metric in read_outs.needed(of.experiments[key]))}) if brief else []
+        strata = sorted({name for key in some if (name := of.experiments[key].plan.strata)})
         rows: dict[str, list[Row]] = {key: [] for key in some}
-        for key, phase, row in _rows(client, _asked(some, dated=dated, brief=brief, needed=needed)):
+        for key, phase, row in _rows(client, _asked(some, dated=dated, brief=brief, needed=needed, strata=strata)):
             if key in rows and phase == of.experiments[key].phase:
                 rows[key].append(row)
         yield from (read_outs.report(of.experiments[key], of.metrics, rows[key], brief=brief) for key in some)
@@ -153,7 +155,7 @@ def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iter
 
 def _asked(keys: Sequence[str], **more: Any) -> dict[str, Any]:
     """The parameters of SUMS for experiments from the first key to the last."""
-    return {"first": keys[0], "last": keys[-1], "by_day": False, "dated": [], "brief": False, "needed": [], **more}
+    return {"first": keys[0], "last": keys[-1], "by_day": False, "dated": [], "brief": False, "needed": [], "strata": [], **more}
 
 
 def statements(report: Report, of: Known, step_s: int) -> list[str]:
@@ -307,6 +309,7 @@ def _read(read: ReadOut) -> dict[str, Any]:
         "standard_error": effect.standard_error,
         "relative": effect.relative,
         "n": effect.n,
+        "strata": effect.strata,
         "gain": read.gain,
         **intervals,
     }

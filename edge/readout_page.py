@@ -186,9 +186,8 @@ def _forest(answers: Sequence[Answer], known: Known, experiment: Experiment, by:
     first = [("Metric", 0), ("Variation", 0)] if by == "variation" else [(by, 0), ("Variation", 0)]
     axis = f"± {scale:.1%}" if scale else ""
     guard = [("Guardrail", 0)] if by == "variation" else []
-    head = _head(
-        [*first, (experiment.control.key, 1), ("Value", 1), ("Effect", 1), (axis, 0), ("Adjusted p", 1), ("CUPED gain", 1), *guard]
-    )
+    gained = "Gain of CUPED and strata" if experiment.plan.strata and by == "variation" else "CUPED gain"
+    head = _head([*first, (experiment.control.key, 1), ("Value", 1), ("Effect", 1), (axis, 0), ("Adjusted p", 1), (gained, 1), *guard])
     return el("div", {"class": "card"}, el("div", {"class": "scroll"}, el("table", None, head, el("tbody", None, rows))))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.allocation.definition import Experiment, Metric
 from streams.experiments.batch import DAY_MS, LARGEST, LATEST_MS, MOST_A_DAY
-from streams.experiments.read_outs import WHOLE, Row, Totals
+from streams.experiments.read_outs import Row, Totals
 
 if TYPE_CHECKING:
     from edge.read_outs import Known, Queries
@@ -98,7 +98,8 @@ RAW = f"""WITH
   ),
   firsts AS (
     SELECT
-      unit_name, unit, any(first_met) AS variation, if({{whole:Bool}}, CAST(map(), 'Map(String, String)'), any(first_segment)) AS segment,
+      unit_name, unit, any(first_met) AS variation,
+      mapFilter((name, _) -> {{all_segments:Bool}} OR name = {{segment:String}}, any(first_segment)) AS segment,
       min(t) AS at, at + {{window_ms:Int64}} AS until,
       minIf(t, met != first_met) AS other, countIf(met != first_met) > 0 AND other < until AS crossed
     FROM exposures
@@ -207,7 +208,13 @@ def recompute(
     experiment = of.experiment(key)
     streamed = sums(client.raw_query(STORED, {"experiment": key, "phase": experiment.phase, "until": until_day}))
     streamed = {cell: told for cell, told in streamed.items() if not cell[2] or cell[2] in experiment.measured}
-    asked = {**_asked(experiment, of.metrics), "moments": [until_day * DAY_MS], "most_a_day": most_a_day, "latest_ms": latest_ms}
+    asked = {
+        **_asked(experiment, of.metrics),
+        "moments": [until_day * DAY_MS],
+        "all_segments": True,
+        "most_a_day": most_a_day,
+        "latest_ms": latest_ms,
+    }
     recomputed = sums(b"\n".join(line.split(b"\t", 2)[2] for line in client.raw_query(RAW, asked).splitlines()))
     ((too_late,),) = client.query(TOO_LATE, {"name": asked["name"], "latest_ms": latest_ms}).result_rows
     cells = sorted(streamed.keys() | recomputed.keys())
@@ -225,22 +232,25 @@ def span(client: Queries, experiment: Experiment) -> tuple[int, int, int] | None
 
 
 def known_at(client: Queries, experiment: Experiment, metrics: Mapping[str, Metric], moments: Sequence[int]) -> Iterator[tuple[int, Row]]:
-    """(moment, row) of all that had happened before each moment, ms since 1970, over all units: `Row.day` is 0 but of times to an event."""
+    """(moment, row) of all that had happened before each moment, ms since 1970, by the plan's strata: they add up to the whole.
+
+    `Row.day` is 0 but of times to an event.
+    """
     for line in client.raw_query(RAW, as_it_was(experiment, metrics, moments)).decode().splitlines():
-        until_ms, day, variation, _, metric, bucket, *numbers = line.split("\t")
+        until_ms, day, variation, segment, metric, bucket, *numbers = line.split("\t")
         n, measured, *totals = map(int, numbers)
-        yield int(until_ms), Row(variation, WHOLE, metric, int(bucket), int(day), n, measured, Totals._make(totals))
+        yield int(until_ms), Row(variation, segment, metric, int(bucket), int(day), n, measured, Totals._make(totals))
 
 
 def as_it_was(experiment: Experiment, metrics: Mapping[str, Metric], moments: Sequence[int]) -> dict[str, Any]:
     """The parameters of RAW for what was known at these moments."""
-    return {**_asked(experiment, metrics), "moments": list(moments), "whole": True}
+    return {**_asked(experiment, metrics), "moments": list(moments), "segment": experiment.plan.strata or ""}
 
 
 def _asked(experiment: Experiment, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     times = [(one.window_s, one.covariate_s) for one in metrics.values()]
     return {
-        "name": _name(experiment), "whole": False, "most_a_day": MOST_A_DAY, "latest_ms": LATEST_MS,
+        "name": _name(experiment), "all_segments": False, "segment": "", "most_a_day": MOST_A_DAY, "latest_ms": LATEST_MS,
         "window_ms": 1000 * max((window for window, _ in times), default=0),
         "covariate_ms": 1000 * max((before for _, before in times), default=0),
         "metrics": [counted(metrics[name]) for name in experiment.measured],

@@ -174,7 +174,8 @@ class Plan(_Model):
     """What is to be found out, written down before it begins: read-outs keep to it.
 
     `primary` decides, at `alpha`; `units` of all variations together are the planned end, at which a relative change of `mde` is found
-    with `power`. Without `units` there is no planned end.
+    with `power`. Without `units` there is no planned end. `strata` is the attribute among the segments by whose values units are
+    post-stratified.
     """
 
     primary: Key | None = None
@@ -182,6 +183,7 @@ class Plan(_Model):
     power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
     mde: Annotated[Finite, Field(gt=0)] | None = None
     units: Annotated[int, Field(gt=0)] | None = None
+    strata: Name | None = None
 
 
 class Experiment(_Named):
@@ -530,6 +532,8 @@ class _Checker:
                 yield f"{where}: guardrail {key} says no `guardrail_margin`"
         if one.plan.primary is not None and one.plan.primary not in one.metrics:
             yield f"{where}: its primary metric, {one.plan.primary}, is none of its metrics"
+        if one.plan.strata is not None and one.plan.strata not in one.segments:
+            yield f"{where}: its strata are by {one.plan.strata}, which is none of its segments"
         if one.plan.primary is None and (one.plan.mde is not None or one.plan.units is not None):
             yield f"{where}: a plan with `mde` or `units` names its `primary` metric"
 

@@ -105,7 +105,9 @@ def told_anyhow(plain: dict[Cell, dict[str, int]], seed: int) -> list[dict[str, 
 
 def test_a_read_out_follows_from_what_happened_and_not_from_when_it_was_told(client: Any) -> None:
     """However the same facts were told, every number is the same; and each step of a young experiment is what had happened by its end."""
-    experiment, metrics = defined("fast_start"), counted.counted(counted.METRICS)
+    metrics = counted.counted(counted.METRICS)
+    experiment = defined("fast_start")
+    assert experiment.plan.strata == "device_type"
     exposures, measurements = evening(experiment, 1)
     insert(client, [{**one, "event_time": at(one["event_time"]), "sid": None} for one in exposures], "experiments_exposure")
     insert(client, [{**one, "event_time": at(one["event_time"])} for one in measurements], "experiments_measurement")
@@ -126,18 +128,23 @@ def test_a_read_out_follows_from_what_happened_and_not_from_when_it_was_told(cli
         until_ms = 1000 * step_s * (points[number].step + 1)
         newest = {one["measurement_id"]: one for one in sorted(measurements, key=lambda one: int(one["version"]))}
         before = [[one for one in events if one["event_time"] < until_ms] for events in (exposures, list(newest.values()))]
-        rows = [row_of(cell, added) for cell, added in statistics(*before, metrics).items()]
+        rows = [row for cell, added in statistics(*before, metrics).items() for row in rows_of(cell, added)]
         then = report_of(experiment, known.metrics, rows)
         assert points[number].units == sum(one.units for one in then.exposed)
         assert points[number].read == next(one.read for one in then.answers if (one.metric, one.segment) == ("startup_ms", ""))
+    (listed,) = (one for one in read_outs.every(client, known, brief=True) if one.experiment == "fast_start")
+    assert [one.read for one in listed.answers if one.metric == "startup_ms"] == [points[-1].read]
+    assert any(words.startswith("strata by device_type: t") for words in points[-1].read.assumes)
     for sql in read_outs.statements(report, known, step_s):
         assert client.query(sql).result_rows
 
 
-def row_of(cell: Cell, added: dict[str, int]) -> Row:
-    """Over all units."""
+def rows_of(cell: Cell, added: dict[str, int]) -> list[Row]:
+    """Over all units, and in each segment."""
     totals = Totals(*(added.get(f"sum_{name}", 0) for name in Totals._fields))
-    return Row(cell.variation, "", cell.metric, cell.value_bucket, cell.day, added.get("n", 0), added.get("measured", 0), totals)
+    counts = added.get("n", 0), added.get("measured", 0)
+    segments = ["", *(f"{name}={value}" for name, value in cell.segment)]
+    return [Row(cell.variation, one, cell.metric, cell.value_bucket, cell.day, *counts, totals) for one in segments]
 
 
 def test_what_is_said_on_the_command_line(client: Any) -> None:
@@ -150,7 +157,7 @@ def test_what_is_said_on_the_command_line(client: Any) -> None:
     assert "modest is better in startup_ms" in told.output
     heads, *lines = told.output.splitlines()[3:]
     assert heads.split() == ["metric", "control", "modest", "effect", "always", "fixed", "p", "gain"]
-    assert [line.split()[0] for line in lines] == [*defined("fast_start").measured, "guardrails:"]
+    assert [line.split()[0] for line in lines] == [*defined("fast_start").measured, "guardrails:"], told.output
     assert all(re.match(r"\w+ +[\d.,]+ +[\d.,]+ +[-+][\d.]+% +\S+…\S+% +\S+…\S+% +[\d.e-]+", line) for line in lines[:-1])
     assert max(map(len, [heads, *lines[:-1]])) <= 80
     nobody = runner.invoke(app, ["experiment", "read", "same_or_same"]).output.splitlines()

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.allocation.definition import Experiment, Metric
 from streams.experiments.read_outs import Guard, Report, Row, Totals, Verdict, report
-from streams.experiments.statistics.effects import effect
+from streams.experiments.statistics.effects import effect, stratified
 from streams.experiments.statistics.histogram import Histogram, shares_below
 from streams.experiments.statistics.readout import Cause
 from streams.experiments.statistics.sufficient import Cuped, Mean, Proportion, Ratio
@@ -180,6 +180,57 @@ def test_segments_are_those_that_the_experiment_names_and_their_p_are_adjusted()
     assert [one.segment for one in told.answers] == ["", "device=tv", "device=web"]
     raw = [one.read.always_valid.p for one in told.answers if one.read.always_valid]
     assert [one.adjusted_p for one in told.answers] == raw  # three alike: the largest times 3 / 3
+
+
+def by_device(sizes: Mapping[str, tuple[int, int]], days: int = 1) -> tuple[list[Row], dict[str, list[Any]]]:
+    """Rows of units on devices, whose level differs by device and by the same share of their past, and each device's values in a and b."""
+    rng = np.random.default_rng(9)
+    rows: list[Row] = []
+    values: dict[str, list[Any]] = {}
+    for number, (device, ns) in enumerate(sizes.items()):
+        for variation, n in zip("ab", ns, strict=True):
+            x = rng.poisson(100 * (1 + 5 * number) + 5 * (variation == "b"), n)
+            values.setdefault(device, []).append(x)
+            for day in range(days):
+                for segment in {"", f"device={device}" if device else ""}:
+                    part = x[day::days]
+                    rows += [exposed(variation, len(part), day=DAY + day, segment=segment)]
+                    rows += [sums(variation, {"x": part}, day=DAY + day, segment=segment)]
+    return rows, values
+
+
+def test_units_are_post_stratified_by_what_the_plan_says() -> None:
+    rows, values = by_device({"tv": (300, 340), "web": (240, 200), "": (80, 90), "console": (20, 9)})
+    plain, planned = (
+        report(experiment(plan={"primary": "m", "strata": strata}), {"m": metric("mean")}, rows, over_time=True)
+        for strata in (None, "device")
+    )
+    answer = planned.answers[0]
+    cells = [[Mean(len(x), int(x.sum()), int((x * x).sum())) for x in of] for of in (values["tv"], values["web"], values[""])]
+    joined = [one + Mean(len(x), int(x.sum()), int((x * x).sum())) for one, x in zip(cells[0], values["console"], strict=True)]
+    expected = stratified([(joined[0], joined[1]), (cells[1][0], cells[1][1]), (cells[2][0], cells[2][1])], relative=True)
+    assert answer.read.effect == expected
+    assert "strata by device: web, not told, tv and other" in answer.read.assumes
+    assert answer.values == plain.answers[0].values
+    absolute = stratified([(joined[0], joined[1]), (cells[1][0], cells[1][1]), (cells[2][0], cells[2][1])])
+    whole = [sum((cell[side] for cell in cells[1:]), start=joined[side]) for side in (0, 1)]
+    assert answer.read.gain == 1 - absolute.standard_error**2 / sum(one.variance() / one.n for one in whole)
+    assert answer.read.gain > 0.6
+    assert planned.over_time["m", "b"][-1].read == answer.read
+    assert [one.read.effect for one in planned.answers[1:]] == [one.read.effect for one in plain.answers[1:]]  # segments are read as ever
+
+
+def test_strata_of_few_units_are_taken_together_and_one_is_none() -> None:
+    rows, _ = by_device({"tv": (200, 210), "web": (30, 40), "": (30, 20)})
+    plan = {"primary": "m", "strata": "device"}
+    both = report(experiment(plan=plan), {"m": metric("mean")}, rows).answers[0].read
+    assert "strata by device: tv, web and not told" in both.assumes
+    rows, _ = by_device({"tv": (200, 210), "web": (20, 20), "": (20, 20)})
+    alone = report(experiment(plan=plan), {"m": metric("mean")}, rows).answers[0].read
+    assert alone.effect is not None
+    assert alone.effect.strata == 1
+    assert any("not stratified by device" in words for words in alone.assumes)
+    assert report(experiment(plan=plan), {"m": metric("quantile", quantile=0.5)}, rows).answers[0].read.refusals
 
 
 def test_a_split_that_is_not_as_designed_refuses_everything() -> None:
