@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from edge import recompute
 from schemas.allocation.definition import AnyDefinition, Experiment, Holdout, Metric
 from streams.experiments import read_outs
 from streams.experiments.read_outs import DAY_S, Answer, Point, Report, Row, Totals
@@ -27,22 +28,23 @@ ORDER BY kind, key"""
 _TOTALS = ", ".join(f"sum(sum_{name}) AS {name}" for name in Totals._fields)
 SUMS = f"""SELECT
   experiment, phase, variation,
-  arrayJoin(if({{brief:Bool}}, [''], arrayConcat([''], arrayMap((k, v) -> k || '=' || v, mapKeys(segment), mapValues(segment))))) AS part,
+  arrayJoin(arrayConcat([''], arrayFilter(part -> NOT {{brief:Bool}} OR splitByChar('=', part)[1] IN {{strata:Array(String)}},
+    arrayMap((k, v) -> k || '=' || v, mapKeys(segment), mapValues(segment))))) AS part,
   metric, value_bucket, if({{by_day:Bool}} OR metric IN {{dated:Array(String)}}, toInt32(day), 0) AS on_day,
-  if({{step_s:UInt32}} = 0, on_day, toInt32(intDiv(toUnixTimestamp(event_time), greatest({{step_s:UInt32}}, 1)))) AS step,
   sum(n) AS units, sum(measured) AS with_data, {_TOTALS}
 FROM experiments_statistic
 WHERE experiment BETWEEN {{first:String}} AND {{last:String}} AND (NOT {{brief:Bool}} OR metric IN {{needed:Array(String)}}) AND NOT marker
-GROUP BY experiment, phase, variation, part, metric, value_bucket, on_day, step
+GROUP BY experiment, phase, variation, part, metric, value_bucket, on_day
+HAVING units != 0 OR with_data != 0 OR {" OR ".join(f"{name} != 0" for name in Totals._fields)}
 ORDER BY experiment
 FORMAT TabSeparated"""
-SPAN = """SELECT toUnixTimestamp(min(event_time)), toUnixTimestamp(max(event_time)), toInt32(min(day)), toInt32(max(day)), count()
-FROM experiments_statistic
-WHERE experiment = {experiment:String} AND phase = {phase:Int32} AND NOT marker"""
 FIRST_DAYS = 3
-"""An experiment that has run for fewer days is shown in finer steps, by when the sums were told: so its first hour is seen as it goes."""
+"""An experiment that knows of fewer days is shown in finer steps, from the raw tables: so its first hour is seen as it goes."""
+STEPS_S = (10, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200)
 FINER = 48
-"""So many steps there are then, at most about."""
+"""So many steps there are then at most."""
+MOST_WORK = 10_000_000
+"""Facts × metrics × steps that are gone through for them, some seconds' worth; with more there are fewer steps, at last days."""
 AT_ONCE = 100
 """Experiments whose sums are asked for in one query, which bounds what an answer weighs."""
 _DEFINITION: TypeAdapter[Any] = TypeAdapter(Annotated[AnyDefinition, Field(discriminator="kind")])
@@ -121,13 +123,23 @@ def _of_holdout(holdout: Holdout, held_from: Sequence[Experiment]) -> Experiment
 
 
 def one(client: Queries, key: str, of: Known | None = None) -> tuple[Report, int]:
-    """An experiment's newest phase with all its steps, and how long a step is in seconds. Raises Unknown."""
+    """An experiment's newest phase with all its steps, and how long a step is in seconds. Raises Unknown.
+
+    All of it follows from what happened and when, not from when it was told: a log that is replayed has the same.
+    """
     of = of or known(client, key)
     experiment = of.experiment(key)
-    step_s = _step_s(client, experiment)
-    parameters = _asked([key], by_day=True, step_s=step_s)
-    rows = [row for _, phase, row in _rows(client, parameters) if phase == experiment.phase]
-    return read_outs.report(experiment, of.metrics, rows, over_time=True), step_s or DAY_S
+    rows = [row for _, phase, row in _rows(client, _asked([key], by_day=True)) if phase == experiment.phase]
+    days = {row.day for row in rows}
+    steps = _steps(client, experiment) if days and max(days) - min(days) < FIRST_DAYS else None
+    if steps is None:
+        return read_outs.report(experiment, of.metrics, rows, over_time=True), DAY_S
+    step_s, numbers = steps
+    knew: dict[int, list[Row]] = {number: [] for number in numbers}
+    for until_ms, row in recompute.known_at(client, experiment, of.metrics, [1000 * step_s * (number + 1) for number in numbers]):
+        knew[until_ms // (1000 * step_s) - 1].append(row)
+    report = read_outs.report(experiment, of.metrics, rows)
+    return replace(report, over_time=read_outs.finer(experiment, of.metrics, knew, step_s)), step_s
 
 
 def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iterator[Report]:
@@ -138,8 +150,9 @@ def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iter
     for begin in range(0, len(keys), AT_ONCE):
         some = keys[begin : begin + AT_ONCE]
         needed = sorted({"", *(metric for key in some for metric in read_outs.needed(of.experiments[key]))}) if brief else []
+        strata = sorted({name for key in some if (name := of.experiments[key].plan.strata)})
         rows: dict[str, list[Row]] = {key: [] for key in some}
-        for key, phase, row in _rows(client, _asked(some, dated=dated, brief=brief, needed=needed)):
+        for key, phase, row in _rows(client, _asked(some, dated=dated, brief=brief, needed=needed, strata=strata)):
             if key in rows and phase == of.experiments[key].phase:
                 rows[key].append(row)
         yield from (read_outs.report(of.experiments[key], of.metrics, rows[key], brief=brief) for key in some)
@@ -147,15 +160,27 @@ def every(client: Queries, of: Known | None = None, brief: bool = False) -> Iter
 
 def _asked(keys: Sequence[str], **more: Any) -> dict[str, Any]:
     """The parameters of SUMS for experiments from the first key to the last."""
-    return {"first": keys[0], "last": keys[-1], "by_day": False, "dated": [], "step_s": 0, "brief": False, "needed": [], **more}
+    return {"first": keys[0], "last": keys[-1], "by_day": False, "dated": [], "brief": False, "needed": [], "strata": [], **more}
 
 
-def statement(key: str, step_s: int) -> str:
-    """SUMS as it is asked of one experiment, to be run by hand."""
-    text = SUMS.removesuffix("\nFORMAT TabSeparated")
-    for name, value in _asked([key], by_day=True, step_s=0 if step_s == DAY_S else step_s).items():
-        text = re.sub(rf"{{{name}:\w+(\(\w+\))?}}", repr(value) if isinstance(value, str) else str(value).lower(), text)
-    return text
+def statements(report: Report, of: Known, step_s: int) -> list[str]:
+    """What the warehouse was asked for a read-out, to be run by hand: the sums by day, and where steps are finer what was known at each."""
+    found = [_written(SUMS, _asked([report.experiment], by_day=True))]
+    if step_s != DAY_S and report.over_time:
+        moments = sorted({1000 * step_s * (one.step + 1) for points in report.over_time.values() for one in points})
+        experiment = of.experiment(report.experiment)
+        found.append(_written(recompute.RAW, recompute.as_it_was(experiment, of.metrics, moments)))
+    return found
+
+
+def _written(query: str, parameters: Mapping[str, Any]) -> str:
+    """A query with its parameters put in."""
+
+    def value(found: re.Match[str]) -> str:
+        one = parameters[found[1]]
+        return str(one).lower() if isinstance(one, bool) else repr(one)
+
+    return re.sub(r"\{(\w+):[\w(), ]+\}", value, query.removesuffix("\nFORMAT TabSeparated"))
 
 
 def plan(
@@ -200,22 +225,26 @@ def _largest(client: Queries, of: Known, metric: str) -> Experiment:
     return max(having, key=lambda one: units[one.key])
 
 
-def _step_s(client: Queries, experiment: Experiment) -> int:
-    """0 for days, or the seconds of a finer step."""
-    ((first_s, last_s, first_day, last_day, count),) = client.query(
-        SPAN, {"experiment": experiment.key, "phase": experiment.phase}
-    ).result_rows
-    if not count or last_day - first_day >= FIRST_DAYS:
-        return 0
-    return max(10, -(-(int(last_s) - int(first_s)) // FINER))
+def _steps(client: Queries, experiment: Experiment) -> tuple[int, range] | None:
+    """The seconds of a finer step, and the numbers of those from the first exposure to the last event; None where days have to do."""
+    span = recompute.span(client, experiment)
+    if span is None:
+        return None
+    first_ms, last_ms, facts = span
+    most = min(FINER, MOST_WORK // (facts * max(1, len(experiment.measured))))
+    for step_s in STEPS_S:
+        numbers = range(first_ms // (1000 * step_s), last_ms // (1000 * step_s) + 1)
+        if len(numbers) <= most:
+            return step_s, numbers
+    return None
 
 
 def _rows(client: Queries, parameters: dict[str, Any]) -> Iterator[tuple[str, int, Row]]:
     """(experiment, phase, row). Text, because that is several times as fast to read as decimals in ClickHouse's own format."""
     for line in client.raw_query(SUMS, parameters).decode().splitlines():
         experiment, phase, variation, part, metric, bucket, *numbers = line.split("\t")
-        day, step, n, measured, *totals = map(int, numbers)
-        yield experiment, int(phase), Row(variation, _plain(part), metric, int(bucket), day, step, n, measured, Totals._make(totals))
+        day, n, measured, *totals = map(int, numbers)
+        yield experiment, int(phase), Row(variation, _plain(part), metric, int(bucket), day, n, measured, Totals._make(totals))
 
 
 def _plain(text: str) -> str:
@@ -254,7 +283,7 @@ def as_json(report: Report, of: Known, step_s: int = DAY_S) -> dict[str, Any]:
 
 
 def _point(one: Point, step_s: int) -> dict[str, Any]:
-    """At the step's end, or where that is a day, at its begin."""
+    """At the step's begin."""
     return {"at_ms": one.step * step_s * 1000, "units": one.units, **_read(one.read)}
 
 
@@ -285,9 +314,33 @@ def _read(read: ReadOut) -> dict[str, Any]:
         "standard_error": effect.standard_error,
         "relative": effect.relative,
         "n": effect.n,
+        "strata": effect.strata,
         "gain": read.gain,
         **intervals,
     }
+
+
+def compare(a: Queries, b: Queries) -> tuple[int, list[str]]:
+    """How many read-outs two databases have, and what is not the same in them to the last digit, the first difference of each in words."""
+    whole = [{key: as_json(*_whole(client, key, of)) for key in of.experiments} for client in (a, b) for of in [known(client)]]
+    apart = [next(_apart(whole[0].get(key), whole[1].get(key), key), "") for key in sorted(whole[0].keys() | whole[1].keys())]
+    return len(whole[0]), [words for words in apart if words]
+
+
+def _whole(client: Queries, key: str, of: Known) -> tuple[Report, Known, int]:
+    report, step_s = one(client, key, of)
+    return report, of, step_s
+
+
+def _apart(a: Any, b: Any, where: str) -> Iterator[str]:
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        for name in a:
+            yield from _apart(a[name], b[name], f"{where}.{name}")
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        for number, (of_a, of_b) in enumerate(zip(a, b, strict=True)):
+            yield from _apart(of_a, of_b, f"{where}[{number}]")
+    elif a != b:
+        yield f"{where}: {str(a)[:200]} and {str(b)[:200]}"
 
 
 def _finite(value: float) -> float | None:

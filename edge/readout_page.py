@@ -69,7 +69,7 @@ def body(report: Report, known: Known, step_s: int) -> Markup:
     ]  # fmt: skip
     if segments := [one for one in report.answers if one.segment != WHOLE]:
         parts += [el("h2", None, "Segments"), *_segments(segments, known, experiment)]
-    parts += [el("h2", None, "What it assumes"), _assumptions(report), el("h2", None, "SQL"), _sql(report, step_s)]
+    parts += [el("h2", None, "What it assumes"), _assumptions(report), el("h2", None, "SQL"), _sql(report, known, step_s)]
     return Markup("".join(parts))
 
 
@@ -186,9 +186,8 @@ def _forest(answers: Sequence[Answer], known: Known, experiment: Experiment, by:
     first = [("Metric", 0), ("Variation", 0)] if by == "variation" else [(by, 0), ("Variation", 0)]
     axis = f"± {scale:.1%}" if scale else ""
     guard = [("Guardrail", 0)] if by == "variation" else []
-    head = _head(
-        [*first, (experiment.control.key, 1), ("Value", 1), ("Effect", 1), (axis, 0), ("Adjusted p", 1), ("CUPED gain", 1), *guard]
-    )
+    gained = "Gain of CUPED and strata" if experiment.plan.strata and by == "variation" else "CUPED gain"
+    head = _head([*first, (experiment.control.key, 1), ("Value", 1), ("Effect", 1), (axis, 0), ("Adjusted p", 1), (gained, 1), *guard])
     return el("div", {"class": "card"}, el("div", {"class": "scroll"}, el("table", None, head, el("tbody", None, rows))))
 
 
@@ -294,11 +293,15 @@ def _assumptions(report: Report) -> Markup:
     return el("ul", {"class": "assumes"}, lines) if lines else el("p", {"class": "words"}, "nothing is said, so nothing is assumed")
 
 
-def _sql(report: Report, step_s: int) -> Markup:
-    folded = el("summary", None, "The sums behind it, as they are asked of the warehouse")
-    return el(
-        "details", {"id": "sql"}, folded, el("pre", {"tabindex": "0"}, el("code", None, read_outs.statement(report.experiment, step_s)))
-    )
+def _sql(report: Report, known: Known, step_s: int) -> Markup:
+    sums, *steps = read_outs.statements(report, known, step_s)
+    folds = [_statement("sql", "The sums behind it, as they are asked of the warehouse", sums)]
+    folds += [_statement("sql-steps", "What was known at each step, from every exposure and measurement", one) for one in steps]
+    return Markup("".join(folds))
+
+
+def _statement(name: str, words: str, sql: str) -> Markup:
+    return el("details", {"id": name}, el("summary", None, words), el("pre", {"tabindex": "0"}, el("code", None, sql)))
 
 
 def _interval(read: ReadOut, metric: Metric, limit: float) -> Markup:

@@ -1,17 +1,24 @@
 """An experiment's sums once more, from the raw tables: every exposure and measurement that is stored, in one query, without the stream.
 
 What `streams.experiments.batch` says in Python, in SQL, so that it is checked by other hands on any amount of data. The sums have to be
-equal to the last digit.
+equal to the last digit: what came too late for the stream, by the order of the topics, is left out here as well, and counted.
+
+The same query says what was known at any moment by the time of events: so young experiments are shown in steps of less than a day.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
+from typing import TYPE_CHECKING, Any
 
-from edge.read_outs import Known, Queries
-from schemas.allocation.definition import Metric
-from streams.experiments.batch import DAY_MS, LARGEST, MOST_A_DAY
-from streams.experiments.read_outs import Totals
+from schemas.allocation.definition import Experiment, Metric
+from streams.experiments.batch import DAY_MS, LARGEST, LATEST_MS, MOST_A_DAY
+from streams.experiments.read_outs import Row, Totals
+
+if TYPE_CHECKING:
+    from edge.read_outs import Known, Queries
 
 Cell = tuple[str, str, str, int]
 """Variation, segments as text, metric, value_bucket."""
@@ -32,6 +39,26 @@ FROM experiments_statistic
 WHERE experiment = {{experiment:String}} AND phase = {{phase:Int32}} AND toInt32(day) < {{until:Int32}} AND NOT marker
 GROUP BY variation, segments, metric, value_bucket
 FORMAT TabSeparated"""
+_IN_TIME = """toUnixTimestamp64Milli(event_time) AS t,
+      max(t) OVER (PARTITION BY unit_name, unit ORDER BY topic_partition, topic_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        - {latest_ms:Int64} <= t AS in_time"""
+"""Whether a row is no further behind its unit's newest before it than the stream waits."""
+_UNITS = """SELECT unit_name, unit FROM experiments_exposure WHERE mapContains(variations, {name:String}) AND NOT marker"""
+TOO_LATE = f"""SELECT countIf(NOT in_time) FROM (
+  SELECT unit_name, unit, {_IN_TIME} FROM experiments_exposure WHERE NOT marker AND (unit_name, unit) IN ({_UNITS})
+  UNION ALL
+  SELECT unit_name, unit, {_IN_TIME} FROM experiments_measurement WHERE NOT marker AND (unit_name, unit) IN ({_UNITS})
+)"""
+SPAN = f"""SELECT minIf(t, told.3 = ''), max(t), uniqExact(told) FROM (
+  SELECT toUnixTimestamp64Milli(event_time) AS t, (unit_name, unit, '', '') AS told
+  FROM experiments_exposure
+  WHERE mapContains(variations, {{name:String}}) AND NOT marker
+  UNION ALL
+  SELECT toUnixTimestamp64Milli(event_time), (unit_name, unit, source, measurement_id)
+  FROM experiments_measurement
+  WHERE NOT marker AND (unit_name, unit) IN ({_UNITS})
+)
+HAVING count() > 0"""
 RAW = f"""WITH
   v -> greatest(0, if(v = 0, 0, toInt32(floor(log2(v))) + 1) - 6) AS shift_of,
   v -> toInt32(32 * shift_of(v) + bitShiftRight(v, shift_of(v))) AS bucket_of,
@@ -42,18 +69,26 @@ RAW = f"""WITH
   value -> greatest(toInt128(-{LARGEST}), least(value, toInt128({LARGEST}))) AS bounded,
   exposures AS (
     SELECT
-      unit_name, unit, event_id, toUnixTimestamp64Milli(event_time) AS t, variations[{{name:String}}] AS met,
+      unit_name, unit, event_id, t, variations[{{name:String}}] AS met,
       first_value(met) OVER w AS first_met, first_value(segments) OVER w AS first_segment
-    FROM experiments_exposure
-    WHERE mapContains(variations, {{name:String}}) AND NOT marker
+    FROM (
+      SELECT unit_name, unit, event_id, variations, segments, {_IN_TIME}
+      FROM experiments_exposure
+      WHERE NOT marker AND (unit_name, unit) IN ({_UNITS})
+    )
+    WHERE mapContains(variations, {{name:String}}) AND in_time
     WINDOW w AS (PARTITION BY unit_name, unit ORDER BY t, event_id, met ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
   ),
   told AS (
     SELECT
-      unit_name, unit, source, measurement_id, intDiv(toUnixTimestamp64Milli(event_time), {DAY_MS}) AS day,
-      argMax((toUnixTimestamp64Milli(event_time), measured, version), (version, -topic_offset)) AS newest
-    FROM experiments_measurement
-    WHERE NOT marker
+      unit_name, unit, source, measurement_id, intDiv(t, {DAY_MS}) AS day,
+      argMax((t, measured, version), (version, -topic_offset)) AS newest
+    FROM (
+      SELECT unit_name, unit, source, measurement_id, version, measured, topic_offset, {_IN_TIME}
+      FROM experiments_measurement
+      WHERE NOT marker AND (unit_name, unit) IN ({_UNITS})
+    )
+    WHERE in_time
     GROUP BY unit_name, unit, source, measurement_id, day
   ),
   busy AS (
@@ -63,19 +98,22 @@ RAW = f"""WITH
   ),
   firsts AS (
     SELECT
-      unit_name, unit, any(first_met) AS variation, any(first_segment) AS segment, min(t) AS at, at + {{window_ms:Int64}} AS until,
+      unit_name, unit, any(first_met) AS variation,
+      mapFilter((name, _) -> {{all_segments:Bool}} OR name = {{segment:String}}, any(first_segment)) AS segment,
+      min(t) AS at, at + {{window_ms:Int64}} AS until,
       minIf(t, met != first_met) AS other, countIf(met != first_met) > 0 AND other < until AS crossed
     FROM exposures
     GROUP BY unit_name, unit
-    HAVING at < {{until_ms:Int64}}
   ),
   met AS (
     SELECT
-      firsts.*,
+      firsts.*, until_ms,
       arrayExists(day -> day BETWEEN intDiv(at - {{covariate_ms:Int64}}, {DAY_MS}) AND intDiv(until - 1, {DAY_MS}), days) AS machine,
-      crossed AND other < {{until_ms:Int64}} AND NOT machine AS left
+      crossed AND other < until_ms AND NOT machine AS left
     FROM firsts
     LEFT JOIN busy USING (unit_name, unit)
+    ARRAY JOIN {{moments:Array(Int64)}} AS until_ms
+    WHERE at < until_ms
   ),
   standing AS (
     SELECT unit_name, unit, argMax(newest, (newest.3, -day)) AS one
@@ -86,10 +124,10 @@ RAW = f"""WITH
   ),
   of_units AS (
     SELECT
-      variation, segment, unit_name, unit, at, counted.1 AS metric, counted.4 AS kind, counted.5 AS interval_ms, one.1 AS t,
+      until_ms, variation, segment, unit_name, unit, at, counted.1 AS metric, counted.4 AS kind, counted.5 AS interval_ms, one.1 AS t,
       one.2[metric] AS value, one.2[metric || '/below'] AS denominator, if(abs(denominator) <= {LARGEST}, denominator, 0) AS below,
       mapContains(one.2, metric) AND abs(value) <= {LARGEST} AS known,
-      known AND t >= at AND t < at + counted.2 AND (t < {{until_ms:Int64}} OR kind = 'time_to_event') AS after,
+      known AND t >= at AND t < at + counted.2 AND (t < until_ms OR kind = 'time_to_event') AS after,
       known AND t >= at - counted.3 AND t < at AS before
     FROM met
     LEFT JOIN standing USING (unit_name, unit)
@@ -98,6 +136,7 @@ RAW = f"""WITH
   ),
   of_metrics AS (
     SELECT
+      until_ms, if(kind = 'time_to_event', intDiv(at, {DAY_MS}), 0) AS on_day,
       variation, segment, metric, kind, toInt128(countIf(after)) AS afters, toInt128(countIf(before)) AS befores,
       sumIf(toInt128(value), after) AS total_x, sumIf(toInt128(value), before) AS total_u,
       multiIf(kind = 'count', afters, kind = 'proportion', toInt128(countIf(after AND value != 0) > 0),
@@ -109,34 +148,35 @@ RAW = f"""WITH
       arraySort(groupArrayIf(greatest(value, 0), after AND kind = 'quantile')) AS sorted,
       if(countIf(after AND value != 0) > 0, toInt32(intDiv(minIf(t, after AND value != 0) - at, any(interval_ms))), -1) AS event
     FROM of_units
-    GROUP BY variation, segment, metric, kind, unit_name, unit, at
+    GROUP BY until_ms, variation, segment, metric, kind, unit_name, unit, at
   ),
   cells AS (
     SELECT
-      variation, segment, '' AS metric, -1 AS value_bucket, toInt64(NOT machine AND NOT left) AS n, toInt64(0) AS measured,
+      until_ms, 0 AS on_day, variation, segment, '' AS metric, -1 AS value_bucket,
+      toInt64(NOT machine AND NOT left) AS n, toInt64(0) AS measured,
       [toInt128(left), toInt128(machine), 0, 0] AS letters, [toInt128(0), 0] AS ranks
     FROM met
     UNION ALL
     SELECT
-      variation, segment, metric, -1, 1, toInt64(afters > 0),
+      until_ms, on_day, variation, segment, metric, -1, 1, toInt64(afters > 0),
       if(kind IN ('quantile', 'time_to_event'), [0, 0, 0, 0], [bounded(x), bounded(y), bounded(u), bounded(v)]), [0, 0]
     FROM of_metrics
     WHERE kind = 'time_to_event' OR afters > 0 OR (befores > 0 AND kind NOT IN ('mean', 'ratio', 'quantile'))
     UNION ALL
-    SELECT variation, segment, metric, ranked.1, 1, 0, [0, 0, 0, 0], [toInt128(ranked.2), toInt128(ranked.3)]
+    SELECT until_ms, on_day, variation, segment, metric, ranked.1, 1, 0, [0, 0, 0, 0], [toInt128(ranked.2), toInt128(ranked.3)]
     FROM of_metrics
     ARRAY JOIN arrayMap((value, rank) -> (bucket_of(value), 2 * rank - 1, length(sorted)), sorted, arrayEnumerate(sorted)) AS ranked
     UNION ALL
-    SELECT variation, segment, metric, event, 1, 0, [0, 0, 0, 0], [0, 0]
+    SELECT until_ms, on_day, variation, segment, metric, event, 1, 0, [0, 0, 0, 0], [0, 0]
     FROM of_metrics
     WHERE kind = 'time_to_event' AND event >= 0
   )
 SELECT
-  variation, {_SEGMENT} AS segments, metric, value_bucket, sum(n), sum(measured),
+  until_ms, on_day, variation, {_SEGMENT} AS segments, metric, value_bucket, sum(n), sum(measured),
   sum(letters[1]), sum(letters[2]), sum(letters[3]), sum(letters[4]),
   {_PRODUCTS}
 FROM cells
-GROUP BY variation, segments, metric, value_bucket
+GROUP BY until_ms, on_day, variation, segments, metric, value_bucket
 FORMAT TabSeparated"""
 
 
@@ -149,26 +189,77 @@ class Difference:
     recomputed: tuple[int, ...] | None
 
 
-def differences(
-    client: Queries, key: str, of: Known, until_day: int = FOR_EVER, most_a_day: int = MOST_A_DAY
-) -> tuple[int, list[Difference]]:
-    """How many cells there are, and those that differ, in the experiment's newest phase over all days before `until_day` since 1970.
+@dataclass(frozen=True)
+class Recomputed:
+    """How many cells there are, those that differ, and how many records of the units came too late for the stream and count in neither."""
+
+    cells: int
+    differences: list[Difference]
+    too_late: int
+
+
+def recompute(
+    client: Queries, key: str, of: Known, until_day: int = FOR_EVER, most_a_day: int = MOST_A_DAY, latest_ms: int = LATEST_MS
+) -> Recomputed:
+    """The stream's sums against the raw tables', in the experiment's newest phase over all days before `until_day` since 1970.
 
     Raises Unknown.
     """
     experiment = of.experiment(key)
     streamed = sums(client.raw_query(STORED, {"experiment": key, "phase": experiment.phase, "until": until_day}))
-    windows, before = zip(*((one.window_s, one.covariate_s) for one in of.metrics.values()), strict=True) if of.metrics else ((), ())
-    asked = {
-        "name": f"{key}.{experiment.phase}", "until_ms": until_day * DAY_MS, "most_a_day": most_a_day,
-        "window_ms": 1000 * max(windows, default=0), "covariate_ms": 1000 * max(before, default=0),
-        "metrics": [counted(of.metrics[name]) for name in experiment.measured],
-    }  # fmt: skip
-    recomputed = sums(client.raw_query(RAW, asked))
     streamed = {cell: told for cell, told in streamed.items() if not cell[2] or cell[2] in experiment.measured}
+    asked = {
+        **_asked(experiment, of.metrics),
+        "moments": [until_day * DAY_MS],
+        "all_segments": True,
+        "most_a_day": most_a_day,
+        "latest_ms": latest_ms,
+    }
+    recomputed = sums(b"\n".join(line.split(b"\t", 2)[2] for line in client.raw_query(RAW, asked).splitlines()))
+    ((too_late,),) = client.query(TOO_LATE, {"name": asked["name"], "latest_ms": latest_ms}).result_rows
     cells = sorted(streamed.keys() | recomputed.keys())
     wrong = [Difference(cell, streamed.get(cell), recomputed.get(cell)) for cell in cells if streamed.get(cell) != recomputed.get(cell)]
-    return len(cells), wrong
+    return Recomputed(len(cells), wrong, int(too_late))
+
+
+def span(client: Queries, experiment: Experiment) -> tuple[int, int, int] | None:
+    """First exposure and last event of an experiment's units in ms since 1970, and how many facts there are; None of nobody.
+
+    A measurement counts once however often it was corrected on the way, so that a log that is replayed has the same.
+    """
+    found = client.query(SPAN, {"name": _name(experiment)}).result_rows
+    return (int(found[0][0]), int(found[0][1]), int(found[0][2])) if found else None
+
+
+def known_at(client: Queries, experiment: Experiment, metrics: Mapping[str, Metric], moments: Sequence[int]) -> Iterator[tuple[int, Row]]:
+    """(moment, row) of all that had happened before each moment, ms since 1970, by the plan's strata: they add up to the whole.
+
+    `Row.day` is 0 but of times to an event.
+    """
+    for line in client.raw_query(RAW, as_it_was(experiment, metrics, moments)).decode().splitlines():
+        until_ms, day, variation, segment, metric, bucket, *numbers = line.split("\t")
+        n, measured, *totals = map(int, numbers)
+        yield int(until_ms), Row(variation, segment, metric, int(bucket), int(day), n, measured, Totals._make(totals))
+
+
+def as_it_was(experiment: Experiment, metrics: Mapping[str, Metric], moments: Sequence[int]) -> dict[str, Any]:
+    """The parameters of RAW for what was known at these moments."""
+    return {**_asked(experiment, metrics), "moments": list(moments), "segment": experiment.plan.strata or ""}
+
+
+def _asked(experiment: Experiment, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    times = [(one.window_s, one.covariate_s) for one in metrics.values()]
+    return {
+        "name": _name(experiment), "all_segments": False, "segment": "", "most_a_day": MOST_A_DAY, "latest_ms": LATEST_MS,
+        "window_ms": 1000 * max((window for window, _ in times), default=0),
+        "covariate_ms": 1000 * max((before for _, before in times), default=0),
+        "metrics": [counted(metrics[name]) for name in experiment.measured],
+    }  # fmt: skip
+
+
+def _name(experiment: Experiment) -> str:
+    """As exposures name it."""
+    return f"{experiment.key}.{experiment.phase}"
 
 
 def counted(metric: Metric) -> tuple[str, int, int, str, int]:
@@ -181,6 +272,6 @@ def sums(answer: bytes) -> dict[Cell, tuple[int, ...]]:
     found: dict[Cell, tuple[int, ...]] = {}
     for line in answer.decode().splitlines():
         variation, segments, metric, bucket, *numbers = line.split("\t")
-        if any(told := tuple(map(int, numbers))):
-            found[variation, segments, metric, int(bucket)] = told
-    return found
+        told, cell = tuple(map(int, numbers)), (variation, segments, metric, int(bucket))
+        found[cell] = tuple(map(add, found[cell], told)) if cell in found else told
+    return {cell: told for cell, told in found.items() if any(told)}

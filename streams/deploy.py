@@ -122,7 +122,7 @@ def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None
         options |= {"execution.state-recovery.path": came_from, "execution.state-recovery.claim-mode": mode}
     flink = Flink(job, options)
     inserts = flink.prepare()
-    plan = str(inserts.explain())
+    plan = flink.explain(inserts)
     if came_from and deployed.plan:
         refuse_unless_fits(job, deployed.plan, plan)
     before = [] if lose_state else deployed.job_ids
@@ -182,11 +182,13 @@ def refuse_unless_fits(job: Job, old_plan: str, new_plan: str) -> None:
 
 
 def _skeleton(plan: str) -> list[str]:
-    """The operators of the executed plan: depth and kind, and the whole description of those with state."""
-    executed = plan.rpartition("== Optimized Execution Plan ==")[2]
-    nodes = []
-    for line in executed.splitlines():
-        if match := NODE.match(line):
+    """The operators of the executed plans: depth and kind, and the whole description of those with state; Java's by their class."""
+    nodes, executed = [], False
+    for line in plan.splitlines():
+        if line.startswith("== "):
+            executed = line == "== Optimized Execution Plan =="
+            nodes += [line] if line.startswith("== Into ") else []
+        elif executed and (match := NODE.match(line)):
             depth, kind = len(match[1]), match[2]
             nodes.append(f"{depth} {line[depth:] if STATEFUL.search(kind) else kind}")
     return nodes

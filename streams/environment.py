@@ -266,6 +266,7 @@ class Flink:
         for key, value in {**configuration(job), **(overrides or {})}.items():
             config.set_string(key, value)
         self.job = job
+        self._operators: list[tuple[str, str]] = []
         chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(config).build()
         self.tables: Any
         if any(map(OPERATOR.fullmatch, job.statements)):
@@ -297,7 +298,12 @@ class Flink:
 
     def plan(self) -> str:
         """The optimised plan, as text. Needs neither Kafka nor a cluster."""
-        return str(self.prepare().explain())
+        return self.explain(self.prepare())
+
+    def explain(self, inserts: Any) -> str:
+        """The plan of what `prepare` returned. To the planner an operator is a source: what goes into each stands before it."""
+        into = [f"== Into {operator} ==\n{self.tables.explain_sql(f'SELECT * FROM {over}')}" for operator, over in self._operators]
+        return "\n".join([*into, str(inserts.explain())])
 
     def submit(self, inserts: Any) -> str:
         """Hand what `prepare` returned to the cluster; returns the job id. Raises JobError."""
@@ -319,6 +325,7 @@ class Flink:
         over_it = next(method for method in made.getMethods() if method.getName() == "over")
         arguments = java_utils.to_jarray(java_utils.get_gateway().jvm.Object, [stream, argument.replace("''", "'")])
         tables.createTemporaryView(view, over_it.invoke(None, arguments))
+        self._operators.append((operator, over))
 
     def _run(self, statement: str, run: Any = None) -> None:
         try:

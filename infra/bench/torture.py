@@ -3,8 +3,8 @@
 On a stack of its own: simulated sessions, viewers who report over HTTP and a foreign producer behind the guard's door, beside poison;
 SIGKILL and SIGSTOP at random of producers, collector, guard, loader, TaskManager, JobManager, broker, registry and warehouse, a
 registry outage, loaders killed at each step of their protocol, zombie loaders, a savepoint upgrade in the middle. Then calm, and judgement:
-ledgers against tables, what was answered 202 against tables, poison against dead letters, qoe_sessions and routes against a batch
-recomputation. Exit code 1 when anything is wrong.
+ledgers against tables, what was answered 202 against tables, poison against dead letters, qoe_sessions, routes and the sums of experiments
+against a batch recomputation. Exit code 1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from infra.chaos.doomed import POINTS, SLEEPS
 from infra.chaos.inject import Injector, Processes, freeze
 from infra.chaos.plan import Fault, Kind, Menu, plan
 from infra.chaos.poison import Poison, poisons, within_reach
-from infra.chaos.recompute import Recomputed, recompute, recompute_routes
+from infra.chaos.recompute import Recomputed, recompute, recompute_experiments, recompute_routes
 from infra.chaos.viewers import Viewers
 from infra.chaos.waiting import until
 from infra.stack.beside import MARKERS
@@ -60,13 +60,15 @@ FIGURES = {
     "duplicated": Figure("events", 0, 0, higher=False),
     "qoe_mismatches": Figure("sessions", 0, 0, higher=False),
     "route_mismatches": Figure("events", 0, 0, higher=False),
+    "experiment_mismatches": Figure("cells", 0, 0, higher=False),
+    "experiment_cells": Figure("cells"),
     "poison_unaccounted": Figure("messages", 0, 0, higher=False),
     "unacknowledged": Figure("events"),
     "sessions": Figure("sessions"),
     "crash_points": Figure("points"),
 }
 NAMESPACE = "torture"
-SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader,guard,collector"
+SERVICES = "kafka,registry,flink,topics,warehouse,tables,jobs,loader,guard,collector,experiments"
 REPORTS = "playback.report"
 SECONDS = 20 * 60.0
 EVENTS = 2_000_000
@@ -143,7 +145,7 @@ class Simulators:
         command = [
             sys.executable, "-m", "producers.simulator", "--live", "--events", "1000000000",
             "--per-second", str(self._per_second), "--seed", str(self._seed * 100_000 + self._starts), "--late", "0.01",
-            "--producer-id", f"simulator-{number}",
+            "--producer-id", f"simulator-{number}", "--experiments", "backbone",
         ]  # fmt: skip
         with (settings().state_dir / "logs" / f"simulator-{number}.log").open("ab") as out:
             return subprocess.Popen(
@@ -320,7 +322,10 @@ def judge(viewers: Viewers, foreigner: Foreigner, injector: Injector) -> Verdict
     harness.say("judging: batch recomputation")
     quality: Recomputed = recompute(client)
     routed: Recomputed = recompute_routes(client)
-    problems += [*quality.named, *routed.named, *_stopped()]
+    summed: Recomputed = recompute_experiments(client)
+    problems += [*quality.named, *routed.named, *summed.named, *_stopped()]
+    if not summed.compared:
+        problems.append("nobody was in an experiment")
     problems += [f"fault not carried out: {fault}: {reason}" for fault, reason in injector.failed]
     figures = {
         "events": float(sum(found.acknowledged for found in audits) + sum(map(len, foreigner.good.values()))),
@@ -330,6 +335,8 @@ def judge(viewers: Viewers, foreigner: Foreigner, injector: Injector) -> Verdict
         "duplicated": float(duplicated + len(twice)),
         "qoe_mismatches": float(quality.mismatches),
         "route_mismatches": float(routed.mismatches),
+        "experiment_mismatches": float(summed.mismatches),
+        "experiment_cells": float(summed.compared),
         "poison_unaccounted": float(len(unaccounted)),
         "unacknowledged": float(sum(found.unacknowledged for found in audits)),
         "sessions": float(quality.compared),

@@ -10,6 +10,8 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from edge import read_outs
+from edge import recompute as sums
 from infra.base.settings import settings
 from schemas.catalogue import catalogue
 from streams.environment import Job
@@ -23,7 +25,7 @@ PIECES = 16
 
 @dataclass
 class Recomputed:
-    """Sessions or events compared, and how they differ: `mismatches` counts them, `named` says of the first ones what is different."""
+    """Sessions, events or cells compared, and how they differ: `mismatches` counts them, `named` says what is different in the first."""
 
     compared: int = 0
     mismatches: int = 0
@@ -75,6 +77,20 @@ def recompute_routes(client: Client) -> Recomputed:
             result.compared += 1
             if brought != expected:
                 result.differs(f"{route.to} {known_by} {identity}", f"there {brought} times, recomputed {expected}")
+    return result
+
+
+def recompute_experiments(client: Client) -> Recomputed:
+    """Compare the sums that the stream tells of each experiment with those of every stored exposure and measurement. Blocks."""
+    result, known = Recomputed(), read_outs.known(client)
+    for key in known.experiments:
+        found = sums.recompute(client, key, known)
+        result.compared += found.cells
+        for one in found.differences:
+            cell = " / ".join(map(str, one.cell))
+            result.differs(f"experiment {key}, {cell}", f"streamed {one.streamed}, recomputed {one.recomputed}")
+        if found.too_late:
+            result.differs(f"experiment {key}", f"{found.too_late} records came too late")
     return result
 
 

@@ -197,11 +197,11 @@ def _rows(experiment: Experiment, variation: str, played: Sequence[Play], metric
             identity = {"source": TOPIC, "measurement_id": fact["sid"], "version": fact["reports"], "event_time": fact["event_time"]}
             measurements.append({**unit, **identity, "measured": measured(metrics.values(), fact)})
     day = EVENING_MS // DAY_MS
-    rows = [Row(variation, WHOLE, "", -1, day + WATCHED_DAYS, day + WATCHED_DAYS, 0, 0, NOTHING)]
+    rows = [Row(variation, WHOLE, "", -1, day + WATCHED_DAYS, 0, 0, NOTHING)]
     for cell, sums in statistics(exposures, measurements, counted(metrics.values())).items():
         totals = Totals(*(sums.get(f"sum_{name}", 0) for name in ("x", "y", "u", "v", *PRODUCTS)))
         of = sums.get("n", 0), sums.get("measured", 0), totals
-        rows.append(Row(variation, WHOLE, cell.metric, cell.value_bucket, cell.day, cell.day, *of))
+        rows.append(Row(variation, WHOLE, cell.metric, cell.value_bucket, cell.day, *of))
     return rows
 
 

@@ -119,17 +119,19 @@ def recompute(key: Key, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from edge import read_outs
-    from edge.recompute import differences
+    from edge.recompute import recompute as once_more
     from infra.base import warehouse
     from infra.cli.words import Refusal, out
 
     with _asking():
         client = warehouse.reader()
-        count, wrong = differences(client, key, read_outs.known(client, key))
+        found = once_more(client, key, read_outs.known(client, key))
+    count, wrong = found.cells, found.differences
     if as_json:
-        out.print_json(json.dumps({"cells": count, "differences": [asdict(one) for one in wrong]}))
-    elif not wrong:
-        out.print(f"{key}: {count:,} cells of sums, 0 differences between the stream and the raw tables")
+        out.print_json(json.dumps(asdict(found)))
+    else:
+        late = f"; {found.too_late:,} records came too late and count in neither" if found.too_late else ""
+        out.print(f"{key}: {count:,} cells of sums, {len(wrong):,} differences between the stream and the raw tables{late}")
     for one in [] if as_json else wrong[:SHOWN]:
         out.print(f"{' / '.join(map(str, one.cell))}: streamed {one.streamed}, recomputed {one.recomputed}", markup=False)
     if wrong:

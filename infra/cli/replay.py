@@ -50,7 +50,7 @@ def replay(
             "--compare needs the whole log in a namespace of its own: leave out --same-topics, --resume and selections"
         )
 
-    def carry_out() -> Replayed:
+    def carry_out(read: Callable[[], object] = lambda: None) -> Replayed:
         with until_interrupted() as interrupted:
             try:
                 done = put_back(
@@ -64,6 +64,7 @@ def replay(
                     resume=resume,
                     stop=interrupted,
                     progress=Progress("replayed"),
+                    read=read,
                 )
             except (CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable) as error:
                 raise Refusal(str(error)) from None
@@ -84,11 +85,13 @@ def replay(
         carry_out()
 
 
-def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> None:
-    """Replay into a world that derives its own tables, and print whether they came out equal to the recorded one's."""
+def _compared(log: Path, namespace: str, carry_out: Callable[[Callable[[], object]], Replayed]) -> None:
+    """Replay into a world that derives its own tables, and print whether these and what is read from them equal the recorded one's."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
     from confluent_kafka import KafkaException
 
+    from edge import read_outs
+    from infra.base import warehouse
     from infra.base.settings import settings
     from infra.cli.words import Refusal, err, out
     from infra.stack import beside
@@ -98,15 +101,20 @@ def _compared(log: Path, namespace: str, carry_out: Callable[[], Replayed]) -> N
     try:
         recorded = RecordedLog.open(log)
         with beside.world(namespace, lambda words: err.print(f"starting {words}", style="dim")) as world:
-            carry_out()
+            carry_out(world.wait_until_still)
             err.print("waiting until its tables stand still", style="dim")
             world.wait_until_still()
         databases = [settings().within(name).database for name in (recorded.namespace, namespace)]
-        result = compare(*databases, until_ms=recorded_until_ms(recorded))
+        until_ms = recorded_until_ms(recorded)
+        result = compare(*databases, until_ms=until_ms)
+        experiments, apart = read_outs.compare(*map(warehouse.reader, databases)) if until_ms is None else (0, [])
     except (beside.WorldFailed, CannotCompare, ClickHouseError, KafkaException, Damaged, FileNotFoundError) as error:
         raise Refusal(str(error)) from None
     if not result.equal:
         raise Refusal(str(result))
     if not result.rows:
         raise Refusal("no session had ended when the recording did, so there is nothing to compare: record again in a minute")
-    out.print(str(result))
+    if apart:
+        raise Refusal("\n".join([f"{result}; read-outs are not the same:", *apart]))
+    told = f"{experiments:,} read-outs equal" if until_ms is None else "read-outs not compared: the recorded world has gone on since"
+    out.print(f"{result}; {told}")

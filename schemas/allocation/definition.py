@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import combinations, pairwise
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,13 +36,18 @@ PLAY = "play"
 HOLDOUT = "holdout."
 """What the flag of a holdout begins with: nobody else's can."""
 MAX_SEGMENTS = 3
-"""Attributes that one experiment's read-outs are split by: sums are kept for each combination of their values."""
+"""Attributes that one experiment's read-outs are split by."""
+MAX_COMBINATIONS = 1_000
+"""Of the values of all attributes that running experiments are split by where they are asked: an exposure tells all of them, and sums are
+kept for each combination, whatever players say of themselves."""
 ASKED = ("$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$in", "$nin", "$exists")
 """What a metric may ask of a field: SQL asks it, so a field that is null meets nothing but `$exists: false`."""
 
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Name = Key
 """Of an attribute, or a field of a contract."""
+Segment = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}$")]
+"""A value of an attribute that read-outs are split by."""
 Aggregation = Literal["sum", "mean", "count", "proportion", "ratio", "quantile", "time_to_event"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -168,7 +174,8 @@ class Plan(_Model):
     """What is to be found out, written down before it begins: read-outs keep to it.
 
     `primary` decides, at `alpha`; `units` of all variations together are the planned end, at which a relative change of `mde` is found
-    with `power`. Without `units` there is no planned end.
+    with `power`. Without `units` there is no planned end. `strata` is the attribute among the segments by whose values units are
+    post-stratified.
     """
 
     primary: Key | None = None
@@ -176,6 +183,7 @@ class Plan(_Model):
     power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
     mde: Annotated[Finite, Field(gt=0)] | None = None
     units: Annotated[int, Field(gt=0)] | None = None
+    strata: Name | None = None
 
 
 class Experiment(_Named):
@@ -201,7 +209,7 @@ class Experiment(_Named):
     forced: dict[Key, list[str]] = {}
     metrics: list[Key] = []
     guardrails: list[Key] = []
-    segments: Annotated[list[Name], Field(max_length=MAX_SEGMENTS)] = []
+    segments: Annotated[dict[Name, Annotated[list[Segment], Field(min_length=1)]], Field(max_length=MAX_SEGMENTS)] = {}
     plan: Plan = Plan()
 
     @property
@@ -524,6 +532,8 @@ class _Checker:
                 yield f"{where}: guardrail {key} says no `guardrail_margin`"
         if one.plan.primary is not None and one.plan.primary not in one.metrics:
             yield f"{where}: its primary metric, {one.plan.primary}, is none of its metrics"
+        if one.plan.strata is not None and one.plan.strata not in one.segments:
+            yield f"{where}: its strata are by {one.plan.strata}, which is none of its segments"
         if one.plan.primary is None and (one.plan.mde is not None or one.plan.units is not None):
             yield f"{where}: a plan with `mde` or `units` names its `primary` metric"
 
@@ -586,6 +596,7 @@ class _Checker:
         for one in running:
             if one.flag in layers and (one.namespace is None or one.namespace.key != layers[one.flag]):
                 yield f"experiment {one.key}: flag {one.flag} belongs to the layer {layers[one.flag]}, so it needs a slice of that"
+        yield from self.combined(running)
         for a, b in _close(running):
             apart = False
             if a.namespace and b.namespace and a.namespace.key == b.namespace.key:
@@ -599,6 +610,20 @@ class _Checker:
                 yield f"experiments {a.key} and {b.key}: both decide flag {a.flag}: give them slices of one namespace"
             if a.salted == b.salted:
                 yield f"experiments {a.key} and {b.key}: have one salt, {a.salted!r}, so each tells which variation of the other"
+
+    def combined(self, running: Sequence[Experiment]) -> Iterator[str]:
+        """Segments that are too many together; each attribute may also be something else, or not told."""
+        places: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for one in running:
+            for name, values in one.segments.items() if one.flag in self.flags else ():
+                places[self.flags[one.flag].asked_at][name].update(values)
+        for place, names in sorted(places.items()):
+            if (count := prod(len(values) + 2 for values in names.values())) > MAX_COMBINATIONS:
+                of = " × ".join(f"{name} ({len(values)})" for name, values in sorted(names.items()))
+                yield (
+                    f"segments of the experiments that run at {place}, {of}, have {count:,} combinations, and may have "
+                    f"{MAX_COMBINATIONS:,}: split by fewer attributes, or list fewer values"
+                )
 
     def cycles(self) -> Iterator[str]:
         """Flags that require each other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from schemas.allocation.definition import HOLDOUT, PLAY, AnyDefinition, Experime
 from schemas.allocation.engine import Decision, Table
 
 OTHER = "other"
-SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}")
+"""What a segment's value is that no definition lists: read-outs are by what players say of themselves, and anybody can play."""
 
 
 class Allocation(NamedTuple):
@@ -21,8 +20,8 @@ class Allocation(NamedTuple):
     """Those that are asked."""
     phases: Mapping[str, int]
     """Of each experiment; a holdout has none, 0."""
-    segments: Mapping[str, Sequence[str]]
-    """Experiment → attributes that its read-outs are split by."""
+    segments: Mapping[str, Mapping[str, Sequence[str]]]
+    """Experiment → attribute that its read-outs are split by → its values."""
 
     @classmethod
     def of(cls, definitions: Sequence[AnyDefinition], checked: bool = False) -> Allocation:
@@ -40,17 +39,13 @@ class Allocation(NamedTuple):
     def exposures(self, decided: Iterable[Decision], attributes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """`experiments.exposure` of each unit that was allocated by, with all variations that it got by hash; without sid."""
         met: dict[tuple[str, str], dict[str, str]] = {}
-        names: set[str] = set()
+        values: dict[str, set[str]] = {}
         for one in (exposure for decision in decided for exposure in decision.exposures):
             if one.inside and one.hashed:
                 met.setdefault((one.attribute, str(one.unit)), {})[f"{one.experiment}.{self.phases.get(one.experiment, 0)}"] = one.key
-                names.update(self.segments.get(one.experiment, ()))
-        segments = {name: _segment(attributes[name]) for name in sorted(names) if attributes.get(name) is not None}
+                for name, listed in self.segments.get(one.experiment, {}).items():
+                    values.setdefault(name, set()).update(listed)
+        told = {name: str(attributes[name]) for name in sorted(values) if attributes.get(name) is not None}
+        segments = {name: value if value in values[name] else OTHER for name, value in told.items()}
         for (attribute, unit), variations in met.items():
             yield {"unit": unit, "unit_name": attribute, "variations": variations, "segments": segments}
-
-
-def _segment(value: object) -> str:
-    """A short word as it is, anything else as OTHER: read-outs are by what players say of themselves, and anybody can play."""
-    text = str(value)
-    return text if SEGMENT.fullmatch(text) else OTHER

@@ -32,4 +32,6 @@ SELECT
 FROM experiments_statistic
 WHERE NOT marker
 GROUP BY experiment, phase, variation, segment, day, metric, value_bucket
-HAVING n != 0 OR measured != 0 OR sum_x != 0 OR sum_y != 0 OR sum_u != 0 OR sum_v != 0 OR sum_xx != 0 OR sum_xy != 0
+HAVING n != 0 OR measured != 0 OR sum_x != 0 OR sum_y != 0 OR sum_u != 0 OR sum_v != 0
+  OR sum_xx != 0 OR sum_yy != 0 OR sum_uu != 0 OR sum_vv != 0
+  OR sum_xy != 0 OR sum_xu != 0 OR sum_xv != 0 OR sum_yu != 0 OR sum_yv != 0 OR sum_uv != 0

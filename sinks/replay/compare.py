@@ -17,8 +17,9 @@ from infra.base.settings import settings
 from schemas.project import POSITION_COLUMNS
 from sinks.archive.layout import RecordedLog
 
-FINAL_VIEWS = ("qoe_sessions",)
-"""What a replay is judged by: views that hold the newest row of each session, however often it was written."""
+FINAL_VIEWS = ("qoe_sessions", "experiment_statistics")
+"""What a replay is judged by: views that hold the newest row of each session, however often it was written, and what sums have come to."""
+DAY_MS = 86_400_000
 FIRST_DIFFERENCES = 5
 SILENCE_MS = 80_000
 """A session that falls silent is known to have ended a minute later; with the watermark's delay and some room."""
@@ -79,7 +80,7 @@ def compare(database_a: str, database_b: str, tables: Sequence[str] = FINAL_VIEW
     """Compare `tables` (or views) of two databases of the warehouse; time markers and position columns are left out.
 
     `until_ms` leaves out rows whose event_time is later, for a database that is still being written; of sessions, those that it
-    cannot have settled by then. Raises CannotCompare.
+    cannot have settled by then, and of days, those that were not over. Raises CannotCompare.
     """
     with warehouse.reader("default") as client:  # neither of the two, nor our own database, need exist
         return Comparison(database_a, database_b, [_table(client, database_a, database_b, table, until_ms) for table in tables])
@@ -113,6 +114,8 @@ def _table(client: Client, a: str, b: str, table: str, until_ms: int | None) -> 
     if until_ms is not None and "event_time" in columns_a:
         settling_ms = f"if(end_reason = 'silence', {SILENCE_MS}, {CLOSING_MS})" if "end_reason" in columns_a else "0"
         condition += f" AND toUnixTimestamp64Milli(event_time) + {settling_ms} <= {int(until_ms)}"
+    if until_ms is not None and "event_time" not in columns_a and "day" in columns_a:
+        condition += f" AND (toInt64(toInt32(day)) + 1) * {DAY_MS} + {SILENCE_MS} <= {int(until_ms)}"
     row = ", ".join(f"`{name}`" for name in wanted)
     row_hash = f"sipHash128(tuple({row}))"  # of a tuple: the hash of several columns is NULL as soon as one of them is
 

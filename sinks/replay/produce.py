@@ -34,6 +34,7 @@ SLICE_MS = 50
 """At a chosen speed, a slice is so much wall-clock time."""
 BATCH_ROWS = 20_000
 POLL_EVERY = 5_000
+DAY_MS = 86_400_000
 
 Progress = Callable[[int, int], None]
 """Called with records sent or skipped, and records in the selection."""
@@ -81,14 +82,17 @@ def replay(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda done, total: None,
+    read: Callable[[], object] = lambda: None,
     clock: Clock | None = None,
 ) -> Replayed:
     """Replay the log at `path` into `namespace`, or into this process's own topics where that is None.
 
     `speed` is log seconds per second, None as fast as it goes; `topics` defaults to the recorded source topics; `from_ms` and `to_ms`
     select by topic timestamp. With a speed no record goes before it is due; the first is due at `begin_ms` by the clock, or now, and
-    what is overdue goes at once. Target topics must be empty, or with `resume` hold the beginning of this same selection. Blocks
-    until everything is acknowledged. Raises CannotReplay, Damaged, FileNotFoundError, RegistryUnavailable, KafkaException.
+    what is overdue goes at once. `read` is called, with everything acknowledged, before each further UTC day of the log: where it waits
+    until all of it was read, nobody reads one partition more than a day before another. Target topics must be empty, or with `resume` hold
+    the beginning of this same selection. Blocks until everything is acknowledged. Raises CannotReplay, Damaged, FileNotFoundError,
+    RegistryUnavailable, KafkaException.
     """
     if namespace is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", namespace):
         raise CannotReplay(f"namespace {namespace!r}: use lower-case letters, digits and underscores: it becomes part of a database's name")
@@ -100,7 +104,7 @@ def replay(
     ids = _prepare(log, chosen, target, own=namespace is not None)
     cursors = [_Cursor(log, topic, p, from_ms or 0, to_ms or 2**62) for topic in chosen for p in range(log.partitions[topic])]
     there = _already_there(cursors, target, resume)
-    return _Run(log, cursors, there, target, ids, stop, progress, clock or WallClock()).run(speed, begin_ms)
+    return _Run(log, cursors, there, target, ids, stop, progress, read, clock or WallClock()).run(speed, begin_ms)
 
 
 def _chosen(log: RecordedLog, topics: Sequence[str]) -> list[str]:
@@ -284,10 +288,11 @@ class _Run:
         ids: dict[bytes, bytes],
         stop: Callable[[], bool],
         progress: Progress,
+        read: Callable[[], object],
         clock: Clock,
     ) -> None:
         self._cursors, self._skipped, self._target, self._ids = cursors, skipped, target, ids
-        self._stop, self._progress, self._clock = stop, progress, clock
+        self._stop, self._progress, self._read, self._clock = stop, progress, read, clock
         self._rewrite = any(old != new for old, new in ids.items())
         self._unknown = {HEADER.pack(0, i) for i, schema in log.schemas.items() if schema is None}
         self._total = log.rows(sorted({c.topic for c in cursors}))
@@ -305,23 +310,25 @@ class _Run:
         started_ms = self._clock.now_ms() if begin_ms is None else begin_ms
         log_began = min((c.next_ms for c in self._cursors if not c.ended), default=0)
         width_ms = self._slice_ms(log_began) if speed is None else max(1, round(SLICE_MS * speed))
+        day_over_ms = (log_began // DAY_MS + 1) * DAY_MS
         complete = True
         while live := [c for c in self._cursors if not c.ended]:
             first = min(c.next_ms for c in live)
+            if first >= day_over_ms:
+                self._acknowledged()
+                self._read()
+                day_over_ms = (first // DAY_MS + 1) * DAY_MS
             if speed is not None:
                 self._wait(started_ms + (first + width_ms - log_began) / speed)
             if self._stop():
                 complete = False
                 break
             for cursor in live:
-                for columns in cursor.until(first + width_ms):
+                for columns in cursor.until(min(first + width_ms, day_over_ms)):
                     self._send(cursor, columns)
             self._progress(self._skipped + self._sent.total(), self._total)
             self._check()
-        while left := self._producer.flush(1.0):
-            self._check()
-            self._progress(self._skipped + self._sent.total() - left, self._total)
-        self._check()
+        self._acknowledged()
         return Replayed(
             self._target.namespace,
             self._sent.total(),
@@ -331,6 +338,13 @@ class _Run:
             self._unknown_schema,
             dict(self._sent),
         )
+
+    def _acknowledged(self) -> None:
+        """Until everything that was sent is."""
+        while left := self._producer.flush(1.0):
+            self._check()
+            self._progress(self._skipped + self._sent.total() - left, self._total)
+        self._check()
 
     def _wait(self, due_ms: float) -> None:
         while (left_s := (due_ms - self._clock.now_ms()) / 1000) > 0 and not self._stop():

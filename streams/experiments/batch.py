@@ -26,9 +26,10 @@ from streams.playback.minute import bucket
 DAY_MS = 86_400_000
 MOST_A_DAY = 500
 """Measurements of a unit in a UTC day; who has more is a machine."""
-LATEST_MS = 3 * DAY_MS
+LATEST_MS = 8 * DAY_MS
 """What comes later after its unit's newest record of the same topic is not counted; the plain function knows no such bound.
-Nor may a correction move what it corrects by more."""
+Nor may a correction move what it corrects by more. The guard's door lets in what is seven days old; the eighth is how far one partition may
+be read before another, which is chance. So what counts is not."""
 LARGEST = MOST
 """Measurements beyond it are absurd, and not counted; what a unit comes to stops there, so that the squares of 10⁶ units fit 38 digits."""
 

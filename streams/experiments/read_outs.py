@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import reduce
 from itertools import accumulate
 from math import floor, isfinite
 from operator import add
 from typing import Any, NamedTuple
 
 from schemas.allocation.definition import Experiment, Holdout, Metric
+from schemas.allocation.play import OTHER
 from streams.experiments.statistics.always_valid import PLANNED_UNITS, confidence_sequence
 from streams.experiments.statistics.distributions import Undefined
 from streams.experiments.statistics.effects import weight
 from streams.experiments.statistics.fixed import Result, Side
 from streams.experiments.statistics.histogram import Histogram
 from streams.experiments.statistics.multiple import benjamini_hochberg, holm
-from streams.experiments.statistics.readout import Cause, Plan, ReadOut, Refusal, Variation, read_out
+from streams.experiments.statistics.readout import FEWEST_UNITS, Cause, Plan, ReadOut, Refusal, Variation, read_out
 from streams.experiments.statistics.sample_ratio import sequential
 from streams.experiments.statistics.sufficient import (
     ClusteredQuantile,
@@ -65,16 +67,13 @@ NOTHING = Totals()
 
 
 class Row(NamedTuple):
-    """One line of sums: what came about in a step. `segment` is `attribute=value` or WHOLE, `day` counts from 1970, `step` is the day or
-    anything finer that counts up.
-    """
+    """One line of sums: what came about on a day, counted from 1970. `segment` is `attribute=value` or WHOLE."""
 
     variation: str
     segment: str
     metric: str
     value_bucket: int
     day: int
-    step: int
     n: int
     measured: int
     sums: Totals
@@ -108,6 +107,16 @@ class Sums:
             if at < 0 or not row.sums.xy:
                 days[row.day, at] = days.get((row.day, at), 0) + row.n
         return Sums(n, measured, sums, buckets, days)
+
+    def and_also(self, other: Sums, sign: int = 1) -> Sums:
+        """With the units of other sums, or with the sign -1 without them; buckets and days are not kept."""
+        sums = Totals(*(mine + sign * its for mine, its in zip(self.sums, other.sums, strict=True)))
+        return Sums(self.n + sign * other.n, self.measured + sign * other.measured, sums)
+
+
+Question = tuple[str, str, str]
+"""Metric, segment, variation."""
+NONE = Sums()
 
 
 class Verdict(StrEnum):
@@ -158,7 +167,7 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Point:
-    """A question as it stood after a step."""
+    """A question as it stood after a step: a day, or anything finer that counts up from 1970."""
 
     step: int
     units: int
@@ -198,30 +207,33 @@ def report(
 
     `brief` asks what the verdict needs and no more.
     """
-    table: dict[tuple[str, str, str], list[Row]] = {}
+    table: dict[Question, list[Row]] = {}
     for row in rows:
-        table.setdefault((row.metric, row.segment, row.variation), []).append(row)
-    segments = sorted({segment for _, segment, _ in table if segment.partition("=")[0] in experiment.segments})
-    steps = sorted({row.step for one in table.values() for row in one})
+        table.setdefault((row.metric, _listed(experiment, row.segment), row.variation), []).append(row)
+    told = {segment for _, segment, _ in table if segment.partition("=")[0] in experiment.segments}
+    segments = [] if brief else sorted(told)
     last = max((row.day for one in table.values() for row in one), default=0)
     split_p = _split_p(experiment, table)
-    units = {
-        segment: {one.key: Sums().plus(table.get(("", segment, one.key), ())) for one in experiment.variations}
-        for segment in (WHOLE, *segments)
-    }
+    known = {question: Sums().plus(of) for question, of in table.items()}
+    units = {segment: {one.key: known.get(("", segment, one.key), NONE) for one in experiment.variations} for segment in (WHOLE, *segments)}
     splits = {segment: _split_now(experiment, [one.n for one in its.values()]) for segment, its in units.items()}
     answers: list[Answer] = []
     for key in needed(experiment) if brief else experiment.measured:
         metric = metrics[key]
         for segment in (WHOLE, *segments):
-            sums = {one.key: Sums().plus(table.get((key, segment, one.key), ())) for one in experiment.variations}
             plan = _plan(experiment, min(split_p, splits[segment]))
-            answers += _answers(experiment, metric, segment, units[segment], sums, plan, last)
+            answers += _answers(experiment, metric, segment, known, plan, last)
     answers = _judged(experiment, metrics, _adjusted(experiment, answers))
     verdict, words = _verdict(experiment, metrics, answers, units[WHOLE])
     exposed = tuple(Exposed(one.key, one.weight, units[WHOLE][one.key].n, units[WHOLE][one.key].sums.x) for one in experiment.variations)
-    points = dict(_over_time(experiment, metrics, table, steps)) if over_time else {}
+    points = _over_time(experiment, metrics, _by_day(experiment, table)) if over_time else {}
     return Report(experiment.key, experiment.phase, exposed, split_p, tuple(answers), verdict, words, points)
+
+
+def _listed(experiment: Experiment, segment: str) -> str:
+    """A segment, or `other` where its value is one that only another experiment lists."""
+    name, _, value = segment.partition("=")
+    return f"{name}={OTHER}" if name in experiment.segments and value not in experiment.segments[name] else segment
 
 
 def primary_of(experiment: Experiment) -> str:
@@ -287,7 +299,7 @@ def _plan(experiment: Experiment, split_p: float | None, relative: bool = True) 
     return Plan(experiment.plan.alpha, Side.BOTH, relative, experiment.plan.units or PLANNED_UNITS, split_p)
 
 
-def _split_p(experiment: Experiment, table: Mapping[tuple[str, str, str], Sequence[Row]]) -> float:
+def _split_p(experiment: Experiment, table: Mapping[Question, Sequence[Row]]) -> float:
     """The sequential test's p, looked at after each day, over all units."""
     so_far = {one.key: table.get(("", WHOLE, one.key), ()) for one in experiment.variations}
     days = sorted({row.day for rows in so_far.values() for row in rows})
@@ -303,10 +315,9 @@ def _split_now(experiment: Experiment, units: Sequence[int]) -> float:
 
 
 def _variations(
-    experiment: Experiment, metric: Metric, exposed: Mapping[str, Sums], sums: Mapping[str, Sums], last: int
+    experiment: Experiment, metric: Metric, exposed: Mapping[str, Sums], sums: Mapping[str, Sums], covariate: bool, last: int
 ) -> list[Variation]:
     """Raises ValueError for sums that cannot be."""
-    covariate = metric.covariate_s > 0 and has_covariate(metric, sums.values())
     horizon = min(_watched(metric, min((day for day, _ in its.days), default=last), last) for its in sums.values())
     found = []
     for one in experiment.variations:
@@ -321,22 +332,72 @@ def _answers(
     experiment: Experiment,
     metric: Metric,
     segment: str,
-    exposed: Mapping[str, Sums],
-    sums: Mapping[str, Sums],
+    known: Mapping[Question, Sums],
     plan: Plan,
     last: int,
 ) -> Iterator[Answer]:
+    exposed, sums = ({one.key: known.get((key, segment, one.key), NONE) for one in experiment.variations} for key in ("", metric.key))
+    covariate = metric.covariate_s > 0 and has_covariate(metric, sums.values())
     try:
-        control, *treatments = _variations(experiment, metric, exposed, sums, last)
+        control, *treatments = whole = _variations(experiment, metric, exposed, sums, covariate, last)
+        strata, words = _strata(experiment, metric, known) if segment == WHOLE else ([], "")
+        if strata:
+            cells = [_variations(experiment, metric, *cell, covariate, last) for cell in strata]
+            control, *treatments = (
+                replace(one, sums=[each for cell in of for each in cell.sums])
+                for one, of in zip(whole, zip(*cells, strict=True), strict=True)
+            )
     except ValueError as error:
         for variation in experiment.variations[1:]:
             refused = ReadOut(experiment.control.key, variation.key, (), (Refusal(Cause.NOT_FINITE, str(error)),))
             yield Answer(metric.key, variation.key, segment, refused, (None, None))
         return
-    values = {one.name: _value(metric, one) for one in (control, *treatments)}
+    values = {one.name: _value(metric, one) for one in whole}
     for one in treatments:
         read = _read(control, one, plan, [other for other in treatments if other is not one])
+        read = replace(read, assumes=(*read.assumes, words)) if words else read
         yield Answer(metric.key, one.name, segment, _in_unit(metric, read), (values[control.name], values[one.name]))
+
+
+Cell = tuple[dict[str, Sums], dict[str, Sums]]
+"""Of some units by variation, those that were exposed and their metric."""
+
+
+def _strata(experiment: Experiment, metric: Metric, known: Mapping[Question, Sums]) -> tuple[list[Cell], str]:
+    """By what the plan's strata are, each with enough units in every variation, and words about them; none where there are not two.
+
+    Strata with fewer than FEWEST_UNITS are taken together, and where that are still too few, with the largest: a rule by counts alone,
+    which say nothing of the metric. Only sums are averaged over strata, not quantiles and times to an event.
+    """
+    name = experiment.plan.strata
+    if name is None or metric.aggregation in ("quantile", "time_to_event"):
+        return [], ""
+
+    def cell(segment: str) -> Cell:
+        exposed, sums = ({one.key: known.get((key, segment, one.key), NONE) for one in experiment.variations} for key in ("", metric.key))
+        return exposed, sums
+
+    def together(a: Cell, b: Cell, sign: int = 1) -> Cell:
+        exposed, sums = ({key: its.and_also(other[key], sign) for key, its in one.items()} for one, other in zip(a, b, strict=True))
+        return exposed, sums
+
+    def units(of: Cell) -> int:
+        return min(one.n for one in of[metric.aggregation in MISSABLE].values())
+
+    cells = {value: cell(f"{name}={value}") for value in dict.fromkeys((*experiment.segments[name], OTHER))}
+    cells["not told"] = reduce(lambda left, of: together(left, of, -1), cells.values(), cell(WHOLE))
+    large = {value: of for value, of in cells.items() if units(of) >= FEWEST_UNITS}
+    small = {value: of for value, of in cells.items() if value not in large and any(one.n for part in of for one in part.values())}
+    if small:
+        rest = reduce(together, small.values())
+        most = max(large, key=lambda value: units(large[value]), default="")
+        if units(rest) >= FEWEST_UNITS or not large:
+            large[" and ".join(small)] = rest
+        else:
+            large[" and ".join([most, *small])] = together(large.pop(most), rest)
+    if len(large) < 2:
+        return [], f"not stratified by {name}: that takes two strata with {FEWEST_UNITS} units of each variation"
+    return list(large.values()), f"strata by {name}: {', '.join(large)}"
 
 
 def _read(control: Variation, treatment: Variation, plan: Plan, others: Sequence[Variation]) -> ReadOut:
@@ -472,39 +533,47 @@ def _verdict(
     return Verdict.WAIT, f"{units:,} units" + (f" of {planned:,} planned" if planned else "; no end is planned")
 
 
+def finer(
+    experiment: Experiment, metrics: Mapping[str, Metric], steps: Mapping[int, Sequence[Row]], step_s: int
+) -> dict[tuple[str, str], tuple[Point, ...]]:
+    """`Report.over_time` by steps of `step_s` seconds: by their numbers, each with the rows of all that had happened by its end.
+
+    The rows are of the plan's strata where it has any, and add up to the whole.
+    """
+
+    def known() -> Iterator[tuple[int, int, Mapping[Question, Sums]]]:
+        for step, rows in sorted(steps.items()):
+            of: dict[Question, list[Row]] = {}
+            for row in rows:
+                for segment in {WHOLE, _listed(experiment, row.segment)}:
+                    of.setdefault((row.metric, segment, row.variation), []).append(row)
+            yield step, ((step + 1) * step_s - 1) // DAY_S, {key: Sums().plus(one) for key, one in of.items()}
+
+    return _over_time(experiment, metrics, known())
+
+
 def _over_time(
-    experiment: Experiment,
-    metrics: Mapping[str, Metric],
-    table: Mapping[tuple[str, str, str], Sequence[Row]],
-    steps: Sequence[int],
-) -> Iterator[tuple[tuple[str, str], tuple[Point, ...]]]:
-    exposed = {one.key: list(_cumulative(table.get(("", WHOLE, one.key), ()), steps)) for one in experiment.variations}
-    by_step: dict[int, set[int]] = {}
-    for row in (row for rows in table.values() for row in rows):
-        by_step.setdefault(row.step, {0}).add(row.day)
-    for key in experiment.measured:
-        day = 0
-        sums = {one.key: list(_cumulative(table.get((key, WHOLE, one.key), ()), steps)) for one in experiment.variations}
-        points: dict[str, list[Point]] = {}
-        for at, step in enumerate(steps):
-            day = max(day, *by_step[step])
-            now = {one.key: exposed[one.key][at] for one in experiment.variations}
-            its = {one.key: sums[one.key][at] for one in experiment.variations}
-            plan = _plan(experiment, _split_now(experiment, [one.n for one in now.values()]))
-            for answer in _answers(experiment, metrics[key], WHOLE, now, its, plan, day):
-                point = Point(step, sum(one.n for one in now.values()), answer.read)
-                points.setdefault(answer.variation, []).append(point)
-        for variation, found in points.items():
-            yield (key, variation), tuple(found)
+    experiment: Experiment, metrics: Mapping[str, Metric], steps: Iterable[tuple[int, int, Mapping[Question, Sums]]]
+) -> dict[tuple[str, str], tuple[Point, ...]]:
+    """`steps`: each with the day that it ends in, and what is known by its end."""
+    points: dict[tuple[str, str], list[Point]] = {}
+    for step, day, known in steps:
+        units = [known.get(("", WHOLE, one.key), NONE).n for one in experiment.variations]
+        plan = _plan(experiment, _split_now(experiment, units))
+        for key in experiment.measured:
+            for answer in _answers(experiment, metrics[key], WHOLE, known, plan, day):
+                point = Point(step, sum(units), answer.read)
+                points.setdefault((key, answer.variation), []).append(point)
+    return {question: tuple(found) for question, found in points.items()}
 
 
-def _cumulative(rows: Sequence[Row], steps: Sequence[int]) -> Iterator[Sums]:
-    """(steps,): the sums after each step."""
-    by_step: dict[int, list[Row]] = {}
-    for row in rows:
-        by_step.setdefault(row.step, []).append(row)
-    so_far = Sums()
-    for step in steps:
-        if step in by_step:
-            so_far = so_far.plus(by_step[step])
-        yield so_far
+def _by_day(experiment: Experiment, table: Mapping[Question, Sequence[Row]]) -> Iterator[tuple[int, int, Mapping[Question, Sums]]]:
+    """Each day with all that was known by its end, over all units and in the plan's strata."""
+    by_day: dict[int, dict[Question, list[Row]]] = {}
+    for question, rows in table.items():
+        for row in rows if question[1].partition("=")[0] in (WHOLE, experiment.plan.strata) else ():
+            by_day.setdefault(row.day, {}).setdefault(question, []).append(row)
+    known: dict[Question, Sums] = {}
+    for day, of in sorted(by_day.items()):
+        known |= {question: known.get(question, NONE).plus(rows) for question, rows in of.items()}
+        yield day, day, known

@@ -4,9 +4,9 @@
 -- Writes    experiments.statistic   rows that add up: what a day has come to is the sum of its rows, what was known by its end that of all days up to it
 -- Key       unit; rows by experiment
 -- Time      event_time; nothing waits for a watermark. A row comes with the checkpoint after what it counts, or before it where memory fills.
--- Lateness  A record more than three days behind its unit's newest in the same topic is left out, and counted in a row without an experiment. All others end in
+-- Lateness  A record more than eight days behind its unit's newest in the same topic is left out, and counted in a row without an experiment. All others end in
 --           the same sums, in whatever order, however often and however corrected they come (streams/experiments/batch.py).
--- State     of a unit its first exposures, and what was measured of it within the longest window, the longest covariate and nine days, on disk.
+-- State     of a unit its first exposures, and what was measured of it within the longest window, the longest covariate and 24 days, on disk.
 --           Its exposures are let go 400 days of the wall clock after its last record.
 
 SET 'headrace.columns' = 'named';

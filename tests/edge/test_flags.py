@@ -24,7 +24,7 @@ FLAG = {"kind": "flag", "key": "abr_rule", "owner": "o", "type": "string", "defa
 HOLDOUT = {"kind": "holdout", "key": "h", "owner": "o", "unit": "member_id", "share": 0.5}
 EXPERIMENT = {
     "kind": "experiment", "key": "rule", "owner": "o", "flag": "abr_rule", "unit": "member_id", "state": "running", "phase": 3,
-    "segments": ["device_type", "country"],
+    "segments": {"device_type": ["tv", "web"], "country": ["NL"]},
     "variations": [{"key": "control", "weight": 0.5, "value": "policy"}, {"key": "bola", "weight": 0.5, "value": "bola"}],
 }  # fmt: skip
 
@@ -116,10 +116,8 @@ def test_who_is_forced_is_not_told_and_flags_of_other_places_are_not_asked() -> 
     assert list(allocation.exposures(decisions, {"member_id": "m-1"})) == []
 
 
-@pytest.mark.parametrize(
-    ("said", "segment"), [("tv", "tv"), ("eu-west", "eu-west"), ("", "other"), ("x" * 33, "other"), ("a b", "other"), ("'; --", "other")]
-)
-def test_segments_are_short_words(said: str, segment: str) -> None:
+@pytest.mark.parametrize(("said", "segment"), [("tv", "tv"), ("TV", "other"), ("", "other"), ("other", "other"), ("'; --", "other")])
+def test_segments_are_those_that_are_listed(said: str, segment: str) -> None:
     allocation = defined(told(FLAG), told(EXPERIMENT)).table.allocation
     attributes = {"member_id": "m-1", "device_type": said, "network_type": "fibre"}
     (exposure,) = allocation.exposures([allocation.table.decide("abr_rule", Context(attributes))], attributes)

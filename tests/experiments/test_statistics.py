@@ -75,7 +75,7 @@ def test_the_stream_comes_to_what_the_batch_comes_to(replay: list[str]) -> None:
     lines: list[str] = []
     for seed in range(CASES):
         random = Random(seed)
-        exposures, measurements = worlds.world(random, days=2.5 if seed % 2 else 20)
+        exposures, measurements = worlds.world(random, days=2.5 if seed % 2 else 50)
         cases.append((exposures, measurements))
         lines += told(random, exposures, measurements)
     found = run(replay, lines)

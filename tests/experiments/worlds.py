@@ -29,7 +29,7 @@ Event = dict[str, Any]
 def world(
     random: Random, metrics: Sequence[Counted] = METRICS, days: float = 2.5, measurements: int = 30
 ) -> tuple[list[Event], list[Event]]:
-    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; nothing by three days."""
+    """Exposures and measurements, in the order in which they are told: late, twice, corrected, to two variations; nothing too late."""
     names = [
         *(metric.key for metric in metrics),
         *(f"{metric.key}/below" for metric in metrics if metric.aggregation == "ratio"),

@@ -52,7 +52,7 @@ def sums(experiment: Experiment, days: int, units_a_day: int, seed: int = 1, eff
                 where: Row = {
                     "event_time": datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, 12, tzinfo=UTC) + timedelta(days=day),
                     "experiment": experiment.key, "phase": experiment.phase, "variation": variation.key,
-                    "segment": {"device_type": device, "region": "north"}, "day": FIRST_DAY + timedelta(days=day),
+                    "segment": {"device_type": device, "region": "eu-north"}, "day": FIRST_DAY + timedelta(days=day),
                 }  # fmt: skip
                 rows.append({**where, "metric": "", "n": n})
                 u = rng.gamma(4, 250, n).astype(int)

@@ -20,8 +20,10 @@ from schemas.allocation.definition import Experiment, Metric
 from schemas.catalogue import catalogue
 from schemas.codec import Decoder, Encoder
 from sinks import migrate
+from streams.experiments import counted
 from streams.experiments.batch import Cell, Counted, statistics
-from streams.experiments.read_outs import Verdict
+from streams.experiments.read_outs import Row, Totals, Verdict
+from streams.experiments.read_outs import report as report_of
 from tests.experiments.worlds import METRICS, MOST_A_DAY, world
 from tests.sinks.experiments import changes, insert, installed, sums
 
@@ -67,17 +69,84 @@ def test_an_experiment_is_read_from_rows_that_add_up(client: Any) -> None:
     assert "holdout.playback_2026" in everything
 
 
-def test_the_first_day_is_seen_in_finer_steps(client: Any) -> None:
+def evening(experiment: Experiment, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Exposures to an experiment and measurements for its metrics in an hour around midnight, some before, some corrected."""
+    random, begin = Random(seed), ms(datetime(2026, 11, 2, 23, 30, tzinfo=UTC))
+    exposures: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
+    for number in range(400):
+        unit = {"unit": f"member {number}", "unit_name": "member_id"}
+        variation = experiment.variations[number % 2].key
+        met = {"variations": {f"{experiment.key}.{experiment.phase}": variation}, "segments": {"device_type": random.choice(["tv", "web"])}}
+        for press in range(random.randint(1, 3)):
+            exposures.append({**unit, **met, "event_id": f"{number} {press}", "event_time": begin + random.randrange(3_000_000)})
+        for session in range(random.randint(0, 4)):
+            told = {**unit, "source": "playback.qoe_session", "measurement_id": f"{number} {session}"}
+            for version in range(1, random.randint(2, 3)):
+                measured = {metric.key: random.randrange(9_000) for metric in counted.METRICS}
+                measured |= {f"{metric.key}/below": 60_000 for metric in counted.METRICS if metric.denominator}
+                at_ms = begin - 600_000 + random.randrange(4_200_000)
+                event = {"event_id": f"m {number} {session} {version}", "event_time": at_ms, "version": version, "measured": measured}
+                measurements.append(told | event)
+    return exposures, measurements
+
+
+def told_anyhow(plain: dict[Cell, dict[str, int]], seed: int) -> list[dict[str, Any]]:
+    """Rows that add up to these sums: split, in any order, told at any time, and some taken back on the day on which they were told."""
+    random, rows = Random(seed), []
+    for cell, added in plain.items():
+        part = {name: random.randrange(-5, 5) for name in added}
+        rest = {name: value - part[name] for name, value in added.items()}
+        elsewhere = cell._replace(day=cell.day + 1)
+        back = {name: -value for name, value in added.items()}
+        rows += [stored(cell, part), stored(cell, rest), stored(elsewhere, added), stored(elsewhere, back)]
+    random.shuffle(rows)
+    times = (datetime(2026, 11, 3, random.randrange(24), random.randrange(60), tzinfo=UTC) for _ in rows)
+    return [{**row, "event_time": at} for row, at in zip(rows, times, strict=True)]
+
+
+def test_a_read_out_follows_from_what_happened_and_not_from_when_it_was_told(client: Any) -> None:
+    """However the same facts were told, every number is the same; and each step of a young experiment is what had happened by its end."""
+    metrics = counted.counted(counted.METRICS)
     experiment = defined("fast_start")
-    rows = sums(experiment, days=1, units_a_day=900)
-    for number, row in enumerate(rows):
-        row["event_time"] = row["event_time"].replace(minute=number % 50)
-    insert(client, rows, "experiments_statistic")
-    report, step_s = read_outs.one(client, "fast_start")
-    assert step_s < 120
+    assert experiment.plan.strata == "device_type"
+    exposures, measurements = evening(experiment, 1)
+    insert(client, [{**one, "event_time": at(one["event_time"]), "sid": None} for one in exposures], "experiments_exposure")
+    insert(client, [{**one, "event_time": at(one["event_time"])} for one in measurements], "experiments_measurement")
+    plain = statistics(exposures, measurements, metrics)
+    known, told = read_outs.known(client), []
+    for seed in range(2):
+        client.command("TRUNCATE TABLE experiments_statistic")
+        insert(client, told_anyhow(plain, seed), "experiments_statistic")
+        report, step_s = read_outs.one(client, "fast_start", known)
+        told.append(json.dumps(read_outs.as_json(report, known, step_s)))
+    assert told[0] == told[1]
+    assert step_s == 120
     points = report.over_time["startup_ms", "modest"]
-    assert 30 < len(points) <= 50
+    assert [one.step for one in points] == list(range(points[0].step, points[0].step + len(points)))
+    assert 25 < len(points) <= read_outs.FINER
     assert points[-1].read == next(one.read for one in report.answers if (one.metric, one.segment) == ("startup_ms", ""))
+    for number in (5, 15, 25):
+        until_ms = 1000 * step_s * (points[number].step + 1)
+        newest = {one["measurement_id"]: one for one in sorted(measurements, key=lambda one: int(one["version"]))}
+        before = [[one for one in events if one["event_time"] < until_ms] for events in (exposures, list(newest.values()))]
+        rows = [row for cell, added in statistics(*before, metrics).items() for row in rows_of(cell, added)]
+        then = report_of(experiment, known.metrics, rows)
+        assert points[number].units == sum(one.units for one in then.exposed)
+        assert points[number].read == next(one.read for one in then.answers if (one.metric, one.segment) == ("startup_ms", ""))
+    (listed,) = (one for one in read_outs.every(client, known, brief=True) if one.experiment == "fast_start")
+    assert [one.read for one in listed.answers if one.metric == "startup_ms"] == [points[-1].read]
+    assert any(words.startswith("strata by device_type: t") for words in points[-1].read.assumes)
+    for sql in read_outs.statements(report, known, step_s):
+        assert client.query(sql).result_rows
+
+
+def rows_of(cell: Cell, added: dict[str, int]) -> list[Row]:
+    """Over all units, and in each segment."""
+    totals = Totals(*(added.get(f"sum_{name}", 0) for name in Totals._fields))
+    counts = added.get("n", 0), added.get("measured", 0)
+    segments = ["", *(f"{name}={value}" for name, value in cell.segment)]
+    return [Row(cell.variation, one, cell.metric, cell.value_bucket, cell.day, *counts, totals) for one in segments]
 
 
 def test_what_is_said_on_the_command_line(client: Any) -> None:
@@ -90,7 +159,7 @@ def test_what_is_said_on_the_command_line(client: Any) -> None:
     assert "modest is better in startup_ms" in told.output
     heads, *lines = told.output.splitlines()[3:]
     assert heads.split() == ["metric", "control", "modest", "effect", "always", "fixed", "p", "gain"]
-    assert [line.split()[0] for line in lines] == [*defined("fast_start").measured, "guardrails:"]
+    assert [line.split()[0] for line in lines] == [*defined("fast_start").measured, "guardrails:"], told.output
     assert all(re.match(r"\w+ +[\d.,]+ +[\d.,]+ +[-+][\d.]+% +\S+…\S+% +\S+…\S+% +[\d.e-]+", line) for line in lines[:-1])
     assert max(map(len, [heads, *lines[:-1]])) <= 80
     nobody = runner.invoke(app, ["experiment", "read", "same_or_same"]).output.splitlines()
@@ -135,19 +204,20 @@ def test_a_report_is_one_file_and_a_plan_goes_by_a_control(client: Any, tmp_path
 
 def test_the_statement_that_is_shown_can_be_run(client: Any) -> None:
     insert(client, sums(defined("fast_start"), days=4, units_a_day=90), "experiments_statistic")
-    rows = client.query(read_outs.statement("fast_start", read_outs.DAY_S)).result_rows
-    assert {row[0] for row in rows} == {"fast_start"}
+    known = read_outs.known(client)
+    (sql,) = read_outs.statements(read_outs.one(client, "fast_start", known)[0], known, read_outs.DAY_S)
+    assert {row[0] for row in client.query(sql).result_rows} == {"fast_start"}
 
 
 SECONDS = 1000
 DEFINED = {"slowest": {"quantile": 0.9}, "stalled": {"denominator": "d"}, "returned": {"interval_s": 3600}}
 
 
-def as_defined(counted: Counted) -> Metric:
+def as_defined(one: Counted) -> Metric:
     """A metric of the small worlds, as a team would define it."""
-    told = {"kind": "metric", "key": counted.key, "owner": "o", "unit": "u", "topic": "playback.qoe_session", "better": "lower"}
-    times = {"window_s": counted.window_ms // SECONDS, "covariate_s": counted.covariate_ms // SECONDS}
-    return Metric.model_validate({**told, "aggregation": counted.aggregation, **times, **DEFINED.get(counted.key, {})})
+    told = {"kind": "metric", "key": one.key, "owner": "o", "unit": "u", "topic": "playback.qoe_session", "better": "lower"}
+    times = {"window_s": one.window_ms // SECONDS, "covariate_s": one.covariate_ms // SECONDS}
+    return Metric.model_validate({**told, "aggregation": one.aggregation, **times, **DEFINED.get(one.key, {})})
 
 
 def test_the_sums_of_the_raw_tables_are_those_of_the_plain_function(client: Any) -> None:
@@ -182,14 +252,20 @@ def test_the_sums_of_the_raw_tables_are_those_of_the_plain_function(client: Any)
     seen = 0
     for experiment in experiments.values():
         known = read_outs.Known({"experiment": experiment}, metrics, {})
-        for until in (first + 1, first + 2, recompute.FOR_EVER):
-            cells, wrong = recompute.differences(client, "experiment", known, until, MOST_A_DAY)
-            assert wrong == []
-            seen += cells
-    assert seen > 500
+        for until in (first + 1, recompute.FOR_EVER):
+            found = recompute.recompute(client, "experiment", known, until, MOST_A_DAY)
+            assert (found.differences, found.too_late) == ([], 0)
+            seen += found.cells
+    assert seen > 400
+    in_time = [_in_time(told, latest_ms := 6 * 3_600_000) for told in (exposures, measurements)]
+    late = statistics(*([{**one, "event_time": ms(one["event_time"])} for one in told] for told in in_time), METRICS, MOST_A_DAY)
+    client.command("TRUNCATE TABLE experiments_statistic")
+    insert(client, [stored(cell, sums) for cell, sums in late.items()], "experiments_statistic")
+    found = recompute.recompute(client, "experiment", known, most_a_day=MOST_A_DAY, latest_ms=latest_ms)
+    assert (found.differences, found.too_late > 50) == ([], True)
     client.command("ALTER TABLE experiments_statistic DELETE WHERE topic_offset = 7 SETTINGS mutations_sync = 1")
     assert any(
-        recompute.differences(client, "experiment", read_outs.Known({"experiment": one}, metrics, {}), most_a_day=MOST_A_DAY)[1]
+        recompute.recompute(client, "experiment", read_outs.Known({"experiment": one}, metrics, {}), most_a_day=MOST_A_DAY).differences
         for one in experiments.values()
     )
 
@@ -219,6 +295,18 @@ def test_the_benchmark_reads_out_what_its_peer_joins(client: Any, tmp_path: Path
     client.command("ALTER TABLE experiments_statistic DELETE WHERE metric = 'metric_4' SETTINGS mutations_sync = 1")
     scale.join(found, of)
     assert found.all["cells_that_differ"] > 3
+
+
+def _in_time(told: list[dict[str, Any]], latest_ms: int) -> list[dict[str, Any]]:
+    """Those that are not so far behind the newest before them of their unit."""
+    newest: dict[str, int] = {}
+    kept = []
+    for one in told:
+        before = newest.get(one["unit"], 0)
+        newest[one["unit"]] = max(before, ms(one["event_time"]))
+        if ms(one["event_time"]) >= before - latest_ms:
+            kept.append(one)
+    return kept
 
 
 EXPOSURE = ("event_id", "event_time", "unit", "unit_name", "variations", "segments", "sid")

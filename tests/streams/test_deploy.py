@@ -10,7 +10,41 @@ import pytest
 
 from infra.base.settings import settings
 from streams.cluster import newest_on_disk
-from streams.deploy import Ledger
+from streams.deploy import Ledger, StateLost, refuse_unless_fits
+from streams.environment import Job
+
+JOB = Job("sums", "INSERT INTO `playback.failure` SELECT sid FROM `playback.report`", "here")
+INTO = """== Into headrace.experiments.UnitStatistics ==
+== Abstract Syntax Tree ==
+LogicalProject(unit=[$3])
+
+== Optimized Execution Plan ==
+Calc(select=[unit, event_id])
++- TableSourceScan(table=[[experiments.exposure]], fields=[unit, event_id])
+
+"""
+MAIN = """== Abstract Syntax Tree ==
+LogicalSink(table=[experiments.statistic])
+
+== Optimized Execution Plan ==
+Sink(table=[experiments.statistic])
++- TableSourceScan(table=[[added]], fields=[told_at])
+"""
+
+
+def test_what_stands_before_an_operator_must_fit_as_well() -> None:
+    other = INTO.replace("[unit, event_id]", "[unit, event_time, event_id]").replace("unit=[$3]", "unit=[$4]")
+    refuse_unless_fits(JOB, INTO + MAIN, other + MAIN)  # another projection
+    for new in (
+        INTO.replace("Calc(", "Deduplicate(keep=[FirstRow])\n+- Calc("),
+        INTO.replace("UnitStatistics", "Others"),
+        INTO.replace("\nCalc(", "\nUnion(all=[true])\n:- Calc("),
+        "",
+    ):
+        with pytest.raises(StateLost, match=r"sums: the new version cannot take over"):
+            refuse_unless_fits(JOB, INTO + MAIN, new + MAIN)
+    with pytest.raises(StateLost):
+        refuse_unless_fits(JOB, INTO + MAIN, INTO + MAIN.replace("+- Table", "+- Rank(n=[1])\n   +- Table"))
 
 
 @pytest.fixture

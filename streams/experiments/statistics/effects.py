@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 
 NEGLIGIBLE_THETA = 1e-8
 """Below this the covariate of a ratio says nothing about it, and it is left out."""
+DETERMINED = 1e-10
+"""Share of its variance that one covariate must have beside another, 1 − ρ², to be regressed on both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,8 @@ def _cell(a: Statistic, b: Statistic) -> tuple[Floats, Floats]:
     """A stratum's means (of a, then of b) and their covariance, times its units."""
     n = a.n + b.n
     if isinstance(a, (Cuped, CupedRatio)):
-        if _covariates_vary(a) and _covariates_vary(b):
-            return _regressed(a, cast(Cuped, b))
+        if _covariates_vary(a) and _covariates_vary(b) and (found := _regressed(a, cast(Cuped, b))):
+            return found
         a, b = a.unadjusted(), cast(Cuped, b).unadjusted()
     means = np.array([*a.means(), *b.means()])
     k = len(means) // 2
@@ -220,8 +222,10 @@ def _cell(a: Statistic, b: Statistic) -> tuple[Floats, Floats]:
     return means, covariance
 
 
-def _regressed(a: Cuped | CupedRatio, b: Cuped | CupedRatio) -> tuple[Floats, Floats]:
+def _regressed(a: Cuped | CupedRatio, b: Cuped | CupedRatio) -> tuple[Floats, Floats] | None:
     """The same from the regression of the q outcomes on a constant, the variation and the q covariates, at the covariates' mean.
+
+    None of too few units, and of covariates that determine one another: these tell no more than one, whose slopes cannot be told apart.
 
     R. A. Fisher's analysis of covariance, in deviations from each variation's means, so that large values cost no digits; the covariates'
     mean is itself estimated, which counts.
@@ -231,12 +235,9 @@ def _regressed(a: Cuped | CupedRatio, b: Cuped | CupedRatio) -> tuple[Floats, Fl
     q = len(means[0]) // 2  # means and covariance have the outcomes first, then their covariates
     within = (a.n - 1) * np.array(_of_sample(a)) + (b.n - 1) * np.array(_of_sample(b))
     left = n - (3 if q == 1 else 6)
-    if left <= 0:
-        raise Undefined(f"a stratum of {n} units is too small to be regressed")
-    try:
-        inverse = np.linalg.inv(within[q:, q:])
-    except np.linalg.LinAlgError:
-        raise Undefined("a stratum's covariates determine one another") from None
+    if left <= 0 or np.linalg.det(within[q:, q:]) <= DETERMINED * np.prod(np.diag(within[q:, q:])):
+        return None
+    inverse = np.linalg.inv(within[q:, q:])
     slopes = inverse @ within[q:, :q]
     residual = (within[:q, :q] - within[:q, q:] @ slopes) / left
     center = (a.n * means[0][q:] + b.n * means[1][q:]) / n

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
 from math import sqrt
-from typing import Any
+from operator import add
+from typing import Any, cast
 
 from streams.experiments.statistics.always_valid import PLANNED_UNITS, confidence_sequence
 from streams.experiments.statistics.distributions import Undefined, chi_square_tail
@@ -22,7 +24,7 @@ from streams.experiments.statistics.sufficient import Cuped, CupedRatio, Metric,
 from streams.experiments.statistics.survival import Survival, mean_time_effect
 
 FEWEST_UNITS = 50
-"""Of a variation; below, no interval that rests on the central limit theorem is what it says."""
+"""Of a variation, and of each of its strata; below, no interval that rests on the central limit theorem is what it says."""
 FEWEST_OF_A_KIND = 5
 """Units with a property and units without it."""
 MOST_IN_SEVERAL = 0.01
@@ -95,7 +97,8 @@ class Refusal:
 class ReadOut:
     """Either an effect with its results, and what they assume, or refusals and no numbers.
 
-    `fixed` holds once, at the planned units; `always_valid` at every look. `gain` is the share of the variance that a covariate removed.
+    `fixed` holds once, at the planned units; `always_valid` at every look. `gain` is the share of the variance that a covariate and
+    strata removed.
     """
 
     control: str
@@ -172,8 +175,17 @@ def _effect(control: Variation, treatment: Variation, relative: bool) -> Effect:
 
 
 def _gain(a: Sequence[Metric | Survival], b: Sequence[Metric | Survival]) -> float:
-    (one, *more), (two, *_) = a, b
-    return 0.0 if more or not isinstance(one, Cuped | CupedRatio) or not isinstance(two, Cuped | CupedRatio) else gain(one, two)
+    if len(a) > 1:
+        cells = [(cast(Statistic, one), cast(Statistic, two)) for one, two in zip(a, b, strict=True)]
+        without: float = sum(whole.variance() / whole.n for whole in map(_whole, (a, b)))
+        return 1 - stratified(cells).standard_error ** 2 / without
+    (one,), (two,) = a, b
+    return 0.0 if not isinstance(one, Cuped | CupedRatio) or not isinstance(two, Cuped | CupedRatio) else gain(one, two)
+
+
+def _whole(strata: Sequence[Metric | Survival]) -> Any:
+    """All strata together."""
+    return reduce(add, strata)
 
 
 def _split(variations: Sequence[Variation], plan: Plan) -> list[Refusal]:
@@ -216,6 +228,8 @@ def _data(one: Variation) -> list[Refusal]:
         return [Refusal(Cause.NO_DATA, f"{one.name} has {one.units:,} units and {n:,} values")]
     if min(n, one.units) < FEWEST_UNITS:
         return [Refusal(Cause.TINY, f"{one.name} has {min(n, one.units)} units of the {FEWEST_UNITS} that an interval needs")]
+    if len(metrics) > 1 and (few := min(metric.n for metric in metrics)) < FEWEST_UNITS:
+        return [Refusal(Cause.TINY, f"{one.name} has a stratum with {few} units of the {FEWEST_UNITS} that it needs")]
     if issubclass(one.kind, Proportion):
         having = sum(metric.sum_x for metric in metrics if isinstance(metric, Proportion))
         if not FEWEST_OF_A_KIND <= having <= n - FEWEST_OF_A_KIND:
@@ -270,9 +284,8 @@ def _near_zero(control: Variation, treatment: Variation, relative: bool) -> list
                 below, error = metric.means()[1], sqrt(metric.covariance()[1][1] / metric.n)
                 if abs(below) < FARTHER * error:
                     found.append(Refusal(Cause.NEAR_ZERO, f"{one.name}: the denominator's mean is {below:.3g} ± {error:.2g}"))
-    for metric in control.metrics() if relative and len(control.sums) == 1 else ():
-        if isinstance(metric, Survival):
-            continue  # a mean time is never near zero
+    metric = _whole(control.metrics())
+    if relative and not isinstance(metric, Survival):  # a mean time is never near zero
         value, error = metric.value()[0], sqrt(metric.variance() / metric.n)
         if abs(value) < FARTHER * error:
             words = f"{control.name} is {value:.3g} ± {error:.2g}: nothing can be relative to that, read the absolute effect"
@@ -302,5 +315,5 @@ def _assumptions(control: Variation, plan: Plan) -> list[str]:
     if plan.relative:
         said.append(f"the control's value is at least {FARTHER} of its standard errors from zero")
     if len(control.sums) > 1:
-        said.append("strata were fixed before the exposure")
+        said.append("strata were fixed before the exposure, and are weighted by their units in both variations")
     return said

@@ -182,6 +182,21 @@ def test_metrics_of_one_topic_agree_on_what_a_measurement_is() -> None:
     assert said(metric(), metric(key="n", measurement_id="sid", topic="u")) == ""
 
 
+def test_running_experiments_together_split_by_no_more_than_can_be_kept() -> None:
+    """Whatever players say: an exposure tells the segments of all experiments that it is to."""
+    slices = [{"namespace": {"key": "n", "from": begin, "below": begin + 0.5}} for begin in (0, 0.5)]
+    namespace = read(yaml.safe_dump({"kind": "namespace", "key": "n", "owner": "o", "unit": "member_id"}))
+    countries, devices = {"country": [f"c{n}" for n in range(140)]}, {"device_type": ["tv", "web", "phone", "tablet", "headless"]}
+    one, two = experiment(segments=countries, **slices[0]), experiment(key="e2", segments=devices, **slices[1])
+    assert said(flag(), namespace, one, two) == ""  # 142 × 7
+    more = experiment(key="e2", segments={"device_type": ["tv", "web", "phone", "tablet", "headless", "console"]}, **slices[1])
+    assert "run at play, country (140) × device_type (6), have 1,136 combinations, and may have 1,000" in said(flag(), namespace, one, more)
+    drafted = experiment(key="e2", state="draft", segments={"device_type": [f"d{n}" for n in range(99)]}, **slices[1])
+    assert said(flag(), namespace, one, drafted) == ""
+    with pytest.raises(DefinitionError, match=r"segments.country.0: String should match"):
+        experiment(segments={"country": ["a b"]})
+
+
 @pytest.mark.parametrize("state", ["running", "stopped"])
 @pytest.mark.parametrize(
     ("more", "words"),
@@ -191,7 +206,7 @@ def test_metrics_of_one_topic_agree_on_what_a_measurement_is() -> None:
         ({"variations": variations(0.5, 0.5)}, "variations changed"),
         ({"coverage": 0.1}, "coverage fell from 0.5 to 0.1"),
         ({"namespace": {"key": "n", "from": 0, "below": 0.1}}, "its slice of the namespace moved or shrank"),
-        ({"segments": ["country"]}, "segments changed"),
+        ({"segments": {"country": ["NL"]}}, "segments changed"),
         ({"plan": {"alpha": 0.1}}, "plan changed"),
         ({"state": "draft"}, "is a draft"),
     ],

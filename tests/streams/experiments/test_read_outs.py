@@ -11,7 +11,7 @@ import pytest
 
 from schemas.allocation.definition import Experiment, Metric
 from streams.experiments.read_outs import Guard, Report, Row, Totals, Verdict, report
-from streams.experiments.statistics.effects import effect
+from streams.experiments.statistics.effects import effect, stratified
 from streams.experiments.statistics.histogram import Histogram, shares_below
 from streams.experiments.statistics.readout import Cause
 from streams.experiments.statistics.sufficient import Cuped, Mean, Proportion, Ratio
@@ -32,11 +32,11 @@ def experiment(**more: Any) -> Experiment:
     """Two variations alike in weight, measured by m."""
     variations = [{"key": key, "weight": 0.5, "value": key} for key in ("a", "b")]
     told: dict[str, Any] = {"kind": "experiment", "key": "e", "owner": "o", "flag": "f", "unit": "member_id", "state": "running"}
-    return Experiment.model_validate(told | {"variations": variations, "metrics": ["m"], "segments": ["device"], **more})
+    return Experiment.model_validate(told | {"variations": variations, "metrics": ["m"], "segments": {"device": ["tv", "web"]}, **more})
 
 
 def exposed(variation: str, units: int, in_several: int = 0, day: int = DAY, segment: str = "") -> Row:
-    return Row(variation, segment, "", -1, day, day, units, 0, Totals(x=in_several))
+    return Row(variation, segment, "", -1, day, units, 0, Totals(x=in_several))
 
 
 def sums(variation: str, values: Mapping[str, np.ndarray[Any, Any]], day: int = DAY, segment: str = "") -> Row:
@@ -44,7 +44,7 @@ def sums(variation: str, values: Mapping[str, np.ndarray[Any, Any]], day: int = 
     n = len(values["x"])
     of = {letter: values.get(letter, np.zeros(n, int)) for letter in "xyuv"}
     totals = Totals(*(int(np.prod([of[letter] for letter in name], axis=0).sum()) for name in Totals._fields))
-    return Row(variation, segment, "m", -1, day, day, n, n, totals)
+    return Row(variation, segment, "m", -1, day, n, n, totals)
 
 
 def read(measured: Metric, rows: Sequence[Row], **more: Any) -> Report:
@@ -127,8 +127,8 @@ def test_a_quantile_knows_units_that_bring_many_values() -> None:
                 cell[1] += upto**2 - below**2
                 cell[2] += unit.counts[where] * unit.n
                 below = upto
-        rows += [Row(variation, "", "m", at, DAY, DAY, n, 0, Totals(xx=xx, xy=xy)) for at, (n, xx, xy) in cells.items()]
-        rows.append(Row(variation, "", "m", -1, DAY, DAY, 300, 300, Totals()))
+        rows += [Row(variation, "", "m", at, DAY, n, 0, Totals(xx=xx, xy=xy)) for at, (n, xx, xy) in cells.items()]
+        rows.append(Row(variation, "", "m", -1, DAY, 300, 300, Totals()))
     (answer,) = read(metric("quantile", quantile=0.9), rows).answers
     expected = effect(clustered["a"], clustered["b"], relative=True)
     assert answer.read.effect == expected
@@ -143,9 +143,9 @@ def test_a_time_to_an_event_counts_units_for_as_long_as_they_were_watched() -> N
     events = {"a": {0: 40, 1: 30}, "b": {0: 20, 1: 15}}
     for variation in "ab":
         for day, n in ((DAY, 300), (DAY + 1, 200), (DAY + 2, 50)):
-            rows += [exposed(variation, n, day=day), Row(variation, "", "m", -1, day, day, n, 0, Totals())]
-        rows += [Row(variation, "", "m", at, DAY, DAY, n, 0, Totals()) for at, n in events[variation].items()]
-        rows.append(Row(variation, "", "m", 1, DAY + 1, DAY + 2, 9, 0, Totals()))
+            rows += [exposed(variation, n, day=day), Row(variation, "", "m", -1, day, n, 0, Totals())]
+        rows += [Row(variation, "", "m", at, DAY, n, 0, Totals()) for at, n in events[variation].items()]
+        rows.append(Row(variation, "", "m", 1, DAY + 1, 9, 0, Totals()))
     (answer,) = read(metric("time_to_event", interval_s=a_day, better="higher"), rows).answers
     each = [Survival((events[one][0], events[one][1]), (200, 300 - sum(events[one].values()))) for one in "ab"]
     assert answer.read.effect == mean_time_effect(each[0], each[1], 2, relative=True)
@@ -155,7 +155,7 @@ def test_later_rows_take_back_what_earlier_ones_told() -> None:
     values = drawn()
     rows = [exposed(one, UNITS) for one in "ab"] + [sums(one, {"x": values[one]["x"]}) for one in "ab"]
     extra = sums("a", {"x": np.array([5, 900_000])}, day=DAY + 1)
-    back = extra._replace(day=DAY + 2, step=DAY + 2, n=-2, measured=-2, sums=Totals(*(-one for one in extra.sums)))
+    back = extra._replace(day=DAY + 2, n=-2, measured=-2, sums=Totals(*(-one for one in extra.sums)))
     plain, corrected = (read(metric("sum"), one) for one in (rows, [*rows, extra, back]))
     assert plain.answers == corrected.answers
 
@@ -182,6 +182,57 @@ def test_segments_are_those_that_the_experiment_names_and_their_p_are_adjusted()
     assert [one.adjusted_p for one in told.answers] == raw  # three alike: the largest times 3 / 3
 
 
+def by_device(sizes: Mapping[str, tuple[int, int]], days: int = 1) -> tuple[list[Row], dict[str, list[Any]]]:
+    """Rows of units on devices, whose level differs by device and by the same share of their past, and each device's values in a and b."""
+    rng = np.random.default_rng(9)
+    rows: list[Row] = []
+    values: dict[str, list[Any]] = {}
+    for number, (device, ns) in enumerate(sizes.items()):
+        for variation, n in zip("ab", ns, strict=True):
+            x = rng.poisson(100 * (1 + 5 * number) + 5 * (variation == "b"), n)
+            values.setdefault(device, []).append(x)
+            for day in range(days):
+                for segment in {"", f"device={device}" if device else ""}:
+                    part = x[day::days]
+                    rows += [exposed(variation, len(part), day=DAY + day, segment=segment)]
+                    rows += [sums(variation, {"x": part}, day=DAY + day, segment=segment)]
+    return rows, values
+
+
+def test_units_are_post_stratified_by_what_the_plan_says() -> None:
+    rows, values = by_device({"tv": (300, 340), "web": (240, 200), "": (80, 90), "console": (20, 9)})
+    plain, planned = (
+        report(experiment(plan={"primary": "m", "strata": strata}), {"m": metric("mean")}, rows, over_time=True)
+        for strata in (None, "device")
+    )
+    answer = planned.answers[0]
+    cells = [[Mean(len(x), int(x.sum()), int((x * x).sum())) for x in of] for of in (values["tv"], values["web"], values[""])]
+    joined = [one + Mean(len(x), int(x.sum()), int((x * x).sum())) for one, x in zip(cells[0], values["console"], strict=True)]
+    expected = stratified([(joined[0], joined[1]), (cells[1][0], cells[1][1]), (cells[2][0], cells[2][1])], relative=True)
+    assert answer.read.effect == expected
+    assert "strata by device: web, not told, tv and other" in answer.read.assumes
+    assert answer.values == plain.answers[0].values
+    absolute = stratified([(joined[0], joined[1]), (cells[1][0], cells[1][1]), (cells[2][0], cells[2][1])])
+    whole = [sum((cell[side] for cell in cells[1:]), start=joined[side]) for side in (0, 1)]
+    assert answer.read.gain == 1 - absolute.standard_error**2 / sum(one.variance() / one.n for one in whole)
+    assert answer.read.gain > 0.6
+    assert planned.over_time["m", "b"][-1].read == answer.read
+    assert [one.read.effect for one in planned.answers[1:]] == [one.read.effect for one in plain.answers[1:]]  # segments are read as ever
+
+
+def test_strata_of_few_units_are_taken_together_and_one_is_none() -> None:
+    rows, _ = by_device({"tv": (200, 210), "web": (30, 40), "": (30, 20)})
+    plan = {"primary": "m", "strata": "device"}
+    both = report(experiment(plan=plan), {"m": metric("mean")}, rows).answers[0].read
+    assert "strata by device: tv, web and not told" in both.assumes
+    rows, _ = by_device({"tv": (200, 210), "web": (20, 20), "": (20, 20)})
+    alone = report(experiment(plan=plan), {"m": metric("mean")}, rows).answers[0].read
+    assert alone.effect is not None
+    assert alone.effect.strata == 1
+    assert any("not stratified by device" in words for words in alone.assumes)
+    assert report(experiment(plan=plan), {"m": metric("quantile", quantile=0.5)}, rows).answers[0].read.refusals
+
+
 def test_a_split_that_is_not_as_designed_refuses_everything() -> None:
     values = drawn()
     rows = [exposed("a", UNITS), exposed("b", UNITS // 2), sums("a", values["a"]), sums("b", {"x": values["b"]["x"][::2]})]
@@ -199,7 +250,7 @@ def test_few_units_and_none_go_on_in_words() -> None:
 
 
 def test_sums_that_cannot_be_are_refused() -> None:
-    rows = [exposed(one, 100) for one in "ab"] + [Row(one, "", "m", 3, DAY, DAY, -4, 0, Totals()) for one in "ab"]
+    rows = [exposed(one, 100) for one in "ab"] + [Row(one, "", "m", 3, DAY, -4, 0, Totals()) for one in "ab"]
     (answer,) = read(metric("quantile", quantile=0.5), rows).answers
     assert answer.read.refusals[0].cause is Cause.NOT_FINITE
 

@@ -97,6 +97,7 @@ def test_covariates_strata_and_quantiles_are_read() -> None:
     stratified = read_out(halves[0], halves[1], PLAN)
     assert stratified.effect is not None
     assert stratified.effect.strata == 2
+    assert stratified.gain == pytest.approx(0.917, abs=0.01)
     levels = [Histogram.of(chance.integers(0, 10_000, one.units).tolist()).quantile(0.95) for one in (A, B)]
     sums = [[(level.n, level.level, level.estimate, level.low, level.high, level.n_interval)] for level in levels]
     tails = read_out(*(replace(one, kind=Quantile, sums=s) for one, s in zip((A, B), sums, strict=True)), PLAN)  # type: ignore[misc]
@@ -123,6 +124,12 @@ def test_a_time_to_an_event_is_read() -> None:
 def test_strata_that_are_not_the_same_are_refused() -> None:
     halves = replace(B, sums=[(5_050, 26_000, 215_000)] * 2)
     assert causes(read_out(A, halves, PLAN)) == {Cause.UNDEFINED}
+
+
+def test_strata_of_too_few_units_are_refused() -> None:
+    split = [replace(one, sums=[(one.units - n, 50_000, 400_000), (n, 200, 1_300)]) for one, n in ((A, 60), (B, 49))]
+    assert causes(read_out(split[0], split[1], PLAN)) == {Cause.TINY}
+    assert causes(read_out(split[0], replace(B, sums=[(B.units - 50, 50_000, 400_000), (50, 200, 1_300)]), PLAN)) == set()
 
 
 def test_many_questions_are_adjusted_and_refused_ones_are_none() -> None:

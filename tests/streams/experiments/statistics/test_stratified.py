@@ -120,6 +120,22 @@ def test_a_ratio_with_a_covariate_follows_its_definition() -> None:
     assert found.standard_error < stratified([(a.unadjusted(), b.unadjusted())] * 2).standard_error
 
 
+def test_covariates_that_determine_one_another_are_left_out_of_their_stratum() -> None:
+    chance = np.random.default_rng(78)
+
+    def sums(n: int, tied: bool) -> CupedRatio:
+        u = chance.integers(1, 90, n)
+        columns = (u + chance.integers(0, 9, n), chance.integers(50, 99, n), u, 3 * u + 7 if tied else chance.integers(50, 99, n))
+        pairs = ((0, 0), (1, 1), (2, 2), (3, 3), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+        return CupedRatio(n, *(int(one.sum()) for one in columns), *(int(columns[i] @ columns[j]) for i, j in pairs))
+
+    free, tied = (sums(80, False), sums(90, False)), (sums(70, True), sums(60, True))
+    found = stratified([free, tied])
+    plain = stratified([(free[0].unadjusted(), free[1].unadjusted()), (tied[0].unadjusted(), tied[1].unadjusted())])
+    assert found.strata == 2
+    assert found.standard_error < plain.standard_error
+
+
 def test_large_integers_cost_no_digits() -> None:
     """The same units in another unit and from another zero: a covariate of 10¹² with deviations of a few."""
     chance = np.random.default_rng(77)
