@@ -10,6 +10,7 @@ array. Nothing is computed ahead and nothing expires by a timer.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ import numpy as np
 from streams.recommendations.engine import BETWEEN
 from streams.recommendations.plan import Layout, Plan, Value
 from streams.recommendations.tiles import Found, Row, evaluate, nothing
+
+HEAD = struct.Struct("<qq")
+"""What every row begins with: clock, taken."""
 
 
 class UnknownLayout(ValueError):
@@ -82,6 +86,17 @@ class Table:
     def packed(self, group: str, key: str) -> tuple[bytes, bytes]:
         """A key's row as it came, that of nothing where it has none."""
         return self._rows[group].get(key, self._nothing[group])
+
+    def head(self, group: str, key: str) -> tuple[int, int]:
+        """The newest event in a key's row (ms, NEVER where it has none), and how many it has taken."""
+        clock_ms, taken = HEAD.unpack_from(self.packed(group, key)[0])
+        return clock_ms, taken
+
+    def evaluated(self, group: str, key: str, values: Iterable[Value], at_ms: int) -> tuple[tuple[int, int], dict[str, Found]]:
+        """A key's head and values, of one and the same row, whatever is folded meanwhile."""
+        row = self.packed(group, key)
+        clock_ms, taken = HEAD.unpack_from(row[0])
+        return (clock_ms, taken), evaluate(self.plan.layouts[group], values, [row], at_ms)
 
     def lookup(self, names: Iterable[str], about: Mapping[str, str | Sequence[str]], at_ms: int) -> dict[str, Found]:
         """Values by name at `at_ms`, for each entity one name or a list of names (of one length where a key has two lists).
