@@ -829,6 +829,22 @@ class RecommendationsFeatureServed(TypedDict):
     taken: int
     values: dict[str, str]
 
+class RecommendationsFeatureSkew(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    value: str
+    group: str
+    entity: str
+    served: str
+    recomputed: str
+    taken: int
+    arrived: int
+
 class RecommendationsFeatureValue(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
