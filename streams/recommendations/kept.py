@@ -47,7 +47,7 @@ def _selections(made: Plan, among: Catalogue) -> list[tuple[Topic, Selection]]:
 
 
 def view(made: Plan, among: Catalogue | None = None) -> str:
-    """The SELECT of all events: topic, its key, event_id, event_time, arrived_at, and the fields that features ask for, null where there is none."""
+    """SELECT of all events: topic, its key, event_id, event_time, arrived_at, and what features ask for, null where a topic has it not."""
     contracts = among or catalogue()
     selects = []
     for name in sorted(made.topics):
@@ -60,7 +60,8 @@ def view(made: Plan, among: Catalogue | None = None) -> str:
             for name, what in asked(made, contracts)
         )
         selects.append(
-            f"SELECT '{name}' AS topic, `{topic.key}` AS keyed_by, event_id, CAST(event_time AS TIMESTAMP(3)) AS event_time, arrived_at{fields}\n"
+            f"SELECT '{name}' AS topic, `{topic.key}` AS keyed_by, event_id, "
+            f"CAST(event_time AS TIMESTAMP(3)) AS event_time, arrived_at{fields}\n"
             f"FROM `{name}`\nWHERE NOT marker"
         )
     return "\nUNION ALL\n".join(selects)

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.catalogue import catalogue
 from schemas.recommendations import definition
-from schemas.recommendations.definition import WINDOWS, Feature, features
+from schemas.recommendations.definition import MOST_NUMBER, WINDOWS, Feature, features
 from streams.recommendations import engine, kept, tiles
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.plan import Plan, plan
@@ -63,9 +63,9 @@ def comes(random: Random, many: int) -> Iterator[Event]:
         earlier.append(event_id)
         said = {
             "event_id": event_id, "event_time": at, "member_id": f"m-{int(3 * random.random() ** 2)}", "cid": f"t-{random.randrange(20)}",
-            "kind": random.choice(["play", "skip", "click"]), "genres": random.choices(TEXTS, k=random.randrange(6)), "results": random.randrange(5),
-            "region": random.choice([None, *TEXTS]), "device_type": random.choice([None, *TEXTS]),
-            "watched_ms": random.choice([None, 0, -5, random.randrange(7_200_000), definition.MOST_NUMBER, definition.MOST_NUMBER + 1, -(2**40)]),
+            "kind": random.choice(["play", "skip", "click"]), "genres": random.choices(TEXTS, k=random.randrange(6)),
+            "region": random.choice([None, *TEXTS]), "device_type": random.choice([None, *TEXTS]), "results": random.randrange(5),
+            "watched_ms": random.choice([None, 0, -5, random.randrange(7_200_000), MOST_NUMBER, MOST_NUMBER + 1, -(2**40)]),
         }  # fmt: skip
         topic = random.choices(TOPICS[:3], [8, 2, 1])[0]
         has = {field["name"] for field in catalogue().topic(topic).event.fields}
@@ -87,7 +87,9 @@ def said(made: Plan, log: list[Event]) -> list[str]:
         if topic in made.topics:
             whole.take(topic, event, arrived_ms)
     rows = {
-        f"{group}{BETWEEN}{key}": (made.layouts[group].id, *map(bytes.hex, row.pack())) for group, of in whole.rows.items() for key, row in of.items()
+        f"{group}{BETWEEN}{key}": (made.layouts[group].id, *map(bytes.hex, row.pack()))
+        for group, of in whole.rows.items()
+        for key, row in of.items()
     }
     counts = ", ".join(f"{name}={n}" for name, n in sorted(whole.counts.items()) if n)
     return [*("\t".join([item, *row]) for item, row in sorted(rows.items(), key=lambda one: one[0].encode("utf-16-be"))), f"\t{{{counts}}}"]
