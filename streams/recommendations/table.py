@@ -14,7 +14,6 @@ job's state, or so much newer that the job had let the old one go (docs/adr/0015
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,9 +28,6 @@ LET_GO_MS = 31 * DAY_MS
 
 Kept = tuple[bytes, bytes, int, int, int]
 """A row: its fixed part, its texts, its generation, its clock (ms), how many events it has taken."""
-
-HEAD = struct.Struct("<qq")
-"""What every row begins with: clock, taken."""
 
 
 class UnknownLayout(ValueError):
@@ -57,6 +53,10 @@ class Table:
     def bytes_kept(self) -> int:
         """What the packed rows take, without keys and Python's own."""
         return sum(len(fixed) + len(texts) for rows in self._rows.values() for fixed, texts, *_ in rows.values())
+
+    def knows(self, layout_id: str) -> bool:
+        """Whether rows of a layout can be folded."""
+        return layout_id in self._layouts
 
     def fold(self, group: str, key: str, layout_id: str, fixed: bytes, texts: bytes, generation: int = 0) -> bool:
         """A key's row; whether it is newer than what was there. Raises UnknownLayout, and ValueError where the bytes are not of it."""
