@@ -28,8 +28,7 @@ from schemas.recommendations.definition import ENTITIES
 from sinks.recommendations.training import counted, literal
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.plan import Plan, Value
-from streams.recommendations.table import HEAD
-from streams.recommendations.tiles import Row, as_mapping, evaluate
+from streams.recommendations.tiles import HEAD, Row, as_mapping, evaluate
 
 AHEAD_MS = 1_000
 """An event that arrived so much after it was asked may be in the row: clocks of two machines differ."""

@@ -37,7 +37,6 @@ from edge.asked import Refusal, short_json
 from edge.home import lookup
 from edge.home.rows import MOST, Page, Rankings, Row
 from edge.home.titles import Title, Titles, Viewer
-from edge.home.values import Values
 from edge.outbox import Outbox, meanwhile
 from edge.pseudonym import pseudonym
 from edge.serve import CORS, Json, serve
@@ -45,8 +44,10 @@ from infra.base import log
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
-from schemas.recommendations.definition import ENTITIES
+from schemas.recommendations.definition import ENTITIES, features
 from streams.folded import Folded, followed
+from streams.recommendations.online import Online
+from streams.recommendations.plan import plan
 from streams.recommendations.table import Table
 
 SERVED = "recommendations.feature_served"
@@ -230,7 +231,7 @@ def main() -> None:
     parser.add_argument("--url", default=edge.home_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("home")
-    values, titles = Values(), Titles()
+    values, titles = Online(plan(features())), Titles()
     with followed([values, titles], RegistryClient().schema), Emitter("home") as emitter:
         home = Home(values, titles, Outbox(emitter, SERVED), emitter.clock.now_ms, edge.features_told_share)
         serve(app(home), arguments.url)

@@ -435,6 +435,7 @@ def catalogue() -> list[Service]:
         PythonService("fill-planner", ready, module="streams.delivery.fill_planner", address=("fill", "status_url")),
         PythonService("collector", ready, module="edge.collector", address=("edge", "collector_url")),
         Task("topology", ready, module="producers.topology"),
+        Task("catalogue", ready, module="producers.catalogue"),
         Task("experiments", ready, module="producers.experiments"),
         PythonService("steering", ready, module="edge.steering", address=("edge", "steering_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),

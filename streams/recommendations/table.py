@@ -14,7 +14,6 @@ job's state, or so much newer that the job had let the old one go (docs/adr/0015
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,9 +28,6 @@ LET_GO_MS = 31 * DAY_MS
 
 Kept = tuple[bytes, bytes, int, int, int]
 """A row: its fixed part, its texts, its generation, its clock (ms), how many events it has taken."""
-
-HEAD = struct.Struct("<qq")
-"""What every row begins with: clock, taken."""
 
 
 class UnknownLayout(ValueError):

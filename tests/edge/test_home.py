@@ -15,12 +15,12 @@ import pytest
 from edge.home.rows import FALLBACK, Page, Rankings, Row, draw
 from edge.home.service import SERVED, Home, app
 from edge.home.titles import Title, Titles, Viewer, may_see
-from edge.home.values import Values
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from producers.emit import Emitter
 from schemas.recommendations.definition import features
 from streams.recommendations.engine import Engine
+from streams.recommendations.online import Online
 from streams.recommendations.plan import plan
 from streams.recommendations.table import Table
 from tests.broker import FakeRegistry, MockCluster, records
@@ -165,7 +165,7 @@ def test_the_newest_word_of_a_title_counts_in_whatever_order_it_came() -> None:
 @asynccontextmanager
 async def running(registry: FakeRegistry, engine: Engine | None, share: float = 0.0) -> AsyncIterator[httpx.AsyncClient]:
     """A home whose features are those of an engine; None: they have not been read."""
-    values, titles = Values(), Titles()
+    values, titles = Online(PLAN), Titles()
     titles.table, titles.caught_up = CATALOGUE, True
     if engine is not None:
         values.table, values.caught_up = folded(engine), True
