@@ -37,6 +37,7 @@ BEHIND_MS = 10_000
 MOST_SETS = 4_000
 SETTLED_MS = 20_000
 """Values served so long ago are looked at: by then everything that had arrived is stored."""
+COUNTED = ("compared", "skewed", "undecided")
 A_ROUND = 200
 """Rows of a round at most, drawn from those that were served since the one before."""
 

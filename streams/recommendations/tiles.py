@@ -291,6 +291,11 @@ def _sections(layout: Layout, data: bytes) -> list[_Section]:
     return found
 
 
+def text_sizes(layout: Layout, texts: bytes) -> list[int]:
+    """What each part of a row's texts takes, in bytes. Raises IndexError where they are not of the layout."""
+    return [_HEAD.size + 14 * len(one.tiles) + 8 * len(one.newest) + 2 * len(one.ends) + len(one.told) for one in _sections(layout, texts)]
+
+
 @dataclass(frozen=True)
 class Found:
     """A value of many rows.
