@@ -54,6 +54,10 @@ class Table:
         """What the packed rows take, without keys and Python's own."""
         return sum(len(fixed) + len(texts) for rows in self._rows.values() for fixed, texts, *_ in rows.values())
 
+    def knows(self, layout_id: str) -> bool:
+        """Whether rows of a layout can be folded."""
+        return layout_id in self._layouts
+
     def fold(self, group: str, key: str, layout_id: str, fixed: bytes, texts: bytes, generation: int = 0) -> bool:
         """A key's row; whether it is newer than what was there. Raises UnknownLayout, and ValueError where the bytes are not of it."""
         layout = self._layouts.get(layout_id)
