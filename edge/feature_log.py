@@ -7,7 +7,7 @@ from typing import Any
 
 from edge.read_outs import Queries
 from schemas.catalogue import Catalogue, catalogue
-from schemas.recommendations.definition import Feature
+from schemas.recommendations.definition import Feature, features, read
 from streams.recommendations.explain import Step, explained, of_members, values
 from streams.recommendations.plan import Plan
 from streams.recommendations.training import Arrived
@@ -18,8 +18,19 @@ MOST_EVENTS = 50_000
 """Of a member, the newest; nobody's but a bot's are more."""
 
 
+def deployed(client: Queries) -> list[Feature]:
+    """The features that are kept now, by the newest word of each; those of this checkout where none was told. Raises clickhouse_connect's
+    errors, FeatureError where this version cannot read one.
+    """
+    told = client.query(
+        "SELECT name, argMax((yaml, withdrawn), event_time) AS newest FROM recommendations_feature_definition\n"
+        "WHERE NOT marker GROUP BY name HAVING NOT newest.2 ORDER BY name"
+    ).result_rows
+    return [read(yaml, name) for name, (yaml, _) in told] or features()
+
+
 def of_member(client: Queries, made: Plan, member_id: str, among: Catalogue | None = None) -> list[Arrived]:
-    """What is stored of a member's events that features read, by topic, in the order of its partition. Raises clickhouse_connect's errors."""
+    """What is stored of a member's events that features read, by topic, in its partition's order. Raises clickhouse_connect's errors."""
     contracts, found = among or catalogue(), list[Arrived]()
     for name in sorted(of_members(made).topics):
         topic = contracts.topic(name)

@@ -82,20 +82,21 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain a member's features: what is known now, and through time which event made each value what it is."""
-    from edge.feature_log import story
+    from edge.feature_log import deployed, story
     from edge.pseudonym import pseudonym as pseudonym_of
     from infra.base import warehouse
     from infra.base.clock import WallClock
     from infra.cli.words import Refusal, asking_warehouse, out
     from streams.recommendations.plan import plan
 
-    made, only = plan(_features()), feature or []
-    for name in only:
-        if name not in made.values and name not in {value.feature.name for value in made.values.values()}:
-            raise Refusal(f"there is no feature {name}: `headrace feature list` shows what there is")
-    member_id = member if pseudonym else pseudonym_of(member)
+    only, member_id = feature or [], member if pseudonym else pseudonym_of(member)
     with asking_warehouse():
-        told = story(warehouse.reader(), made, member_id, WallClock().now_ms(), only)
+        client = warehouse.reader()
+        made = plan(deployed(client))
+        for name in only:
+            if name not in made.values and name not in {value.feature.name for value in made.values.values()}:
+                raise Refusal(f"no feature {name} is kept: `headrace feature list` shows what there is")
+        told = story(client, made, member_id, WallClock().now_ms(), only)
     if not told["steps"]:
         some = "headrace query 'SELECT DISTINCT member_id FROM recommendations_interaction LIMIT 9'"
         raise Refusal(f"nothing that features count is stored of member {member} ({member_id}): `{some}` shows some, for --pseudonym")
@@ -169,5 +170,5 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == columns[0])
     return table
