@@ -1,6 +1,6 @@
 """The consistency watch: values that were served, computed again from the log as it is stored, by the engine in Python, and compared.
 
-    watch = Watch(warehouse.reader, plan(features()), clock)
+    watch = Watch(warehouse.reader, clock.now_ms)
     for verdict in watch.round(): …
 
 A row of the online table holds, of each partition that it has heard of, the first so many events. Which ones is not known to the last one,
@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from edge.feature_log import deployed
 from edge.read_outs import Queries
 from schemas.catalogue import Catalogue, Topic, catalogue
 from schemas.recommendations.definition import ENTITIES
 from sinks.recommendations.training import counted, literal
 from streams.recommendations.engine import BETWEEN, Engine
-from streams.recommendations.plan import Plan, Value
+from streams.recommendations.plan import Plan, Value, plan
 from streams.recommendations.tiles import HEAD, Row, as_mapping, evaluate
 
 AHEAD_MS = 1_000
@@ -186,11 +187,12 @@ class Watch:
     """Looks at what was served, round by round. `reader` makes a read-only warehouse client, `now_ms` tells the time."""
 
     reader: Callable[[], Queries]
-    made: Plan
     now_ms: Callable[[], int]
+    plan_of: Callable[[Queries], Plan] = field(default=lambda client: plan(deployed(client)))
     among: Catalogue = field(default_factory=catalogue)
     most: int = A_ROUND
     _seen_ms: int | None = None
+    made: Plan = field(default_factory=lambda: plan([]))
     _client: Queries | None = None
 
     def round(self) -> list[Verdict]:
@@ -199,6 +201,7 @@ class Watch:
         since, self._seen_ms = self._seen_ms or until - 60_000, until
         if self._client is None:
             self._client = self.reader()
+        self.made = self.plan_of(self._client)
         served = list(_served(self._client, since, until, self.most))
         by_group: dict[str, list[Served]] = defaultdict(list)
         for one in served:

@@ -46,10 +46,9 @@ from infra.base import log
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
-from schemas.recommendations.definition import ENTITIES, features
+from schemas.recommendations.definition import ENTITIES
 from streams.folded import Folded, followed
-from streams.recommendations.online import Online
-from streams.recommendations.plan import plan
+from streams.recommendations.online import Definitions, Online
 from streams.recommendations.table import Table
 
 SERVED, PROFILE = "recommendations.feature_served", "recommendations.feature_profile"
@@ -252,8 +251,8 @@ def main() -> None:
     parser.add_argument("--url", default=edge.home_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("home")
-    values, titles = Online(plan(features())), Titles()
-    with followed([values, titles], RegistryClient().schema), Emitter("home") as emitter:
+    values, titles = Online(), Titles()
+    with followed([values, Definitions(values), titles], RegistryClient().schema), Emitter("home") as emitter:
         outboxes = Outbox(emitter, SERVED), Outbox(emitter, PROFILE)
         home = Home(values, titles, outboxes[0], emitter.clock.now_ms, edge.features_told_share, outboxes[1])
         serve(app(home), arguments.url)

@@ -22,10 +22,9 @@ from infra.base import log, warehouse
 from infra.base.clock import Clock, WallClock, WorkClock
 from infra.stack.health import TIMEOUT_S, Unreachable, lags, loader_tables
 from producers.emit import Backpressure, Emitter
-from schemas.recommendations.definition import features
+from schemas.recommendations.definition import FeatureError
 from sinks import audit
 from streams.cluster import Cluster, ClusterError
-from streams.recommendations.plan import plan
 
 EVERY_S = 5.0
 AUDIT_EVERY_S = 60.0
@@ -178,7 +177,7 @@ class Sampler:
                 for sample in part():
                     self._send(sample, at_ms)
                 self._complaints.pop(name, None)
-            except (Unreachable, ClusterError, audit.CannotAudit, ClickHouseError, Backpressure) as error:
+            except (Unreachable, ClusterError, audit.CannotAudit, ClickHouseError, FeatureError, Backpressure) as error:
                 if self._complaints.get(name) != str(error):
                     self._complaints[name] = str(error)
                     self._log.warning("no sample", part=name, reason=str(error))
@@ -195,7 +194,7 @@ def main() -> None:
     clock = WallClock()
     counters, checkpoints = Counters(), Checkpoints(Cluster(timeout_s=TIMEOUT_S), clock.now_ms())
     audits = Audits(clock, lambda worked: audit.run(content="none", clock=worked))
-    watch = skew.Watch(warehouse.reader, plan(features()), clock.now_ms)
+    watch = skew.Watch(warehouse.reader, clock.now_ms)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
