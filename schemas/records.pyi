@@ -876,6 +876,7 @@ class RecommendationsInteraction(TypedDict):
     member_id: str
     cid: str
     kind: Literal["click", "play", "completion", "skip", "rewatch", "rating", "list_add", "list_remove"]
+    previous_cids: NotRequired[list[str]]
     genres: NotRequired[list[str]]
     region: NotRequired[str | None]
     device_type: NotRequired[str | None]

@@ -439,6 +439,7 @@ def catalogue() -> list[Service]:
         Task("experiments", ready, module="producers.experiments"),
         PythonService("steering", ready, module="edge.steering", address=("edge", "steering_url")),
         PythonService("gateway", ready, module="edge.gateway", address=("edge", "gateway_url")),
+        PythonService("home", ready, module="edge.home", address=("edge", "home_url")),
         Origin(),
         *cache_servers(),
         PythonService("board", ("warehouse",), module="edge.board", address=("edge", "board_url")),

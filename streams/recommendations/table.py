@@ -10,6 +10,7 @@ array. Nothing is computed ahead and nothing expires by a timer.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ import numpy as np
 from streams.recommendations.engine import BETWEEN
 from streams.recommendations.plan import Layout, Plan, Value
 from streams.recommendations.tiles import Found, Row, evaluate, nothing
+
+HEAD = struct.Struct("<qq")
+"""What every row begins with: clock, taken."""
 
 
 class UnknownLayout(ValueError):
@@ -32,6 +36,8 @@ class Table:
         self._nothing = {group: nothing(layout) for group, layout in plan.layouts.items()}
         known = [layout for one in (*older, plan) for layout in one.layouts.values()]
         self._layouts = {layout.id: layout for layout in known}
+        self._with: dict[tuple[str, int], dict[str, dict[str, None]]] = {}
+        """By group and place in its keys: what stands there → those keys. Of what has been asked for once."""
 
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
@@ -53,7 +59,44 @@ class Table:
             fixed, texts = Row.unpack(layout, fixed, texts).recast(wanted).pack()
         elif len(fixed) != layout.form.size:
             raise ValueError(f"{group} {key!r}: {len(fixed)} bytes are not a row of layout {layout.id}, which has {layout.form.size}")
-        self._rows[group][key] = fixed, texts
+        rows = self._rows[group]
+        known, rows[key] = key in rows, (fixed, texts)
+        if not known and self._with:
+            for place, part in enumerate(key.split(BETWEEN)):
+                if (index := self._with.get((group, place))) is not None:
+                    index.setdefault(part, {})[key] = None
+
+    def keys(self, group: str, about: Mapping[str, str] | None = None) -> list[str]:
+        """The keys of a group that have a row, those that are about these entities. Another thread may fold meanwhile."""
+        rows, some = self._rows[group], about or {}
+        fixed = [(place, some[entity]) for place, entity in enumerate(self.plan.layouts[group].key) if entity in some]
+        if not fixed:
+            return list(rows)
+        first, *others = (self._index(group, place).get(wanted, {}) for place, wanted in fixed)
+        return [key for key in list(first) if all(key in other for other in others)]
+
+    def _index(self, group: str, place: int) -> dict[str, dict[str, None]]:
+        found = self._with.get((group, place))
+        if found is None:
+            found = self._with[group, place] = {}  # from here on `fold` keeps it, so that no key is missed
+            for key in list(self._rows[group]):
+                found.setdefault(key.split(BETWEEN)[place], {})[key] = None
+        return found
+
+    def packed(self, group: str, key: str) -> tuple[bytes, bytes]:
+        """A key's row as it came, that of nothing where it has none."""
+        return self._rows[group].get(key, self._nothing[group])
+
+    def head(self, group: str, key: str) -> tuple[int, int]:
+        """The newest event in a key's row (ms, NEVER where it has none), and how many it has taken."""
+        clock_ms, taken = HEAD.unpack_from(self.packed(group, key)[0])
+        return clock_ms, taken
+
+    def evaluated(self, group: str, key: str, values: Iterable[Value], at_ms: int) -> tuple[tuple[int, int], dict[str, Found]]:
+        """A key's head and values, of one and the same row, whatever is folded meanwhile."""
+        row = self.packed(group, key)
+        clock_ms, taken = HEAD.unpack_from(row[0])
+        return (clock_ms, taken), evaluate(self.plan.layouts[group], values, [row], at_ms)
 
     def lookup(self, names: Iterable[str], about: Mapping[str, str | Sequence[str]], at_ms: int) -> dict[str, Found]:
         """Values by name at `at_ms`, for each entity one name or a list of names (of one length where a key has two lists).
@@ -78,10 +121,8 @@ class Table:
         Keys in which nothing happened are left out, so it is shorter where less happened.
         """
         value = self.plan.values[name]
-        layout, about = self.plan.layouts[value.group], about or {}
-        fixed = [(place, about[entity]) for place, entity in enumerate(layout.key) if entity in about]
-        rows = self._rows[value.group]
-        keys = [key for key in rows if all(key.split(BETWEEN)[place] == wanted for place, wanted in fixed)] if fixed else list(rows)
+        layout, about, rows = self.plan.layouts[value.group], about or {}, self._rows[value.group]
+        keys = self.keys(value.group, about)
         told = evaluate(layout, [value], [rows[key] for key in keys], at_ms)[name].of
         best = sorted((-float(told[n]), keys[n]) for n in np.flatnonzero(told > 0).tolist())[:most]
         left = [place for place, entity in enumerate(layout.key) if entity not in about]
