@@ -15,7 +15,7 @@ from tests.kit import eventually
 
 __all__ = ["board", "edge", "titles"]
 pytestmark = pytest.mark.browser
-FIRST = "[data-kind=kind_0] .tile"
+FIRST = "[data-kind=kind_0] .poster"
 PLAYING = "(({ currentTime, paused }) => !paused && currentTime > 0.2 && currentTime < 8)(document.querySelector('video'))"
 
 
@@ -91,14 +91,14 @@ def test_what_was_left_is_resumed_there_and_found_by_what_is_typed(chrome: Any, 
         tab.wait_for_selector(FIRST)
         who = member(tab)
         tab.fill("#query", "cl")
-        tab.click("#found .tile")
+        tab.click("#found .poster")
         tab.click("#title >> text=▶ Play")
         until(tab, PLAYING)
         tab.evaluate("document.querySelector('video').playbackRate = 4")
         until(tab, "document.querySelector('video').currentTime > 5")
         tab.click("#title [aria-label=Close]")
         eventually(lambda: "skip" in kinds(edge, who))
-        tab.click("#found .tile")
+        tab.click("#found .poster")
         tab.click("#title >> text=Resume at 0:0")
         until(tab, "document.querySelector('video').currentTime > 5")
         assert tab.evaluate("document.querySelector('video').played.start(0)") >= 4

@@ -45,7 +45,7 @@ function impress(tile) {
 }
 
 function tile(item, told) {
-  const node = el("button.tile", { type: "button", "data-cid": item.cid, onclick: () => open(item) },
+  const node = el("button.poster", { type: "button", "data-cid": item.cid, onclick: () => open(item) },
     artwork(item.cid, item.artwork_variant), el("b", {}, item.title), el("span", {}, item.genres.join(", ").replaceAll("_", " ")));
   if (told) {
     shown.set(node, { told, item });
