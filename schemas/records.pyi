@@ -583,6 +583,9 @@ class ObservabilitySample(TypedDict):
         "stored",
         "lost",
         "duplicated",
+        "compared",
+        "skewed",
+        "undecided",
     ]
     about: NotRequired[str]
     measured: int
@@ -814,6 +817,28 @@ class RecommendationsFeatureDefinition(TypedDict):
     yaml: str
     withdrawn: NotRequired[bool]
 
+class RecommendationsFeatureProfile(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    value: str
+    feature: str
+    owner: str
+    group: str
+    keys: int
+    looked_at: int
+    happened: int
+    over_cap: int
+    row_bytes: float
+    value_bytes: float
+    columns: int
+    shared: int
+    buckets: dict[str, int]
+
 class RecommendationsFeatureServed(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
@@ -828,6 +853,22 @@ class RecommendationsFeatureServed(TypedDict):
     clock: Instant
     taken: int
     values: dict[str, str]
+
+class RecommendationsFeatureSkew(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    value: str
+    group: str
+    entity: str
+    served: str
+    recomputed: str
+    taken: int
+    arrived: int
 
 class RecommendationsFeatureValue(TypedDict):
     event_id: NotRequired[str]

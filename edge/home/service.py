@@ -12,12 +12,14 @@
 
 It answers from memory and waits for nothing. Before the features have been read a page has the rows that need none, and its answer says
 so; a lookup gets 503. Of a share of requests (`edge.features_told_share`) it tells what it served on recommendations.feature_served, which
-the consistency watch computes again from the log.
+the consistency watch computes again from the log; what each value is like over all keys, and what it costs, on
+recommendations.feature_profile.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import time
 import uuid
@@ -35,11 +37,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.asked import Refusal, short_json
-from edge.home import lookup
+from edge.home import lookup, profile
 from edge.home.rows import MOST, Page, Rankings, Row
 from edge.home.search import MOST_QUERY, found
 from edge.home.titles import Title, Titles, Viewer
-from edge.home.values import Values
 from edge.outbox import Outbox, meanwhile
 from edge.pseudonym import pseudonym
 from edge.serve import CORS, Json, serve
@@ -47,11 +48,16 @@ from infra.base import log
 from infra.base.registry import RegistryClient
 from infra.base.settings import settings
 from producers.emit import Emitter
-from schemas.recommendations.definition import ENTITIES
+from schemas.recommendations.definition import ENTITIES, features
 from streams.folded import Folded, followed
+from streams.recommendations.online import Online
+from streams.recommendations.plan import plan
 from streams.recommendations.table import Table
 
-SERVED = "recommendations.feature_served"
+SERVED, PROFILE = "recommendations.feature_served", "recommendations.feature_profile"
+PROFILE_EVERY_S = 60.0
+NOW_MS = 1_000
+"""What is asked as of a time that is farther from now is no matter for the watch: a row holds what is known now."""
 MOST_BODY = 256 << 10
 MOST_CHARACTERS = 200
 TIMED = 1_000
@@ -80,6 +86,7 @@ class Home:
     served: Outbox
     now_ms: Callable[[], int]
     told_share: float = 0.0
+    profiles: Outbox | None = None
     random: Random = field(default_factory=Random)
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
     rankings: Rankings = field(default_factory=Rankings)
@@ -151,6 +158,18 @@ class Home:
         }  # fmt: skip
         return Json(told, 200 if all(read.values()) else 503)
 
+    async def profile(self) -> None:
+        """Tell what features are like every PROFILE_EVERY_S, until it is cancelled."""
+        while self.profiles is not None:
+            table = self.values.table if self.values.caught_up else None
+            for group in table.plan.layouts if table is not None else ():
+                assert table is not None
+                at_ms = self.now_ms()
+                for record in profile.profiles(table, group, at_ms, self.random):
+                    self.profiles.put(record, at_ms, "")
+                await asyncio.sleep(0)  # requests come between
+            await asyncio.sleep(PROFILE_EVERY_S if table is not None else 1.0)
+
     def timed(self, name: str, handler: Handler) -> Handler:
         """`handler`, counted and timed, with refusals answered in words."""
 
@@ -172,6 +191,8 @@ class Home:
         return {**about, "items": items}
 
     def _tell(self, table: Table, asked: lookup.Asked, correlation_id: str) -> None:
+        if abs(asked.at_ms - self.now_ms()) > NOW_MS:
+            return
         for record in lookup.said(table, asked, self.random):
             self.served.put(record, asked.at_ms, correlation_id)
 
@@ -223,7 +244,8 @@ def app(home: Home) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with meanwhile(home.served.drain()):
+        outboxes = [home.served, *([home.profiles] if home.profiles is not None else [])]
+        async with meanwhile(*(outbox.drain() for outbox in outboxes), home.profile()):
             yield
 
     routes = [
@@ -244,7 +266,8 @@ def main() -> None:
     parser.add_argument("--url", default=edge.home_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("home")
-    values, titles = Values(), Titles()
+    values, titles = Online(plan(features())), Titles()
     with followed([values, titles], RegistryClient().schema), Emitter("home") as emitter:
-        home = Home(values, titles, Outbox(emitter, SERVED), emitter.clock.now_ms, edge.features_told_share)
+        outboxes = Outbox(emitter, SERVED), Outbox(emitter, PROFILE)
+        home = Home(values, titles, outboxes[0], emitter.clock.now_ms, edge.features_told_share, outboxes[1])
         serve(app(home), arguments.url)

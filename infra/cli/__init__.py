@@ -18,6 +18,7 @@ from infra.cli import (
     experiment,
     experiment_effects,
     experiment_read,
+    feature,
     fill,
     fleet,
     grafana,
@@ -54,6 +55,7 @@ for reading in READ:
     experiment.app.command()(reading)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(feature.app, name="feature")
 app.add_typer(fill.app, name="fill")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(experiment.app, name="experiment")

@@ -6,21 +6,28 @@
 
 A row stays as it came, packed: folding costs a place in a dictionary, and a lookup joins the rows that it needs and evaluates them as one
 array. Nothing is computed ahead and nothing expires by a timer.
+
+Which of two rows of a key is newer is not told by the order in which they come: after a failure the job tells again what it had told
+before, from fewer events on. A row with fewer events than the one that is there is left, unless it is of a later `generation` of the
+job's state, or so much newer that the job had let the old one go (docs/adr/0015).
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from schemas.recommendations.definition import DAY_MS
 from streams.recommendations.engine import BETWEEN
 from streams.recommendations.plan import Layout, Plan, Value
-from streams.recommendations.tiles import Found, Row, evaluate, nothing
+from streams.recommendations.tiles import HEAD, NEVER, Found, Row, evaluate, nothing
 
-HEAD = struct.Struct("<qq")
-"""What every row begins with: clock, taken."""
+LET_GO_MS = 31 * DAY_MS
+"""A row that is newer by more than any window holds nothing of the one before: it may have begun anew."""
+
+Kept = tuple[bytes, bytes, int, int, int]
+"""A row: its fixed part, its texts, its generation, its clock (ms), how many events it has taken."""
 
 
 class UnknownLayout(ValueError):
@@ -32,8 +39,8 @@ class Table:
 
     def __init__(self, plan: Plan, older: Iterable[Plan] = ()) -> None:
         self.plan = plan
-        self._rows: dict[str, dict[str, tuple[bytes, bytes]]] = {group: {} for group in plan.layouts}
-        self._nothing = {group: nothing(layout) for group, layout in plan.layouts.items()}
+        self._rows: dict[str, dict[str, Kept]] = {group: {} for group in plan.layouts}
+        self._nothing: dict[str, Kept] = {group: (*nothing(layout), -1, NEVER, 0) for group, layout in plan.layouts.items()}
         known = [layout for one in (*older, plan) for layout in one.layouts.values()]
         self._layouts = {layout.id: layout for layout in known}
         self._with: dict[tuple[str, int], dict[str, dict[str, None]]] = {}
@@ -45,26 +52,36 @@ class Table:
     @property
     def bytes_kept(self) -> int:
         """What the packed rows take, without keys and Python's own."""
-        return sum(len(fixed) + len(texts) for rows in self._rows.values() for fixed, texts in rows.values())
+        return sum(len(fixed) + len(texts) for rows in self._rows.values() for fixed, texts, *_ in rows.values())
 
-    def fold(self, group: str, key: str, layout_id: str, fixed: bytes, texts: bytes) -> None:
-        """A key's newest row. Raises UnknownLayout, and ValueError where the bytes are not of it; then nothing has changed."""
+    def knows(self, layout_id: str) -> bool:
+        """Whether rows of a layout can be folded."""
+        return layout_id in self._layouts
+
+    def fold(self, group: str, key: str, layout_id: str, fixed: bytes, texts: bytes, generation: int = 0) -> bool:
+        """A key's row; whether it is newer than what was there. Raises UnknownLayout, and ValueError where the bytes are not of it."""
         layout = self._layouts.get(layout_id)
         if layout is None or layout.group != group:
             raise UnknownLayout(f"{group} {key!r}: its row is of layout {layout_id}, which is none of {', '.join(self._layouts)}")
         wanted = self.plan.layouts.get(group)
         if wanted is None:
-            return  # no feature asks for this key any more
+            return False  # no feature asks for this key any more
+        rows = self._rows[group]
+        clock, taken = HEAD.unpack_from(fixed) if len(fixed) >= HEAD.size else (NEVER, 0)
+        if (before := rows.get(key)) is not None:
+            _, _, of, at, had = before
+            if generation < of or (generation == of and taken < had and clock <= at + LET_GO_MS):
+                return False
         if layout.id != wanted.id:
             fixed, texts = Row.unpack(layout, fixed, texts).recast(wanted).pack()
         elif len(fixed) != layout.form.size:
             raise ValueError(f"{group} {key!r}: {len(fixed)} bytes are not a row of layout {layout.id}, which has {layout.form.size}")
-        rows = self._rows[group]
-        known, rows[key] = key in rows, (fixed, texts)
-        if not known and self._with:
+        rows[key] = fixed, texts, generation, clock, taken
+        if before is None and self._with:
             for place, part in enumerate(key.split(BETWEEN)):
                 if (index := self._with.get((group, place))) is not None:
                     index.setdefault(part, {})[key] = None
+        return True
 
     def keys(self, group: str, about: Mapping[str, str] | None = None) -> list[str]:
         """The keys of a group that have a row, those that are about these entities. Another thread may fold meanwhile."""
@@ -85,7 +102,7 @@ class Table:
 
     def packed(self, group: str, key: str) -> tuple[bytes, bytes]:
         """A key's row as it came, that of nothing where it has none."""
-        return self._rows[group].get(key, self._nothing[group])
+        return self._rows[group].get(key, self._nothing[group])[:2]
 
     def head(self, group: str, key: str) -> tuple[int, int]:
         """The newest event in a key's row (ms, NEVER where it has none), and how many it has taken."""

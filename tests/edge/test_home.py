@@ -12,15 +12,16 @@ import httpx2 as httpx
 import orjson
 import pytest
 
+from edge.home.profile import profiles
 from edge.home.rows import FALLBACK, Page, Rankings, Row, draw
 from edge.home.service import SERVED, Home, app
 from edge.home.titles import Title, Titles, Viewer, may_see
-from edge.home.values import Values
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from producers.emit import Emitter
 from schemas.recommendations.definition import features
 from streams.recommendations.engine import Engine
+from streams.recommendations.online import Online
 from streams.recommendations.plan import plan
 from streams.recommendations.table import Table
 from tests.broker import FakeRegistry, MockCluster, records
@@ -165,12 +166,12 @@ def test_the_newest_word_of_a_title_counts_in_whatever_order_it_came() -> None:
 @asynccontextmanager
 async def running(registry: FakeRegistry, engine: Engine | None, share: float = 0.0) -> AsyncIterator[httpx.AsyncClient]:
     """A home whose features are those of an engine; None: they have not been read."""
-    values, titles = Values(), Titles()
+    values, titles = Online(PLAN), Titles()
     titles.table, titles.caught_up = CATALOGUE, True
     if engine is not None:
         values.table, values.caught_up = folded(engine), True
     with Emitter("home", registry=registry, background=True) as emitter:
-        application = app(Home(values, titles, Outbox(emitter, SERVED), lambda: NOW_MS, share, Random(1)))
+        application = app(Home(values, titles, Outbox(emitter, SERVED), lambda: NOW_MS, share, random=Random(1)))
         transport = httpx.ASGITransport(application)
         async with (
             application.router.lifespan_context(application),
@@ -269,3 +270,20 @@ async def test_what_was_served_is_told(registry: FakeRegistry, cluster: MockClus
     assert orjson.loads(found["title", "t-00"]["values"]["title_heat_1d"]) == heat
     assert (found["title", "t-00"]["taken"], found["title", "none"]["taken"]) == (1, 0)
     assert found["member", ADA]["values"] == {"member_plays_1d": "1"}
+
+
+def test_what_a_value_is_like_and_what_it_costs() -> None:
+    table = folded(done(*played("t-00", 9), *played("t-01", 2), {"cid": "t-02", "kind": "skip", "watched_ms": 4_000}))
+    of_titles = {one["value"]: one for one in profiles(table, "title", NOW_MS, Random(1))}
+    plays = of_titles["title_plays_7d"]
+    assert (plays["keys"], plays["looked_at"], plays["happened"]) == (3, 3, 2)
+    assert plays["buckets"] == {"0": 1, "2^3": 1, "2^1": 1}
+    assert of_titles["title_mean_rating_30d"]["buckets"] == {"null": 3}
+    assert of_titles.keys() == {value.name for value in PLAN.of("title")}
+    for group in ("title", "member", "member.title", "title.region"):
+        found = list(profiles(table, group, NOW_MS, Random(1)))
+        head_and_rest = found[0]["row_bytes"] - sum(one["value_bytes"] for one in found)
+        assert 16 <= head_and_rest < 24, group
+    states = {one["value"]: one for one in profiles(table, "member.title", NOW_MS, Random(1))}
+    assert states["member_title_watching_30d"]["buckets"] == {"play": 11, "skip": 1}
+    assert list(profiles(Table(PLAN), "title", NOW_MS, Random(1))) == []

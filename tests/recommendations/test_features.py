@@ -1,0 +1,119 @@
+"""Features on the real stack: from events to the online table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra.base.registry import RegistryClient
+from infra.base.settings import Settings
+from infra.stack.local import LocalStack
+from streams.folded import followed
+from streams.recommendations.engine import Engine
+from streams.recommendations.online import Definitions, Online
+from tests.kit import eventually, kill
+from tests.recommendations.made import FROM_MS, TOPIC, events, text
+from tests.world import World, copy_of_tree, world
+
+Log = list[tuple[dict[str, Any], int]]
+
+
+@pytest.fixture(scope="module")
+def there(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A namespace in which features are kept, those of a copy of this tree, so that a test can add one."""
+    with world("features", copy_of_tree(tmp_path_factory.mktemp("tree"))) as there:
+        there.headrace("feature", "deploy")
+        yield there
+
+
+@pytest.fixture(scope="module")
+def online(there: World) -> Iterator[Online]:
+    """A process's table."""
+    table = Online()
+    with followed([table, Definitions(table)], RegistryClient().schema):
+        yield table
+
+
+def log(seed: int, many: int) -> Log:
+    """What members did, as it arrives; some of it twice."""
+    envelope = {"producer_id": "test", "epoch": 0, "seq": 0}
+    told = [({**envelope, **event, "event_id": f"{seed}-{event['event_id']}"}, arrived) for event, arrived in events(seed, many, "7d", 20)]
+    return sorted([*told, *((event, arrived + 1_000) for event, arrived in told[::10])], key=lambda one: one[1])
+
+
+class Rows:
+    """What has been sent, and every key's row as an engine has it."""
+
+    def __init__(self) -> None:
+        self.told: Log = []
+
+    def send(self, there: World, told: Log) -> None:
+        self.told += told
+        there.arrive(TOPIC, ((arrived, event) for event, arrived in told))
+
+    def wrong(self, online: Online) -> list[tuple[str, str]]:
+        """Keys whose row in the table is another than the engine's of the table's plan."""
+        table = online.table
+        engine = Engine(table.plan)
+        for event, arrived_ms in self.told:
+            engine.take(TOPIC, event, arrived_ms)
+        rows = {(group, key): row.pack() for group, of in engine.rows.items() for key, row in of.items()}
+        assert len(rows) > 100
+        assert online.refused == 0
+        return [(group, key) for (group, key), row in rows.items() if table.packed(group, key) != row] + [("", "")] * (
+            len(table) != len(rows)
+        )
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return Rows()
+
+
+def plays(online: Online) -> int:
+    """Of all members together."""
+    value = online.table.lookup(["member_plays_30d"], {"member": [f"m-{n}" for n in range(20)]}, FROM_MS)["member_plays_30d"]
+    return int(value.of.sum())
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_rows_of_the_stream_are_the_engines(there: World, online: Online, rows: Rows) -> None:
+    rows.send(there, log(3, 1_000))
+    eventually(lambda: not rows.wrong(online), within=60, every=1)
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_they_are_after_a_kill_in_the_middle_and_no_value_goes_back(stack: Settings, there: World, online: Online, rows: Rows) -> None:
+    told = log(4, 1_000)
+    rows.send(there, told[:500])
+    before = plays(online)
+    kill(LocalStack(stack.state_dir), "taskmanager")
+    rows.send(there, told[500:])
+    seen = [before]
+
+    def are_right() -> bool:
+        seen.append(plays(online))
+        return not rows.wrong(online)
+
+    eventually(are_right, within=120, every=0.5)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, rows: Rows) -> None:
+    (there.tree / "schemas" / "recommendations" / "features" / "title_genre_skips.yaml").write_text(
+        text("title_genre_skips", key=["title", "genre"], filter={"kind": "skip"}, windows=["7d"])
+    )
+    before = plays(online)
+    assert "title_genre_skips" not in online.table.plan.values
+    assert "new: title_genre_skips" in there.headrace("feature", "deploy")
+    assert plays(online) >= before
+    eventually(lambda: "title_genre_skips_7d" in online.table.plan.values and not rows.wrong(online), within=60, every=1)
+    rows.send(there, log(5, 300))
+    eventually(lambda: not rows.wrong(online), within=60, every=1)
+    assert "none of them is new" in there.headrace("feature", "deploy")
