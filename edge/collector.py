@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
-from edge.catalogue import Catalogue
+from edge.home.titles import Titles
 from edge.interactions import TOPICS, Interactions
 from edge.judge import DEAD_LETTERS, TOPIC, Judge, Rejected
 from edge.outbox import meanwhile
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--url", default=settings().edge.collector_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("collector")
-    titles = Catalogue()
+    titles = Titles()
     with followed([titles], RegistryClient().schema), Emitter(f"collector-{arguments.index + 1}", background=True) as emitter:
         serve(app(Collector(emitter, Judge(settings()), Interactions(settings(), titles.genres))), arguments.url)
     if emitter.broken:

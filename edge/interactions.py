@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from edge.home.search import MOST_QUERY
 from edge.judge import MAX_LINE, Rejected
 from edge.pseudonym import pseudonym
 from infra.base.settings import Settings
@@ -31,12 +32,13 @@ TOPICS = {event: f"recommendations.{event}" for event in ("impression", "interac
 """By the word for it in `event`."""
 OURS = frozenset({"member_id", "genres"})
 """Fields that the door fills."""
-MAX_TEXT, MAX_QUERY = 200, 100
-"""Characters of a text, and of what was typed."""
+MAX_TEXT = 200
+"""Characters."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "row": (0, 1_000), "position": (0, 10_000), "results": (0, 1_000_000), "rating_halves": (1, 10), "watched_ms": (0, 7 * 86_400_000),
     "propensity": (1e-9, 1),
 }  # fmt: skip
+PLAYS, PREVIOUS = ("play", "rewatch"), 5
 OF_KIND = {"rating_halves": ("rating",), "watched_ms": ("completion", "skip")}
 """What only these kinds of interactions have, and must have."""
 
@@ -109,6 +111,8 @@ class Interactions:
         for key, kinds in OF_KIND.items():
             if key in known and (told["kind"] in kinds) != (told.get(key) is not None):
                 raise _wrong(key, "value", f"{key} goes with {' and '.join(kinds)}, and only with that: kind is {told['kind']}")
+        if previous := told.get("previous_cids"):
+            told["previous_cids"] = _previous(previous, told["kind"])
         if name == "search":
             told["query"] = _query(told["query"])
         if told.get("propensity") == 1:
@@ -121,9 +125,17 @@ def identity(pseudonym: str, own_id: str) -> str:
     return hashlib.blake2b(f"{pseudonym}\x1f{own_id}".encode(), digest_size=16).hexdigest()
 
 
+def _previous(told: Any, kind: Any) -> list[str]:
+    fits = isinstance(told, list) and len(told) <= PREVIOUS and all(isinstance(cid, str) and 0 < len(cid) <= MAX_TEXT for cid in told)
+    if not fits or len(set(told)) < len(told) or kind not in PLAYS:
+        raise _wrong("previous_cids", "value", f"previous_cids are {PREVIOUS} titles at most, none twice, of {' and '.join(PLAYS)} only")
+    found: list[str] = told
+    return found
+
+
 def _query(told: Any) -> str:
-    if not isinstance(told, str) or not (query := " ".join(told.lower().split())) or len(query) > MAX_QUERY:
-        raise _wrong("query", "value", f"query is what was typed: a text of 1 to {MAX_QUERY} characters")
+    if not isinstance(told, str) or not (query := " ".join(told.lower().split())) or len(query) > MOST_QUERY:
+        raise _wrong("query", "value", f"query is what was typed: a text of 1 to {MOST_QUERY} characters")
     return query
 
 

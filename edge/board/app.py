@@ -62,7 +62,13 @@ from sinks import dashboards
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html", "/catalogue": "catalogue.html", "/experiments": "experiments.html"}
+PAGES = {
+    "/": "index.html",
+    "/browse": "browse.html",
+    "/watch": "watch.html",
+    "/catalogue": "catalogue.html",
+    "/experiments": "experiments.html",
+}
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -161,7 +167,9 @@ async def boards(request: Request) -> Response:
         {"name": name, "title": dashboards.board_title(name), "panels": [described(p) for p in dashboards.panels() if p.board == name]}
         for name in dashboards.boards()
     ]
-    return JSONResponse({"boards": shown, "namespace": settings().namespace, "gateway_url": settings().edge.gateway_url})
+    edge = settings().edge
+    urls = {"gateway_url": edge.gateway_url, "home_url": edge.home_url, "interactions_url": f"{edge.collector_url}/interactions"}
+    return JSONResponse({"boards": shown, "namespace": settings().namespace, **urls})
 
 
 def described(panel: dashboards.Panel) -> dict[str, Any]:
@@ -385,7 +393,7 @@ class ContentPolicy:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         edge = settings().edge
-        path = " ".join([edge.gateway_url, edge.collector_url, *edge.oca_urls])
+        path = " ".join([edge.gateway_url, edge.collector_url, edge.home_url, *edge.oca_urls])
         self.policy = (
             f"default-src 'self'; connect-src 'self' {path}; media-src 'self' blob: {path}; img-src 'self' data:; frame-ancestors 'self'"
         )

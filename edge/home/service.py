@@ -2,6 +2,7 @@
 
     GET  /home?member=…         rows of titles for a member; may have region, country (ISO 3166-1), maturity (ratings that his profile
                                 allows, by commas) and device_type. Rows, and why a title is in them: `edge.home.rows`
+    GET  /search?query=…        titles in whose name, genres or people each word begins a word; may have what /home may have
     GET  /features/names        every value that can be asked for: name, feature, key, window, doc
     POST /features {"features": [value, …], "member": …, "title": [cid, …], …}
     GET  /features?features=value,…&member=…&title=cid,…
@@ -38,6 +39,7 @@ from starlette.routing import Route
 from edge.asked import Refusal, short_json
 from edge.home import lookup, profile
 from edge.home.rows import MOST, Page, Rankings, Row
+from edge.home.search import MOST_QUERY, found
 from edge.home.titles import Title, Titles, Viewer
 from edge.outbox import Outbox, meanwhile
 from edge.pseudonym import pseudonym
@@ -103,6 +105,16 @@ class Home:
         features = {"ready": table is not None, "age_ms": self.values.age_ms}
         return Json({**told, "features": features})
 
+    async def search(self, request: Request) -> Response:
+        """Titles by what was typed."""
+        query = request.query_params.get("query", "")
+        if len(query) > MOST_QUERY:
+            raise Refusal(400, f"query: what was typed, {MOST_QUERY} characters at most")
+        if not self.titles.caught_up:
+            raise Refusal(503, "what there is to watch is not known yet: recommendations.title has not been read")
+        some = found(self.titles.table.values(), query, _viewer(request, "query"))
+        return Json({"results": len(some), "items": [{**_title(title), "position": n} for n, title in enumerate(some[:MOST])]})
+
     async def features(self, request: Request) -> Response:
         """Values of features."""
         told = await short_json(request, "a lookup", MOST_BODY) if request.method == "POST" else _in_query(request)
@@ -130,7 +142,8 @@ class Home:
 
     async def nowhere(self, request: Request) -> Response:
         """No such route."""
-        raise Refusal(404, f"{request.method} {request.url.path} is nothing here: GET /home, POST /features, GET /features/names are")
+        known = "GET /home, GET /search, POST /features, GET /features/names"
+        raise Refusal(404, f"{request.method} {request.url.path} is nothing here: {known} are")
 
     async def health(self, request: Request) -> Response:
         """GET /healthz."""
@@ -195,9 +208,9 @@ def _of_page(table: Table, viewer: Viewer, rows: list[Row]) -> tuple[tuple[str, 
     return tuple(told), about
 
 
-def _viewer(request: Request) -> Viewer:
-    """Who looks. Raises Refusal."""
-    told = {name: one for name, one in request.query_params.items() if one}
+def _viewer(request: Request, *beside: str) -> Viewer:
+    """Who looks; `beside` that, what else may be asked. Raises Refusal."""
+    told = {name: one for name, one in request.query_params.items() if one and name not in beside}
     known = ("member", "region", "country", "maturity", "device_type")
     for name, value in told.items():
         if name not in known or len(value) > MOST_CHARACTERS:
@@ -237,6 +250,7 @@ def app(home: Home) -> Starlette:
     routes = [
         Route("/healthz", home.health),
         Route("/home", home.timed("home", home.home)),
+        Route("/search", home.timed("search", home.search)),
         Route("/features", home.timed("features", home.features), methods=["GET", "POST"]),
         Route("/features/names", home.timed("names", home.names)),
         Route("/{anything:path}", home.timed("none", home.nowhere), methods=["GET", "HEAD", "POST", "PUT", "DELETE"]),

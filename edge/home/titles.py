@@ -17,6 +17,7 @@ class Title:
     name: str
     genres: tuple[str, ...] = ()
     maturity: str = ""
+    people: tuple[str, ...] = ()
     territories: frozenset[str] = frozenset()
     artwork_variants: tuple[str, ...] = ()
     released_ms: int | None = None
@@ -52,13 +53,19 @@ class Titles(Folded[dict[str, Title]]):
         """No title."""
         return {}
 
+    def genres(self, cid: str) -> tuple[str, ...]:
+        """Genres of a title; none where it is not known."""
+        title = self.table.get(cid)
+        return () if title is None else title.genres
+
     def into(self, table: dict[str, Title], record: Mapping[str, Any]) -> None:
         """Take one event; one that is older than what is known of its title changes nothing."""
         told_ms, released = _ms(record["event_time"]), record["released_at"]
         known = table.get(record["cid"])
         if known is None or known.told_ms <= told_ms:
             table[record["cid"]] = Title(
-                record["cid"], record["name"], tuple(record["genres"]), record["maturity"], frozenset(record["territories"]),
+                record["cid"], record["name"], tuple(record["genres"]), record["maturity"],
+                (*record["actors"], *record["directors"]), frozenset(record["territories"]),
                 tuple(record["artwork_variants"]), None if released is None else _ms(released), record["withdrawn"], told_ms,
             )  # fmt: skip
 

@@ -42,12 +42,12 @@ STEP_MS = 50
 MARK_EVERY_MS = 1_000
 DONE = np.dtype([
     ("at_ms", "<i8"), ("event_time", "<i8"), ("number", "<i8"), ("member", "<i4"), ("title", "<i4"), ("kind", "i1"),
-    ("watched_ms", "<i8"), ("rating_halves", "<i4"),
+    ("previous", "<i4"), ("watched_ms", "<i8"), ("rating_halves", "<i4"),
 ])  # fmt: skip
 """An interaction. `at_ms` is when it arrives and `event_time` when its device says that it was, ms since 1970; `number` makes its event_id;
-member, title and kind by their numbers in the audience. NONE is null."""
+member, titles (`previous`: what was played before) and kind by their numbers in the audience. NONE is null."""
 NONE = -1
-OF_PLAY = ("completion", "skip")
+PLAYS, WATCHED = ("play", "rewatch"), ("completion", "skip")
 
 
 class Audience(BaseModel):
@@ -107,7 +107,8 @@ class Doings:
         wrong = rng.random(members) < audience.wrong_clocks
         self._wrong_ms = np.where(wrong, rng.integers(-audience.wrong_by_ms, audience.wrong_by_ms + 1, members), 0)
         kinds = list(audience.kinds)
-        self._is_of_play = np.array([kind in OF_PLAY for kind in kinds])
+        self._is_play = np.array([kind in PLAYS for kind in kinds])
+        self._is_watched = np.array([kind in WATCHED for kind in kinds])
         self._is_completion = np.array([kind == "completion" for kind in kinds])
         self._is_rating = np.array([kind == "rating" for kind in kinds])
 
@@ -129,7 +130,8 @@ class Doings:
         rows["event_time"] = rows["at_ms"] + self._wrong_ms[rows["member"]] - late * rng.integers(audience.late_by_ms + 1, size=count)
         runtime_ms, kind = self._runtime_ms[rows["title"]], rows["kind"]
         watched_ms = np.where(self._is_completion[kind], runtime_ms, (rng.random(count) * runtime_ms).astype(np.int64))
-        rows["watched_ms"] = np.where(self._is_of_play[kind], watched_ms, NONE)
+        rows["watched_ms"] = np.where(self._is_watched[kind], watched_ms, NONE)
+        rows["previous"] = np.where(self._is_play[kind], _drawn(self._popular, rng.random(count)), NONE)
         rows["rating_halves"] = np.where(self._is_rating[kind], rng.integers(1, 11, count), NONE)
         if audience.duplicates:
             again = rows[rng.random(count) < audience.duplicates].copy()
@@ -155,6 +157,7 @@ class Columns:
             _array([audience.genres[n] for n in rng.permutation(len(audience.genres))[: rng.integers(1, many + 1)]]) if many else b"\0"
             for _ in range(audience.titles)
         ])  # fmt: skip
+        self._previous = table([*(_array([cid]) for cid in map(str, self._cids.texts)), b"\0"])  # the last one, where there is none
         self._of = table([f"{PRODUCER_ID}-{seed}-".encode()])
 
     def keys(self, rows: NDArray[Any]) -> list[bytes]:
@@ -171,6 +174,7 @@ class Columns:
             "cid": Coded(self._cids, rows["title"]),
             "kind": Coded(self._kinds, rows["kind"]),
             "genres": Ready(of_table(self._genres, rows["title"])),
+            "previous_cids": Ready(of_table(self._previous, rows["previous"])),
             "region": Coded(self._regions, self._region[rows["member"]]),
             "device_type": Coded(self._devices, self._device[rows["member"]]),
             "watched_ms": Where(rows["watched_ms"] != NONE, rows["watched_ms"]),

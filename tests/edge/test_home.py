@@ -155,7 +155,7 @@ def test_who_may_see_what(said: dict[str, Any], viewer: Viewer, may: bool) -> No
 def test_the_newest_word_of_a_title_counts_in_whatever_order_it_came() -> None:
     told = {
         "marker": False, "cid": "x", "name": "X", "genres": [], "maturity": "", "territories": [], "artwork_variants": [],
-        "released_at": None, "withdrawn": False, "event_time": 5,
+        "actors": [], "directors": [], "released_at": None, "withdrawn": False, "event_time": 5,
     }  # fmt: skip
     titles = Titles()
     for more in ({"withdrawn": True, "event_time": 9}, {}):
@@ -195,6 +195,14 @@ async def test_a_page_over_http(registry: FakeRegistry, cluster: MockCluster) ->
     assert (refused.status_code, "membr: member, region" in refused.json()["error"]) == (400, True)
     assert health.json()["answered"] == {"home 200": 1, "home 400": 1}
     assert (nowhere.status_code, "POST /features" in nowhere.text) == (404, True)
+
+
+async def test_titles_by_what_was_typed(registry: FakeRegistry, cluster: MockCluster) -> None:
+    async with running(registry, None) as client:
+        some = (await client.get("/search", params={"query": "THE t-1", "member": "ada"})).json()
+        refused = await client.get("/search", params={"query": "t" * 101})
+    assert (some["results"], [(one["cid"], one["position"]) for one in some["items"][:2]]) == (10, [("t-10", 0), ("t-11", 1)])
+    assert (refused.status_code, "100 characters at most" in refused.json()["error"]) == (400, True)
 
 
 async def test_a_page_while_features_have_not_been_read(registry: FakeRegistry, cluster: MockCluster) -> None:

@@ -34,11 +34,11 @@ def judged(sent_ms: int | None = None, **event: Any) -> Any:
 
 
 def test_what_clients_cannot_say_the_door_says() -> None:
-    told = judged(**{**CLICK, "impression_id": "i-1", "region": "eu-1"})
+    told = judged(**{**CLICK, "kind": "play", "impression_id": "i-1", "region": "eu-1", "previous_cids": ["life"]})
     who = pseudonym("web-1")
     assert told.topic == "recommendations.interaction"
     assert told.fields == {
-        "cid": "bbb", "kind": "click", "member_id": who, "genres": ["animation", "family"], "region": "eu-1",
+        "cid": "bbb", "kind": "play", "previous_cids": ["life"], "member_id": who, "genres": ["animation", "family"], "region": "eu-1",
         "impression_id": judged(**SEEN).event_id,
     }  # fmt: skip
     assert told.event_id == identity(who, "c-1") == judged(**CLICK).event_id
@@ -76,6 +76,9 @@ def test_what_was_typed_is_kept_in_lower_case_and_without_spaces_too_many() -> N
         ({**CLICK, "kind": "rating", "rating_halves": 11}, "rating_halves is 11: from 1 to 10"),
         ({**CLICK, "kind": "skip"}, "watched_ms goes with completion and skip"),
         ({**CLICK, "kind": "skip", "watched_ms": -1}, "watched_ms is -1"),
+        ({**CLICK, "previous_cids": ["life"]}, "previous_cids are 5 titles at most, none twice, of play and rewatch only"),
+        ({**CLICK, "kind": "play", "previous_cids": ["a", "a"]}, "previous_cids are 5 titles at most"),
+        ({**CLICK, "kind": "play", "previous_cids": list("abcdef")}, "previous_cids are 5 titles at most"),
         ({**SEEN, "propensity": 0}, "propensity is 0"),
         ({**SEEN, "propensity": 1.5}, "propensity is 1.5"),
         ({k: v for k, v in SEEN.items() if k != "row"}, "impression needs row"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
-from edge.catalogue import Catalogue
+from edge.home.search import found
+from edge.home.titles import Titles, Viewer
 from producers.catalogue.catalogue import TOPIC, BadCatalogue, changes, read
 from producers.encoders.titles import TITLES
 from schemas.catalogue import catalogue
@@ -16,11 +19,12 @@ from schemas.envelope import Stamp
 OWN = files("producers.catalogue").joinpath("titles.yaml").read_text()
 
 
-def told(text: str, table: Catalogue) -> Catalogue:
-    """`table` after everything that has to be told for it to say `text`, over the wire."""
+def told(records: Iterable[Mapping[str, Any]]) -> Titles:
+    """A table at the edge after these, over the wire."""
     event = catalogue().topic(TOPIC).event
     encode, decode, stamp = Encoder(event, 1), Decoder(lambda _: event.schema), Stamp("catalogue", 1)
-    for record in changes(read(text), {cid: {**one} for cid, one in table.table.items()}):
+    table = Titles()
+    for record in records:
         table.fold(decode(encode(stamp(TOPIC, record, 1_772_323_200_000))))
     return table
 
@@ -41,22 +45,20 @@ def test_only_what_is_new_or_other_is_told_and_what_is_gone_is_withdrawn() -> No
 
 
 def test_the_edge_knows_it_and_finds_titles_by_words() -> None:
-    table = told(OWN, Catalogue())
-    assert table.genres("bbb") == ["animation", "comedy", "family"]
-    assert table.genres("unknown") == []
-    assert table.search("BUN big") == ["bbb"]
-    assert table.search("mathem") == ["life", "mandelbrot"]
-    assert table.search("slow tv") == ["mandelbrot"]
-    assert table.search("sacha") == ["bbb"]
-    assert table.search("unny") == table.search(" ") == []
+    table = told(changes(read(OWN), {}))
+    assert table.genres("bbb") == ("animation", "comedy", "family")
+    assert table.genres("unknown") == ()
+    for query, cids in (
+        ("BUN big", ["bbb"]), ("mathem", ["life", "mandelbrot"]), ("slow tv", ["mandelbrot"]), ("sacha", ["bbb"]), ("unny", []), (" ", []),
+    ):  # fmt: skip
+        assert [title.cid for title in found(table.table.values(), query, Viewer())] == cids, query
 
 
-def test_a_withdrawn_title_is_not_there() -> None:
-    table = told(OWN, Catalogue())
-    without = {cid: one for cid, one in read(OWN).items() if cid != "bbb"}
-    for record in changes(without, dict(read(OWN))):
-        table.into(table.table, record)
-    assert sorted(table.table) == ["life", "mandelbrot"]
+def test_a_withdrawn_title_is_not_found() -> None:
+    own = read(OWN)
+    without = {cid: one for cid, one in own.items() if cid != "life"}
+    table = told([*changes(own, {}), *changes(without, own)])
+    assert [title.cid for title in found(table.table.values(), "mathematics", Viewer())] == ["mandelbrot"]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_they_go_out_under_their_members_with_markers(cluster: MockCluster, regi
         (done[0]["region"], done[0]["device_type"])
     }
     assert all(1 <= len(one["genres"]) <= 3 for one in done)
+    assert all(len(one["previous_cids"]) == (one["kind"] in ("play", "rewatch")) for one in done)
     messages = cluster.messages(TOPIC, 208)
     assert {message.key().decode() for message in messages if message.key()} == {one["member_id"] for one in done}
     assert {message.timestamp()[1] for message in messages if not message.key()} == {FROM_MS + 1_000, FROM_MS + 2_000}
