@@ -38,7 +38,7 @@ FIGURES = {
 }
 TOPIC = "recommendations.interaction"
 EVENTS, MEMBERS, TITLES = 600_000, 10_000, 50
-PER_SECOND = 10
+PER_SECOND = 40
 """Of simulated time: hours, so that what the door remembers for an hour is not what is measured."""
 
 
@@ -75,7 +75,7 @@ def job(name: str, of: list[Feature]) -> Job:
     """The job of other features than those of this checkout."""
     shipped, made = jobs()["features"], plan(of)
     text = shipped.text.replace("${streams.recommendations.kept.TOLD}", kept.view(made))
-    return Job(name, text.replace("${streams.recommendations.kept.ARGUMENT}", kept.argument(made, 1).replace("'", "''")), shipped.where)
+    return Job(name, text.replace("${streams.recommendations.kept.ARGUMENT}", kept.quoted(kept.argument(made, 1))), shipped.where)
 
 
 def write(audience: Path, members: int, events: int, seed: int) -> int:

@@ -11,6 +11,7 @@
 -- What operators are told of features is made by streams/recommendations/kept.py; new ones come with `headrace feature deploy`.
 
 SET 'headrace.columns' = 'named';
+SET 'headrace.state' = '${streams.recommendations.kept.STATE}';
 SET 'execution.checkpointing.interval' = '10 s';  -- nobody waits for them: rows are told at once, and a failure tells them again
 SET 'execution.checkpointing.min-pause' = '5 s';
 SET 'state.backend.type' = 'rocksdb';

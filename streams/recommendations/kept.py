@@ -6,6 +6,7 @@ a row. So a feature is a YAML file and no Java, and the numbers that bound a row
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -126,9 +127,16 @@ def _layout(layout: Layout) -> dict[str, Any]:
     }
 
 
+def quoted(told: str) -> str:
+    """JSON for a job's text, where two hyphens would begin a comment."""
+    return told.replace("--", "-\\u002d").replace("'", "''")
+
+
 PLAN = plan(features())
+STATE = "features " + hashlib.sha256(" ".join(sorted(layout.id for layout in PLAN.layouts.values())).encode()).hexdigest()[:8]
+"""What rows are of: those of other layouts cannot be gone on with."""
 TOLD = view(PLAN)
 GENERATION = int(time.time())
 """Of a state that this deployment may begin, in s since 1970: tells its rows from those of the state before. No value depends on it."""
-ARGUMENT = argument(PLAN, GENERATION).replace("'", "''")
-SILENT = argument(PLAN, GENERATION, silent=True).replace("'", "''")
+ARGUMENT = quoted(argument(PLAN, GENERATION))
+SILENT = quoted(argument(PLAN, GENERATION, silent=True))

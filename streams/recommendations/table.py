@@ -63,19 +63,19 @@ class Table:
         layout = self._layouts.get(layout_id)
         if layout is None or layout.group != group:
             raise UnknownLayout(f"{group} {key!r}: its row is of layout {layout_id}, which is none of {', '.join(self._layouts)}")
+        if len(fixed) != layout.form.size:
+            raise ValueError(f"{group} {key!r}: {len(fixed)} bytes are not a row of layout {layout.id}, which has {layout.form.size}")
         wanted = self.plan.layouts.get(group)
         if wanted is None:
             return False  # no feature asks for this key any more
         rows = self._rows[group]
-        clock, taken = HEAD.unpack_from(fixed) if len(fixed) >= HEAD.size else (NEVER, 0)
+        clock, taken = HEAD.unpack_from(fixed)
         if (before := rows.get(key)) is not None:
             _, _, of, at, had = before
             if generation < of or (generation == of and taken < had and clock <= at + LET_GO_MS):
                 return False
         if layout.id != wanted.id:
             fixed, texts = Row.unpack(layout, fixed, texts).recast(wanted).pack()
-        elif len(fixed) != layout.form.size:
-            raise ValueError(f"{group} {key!r}: {len(fixed)} bytes are not a row of layout {layout.id}, which has {layout.form.size}")
         rows[key] = fixed, texts, generation, clock, taken
         if before is None and self._with:
             for place, part in enumerate(key.split(BETWEEN)):

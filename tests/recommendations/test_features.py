@@ -109,8 +109,11 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
     (there.tree / "schemas" / "recommendations" / "features" / "title_genre_skips.yaml").write_text(
         text("title_genre_skips", key=["title", "genre"], filter={"kind": "skip"}, windows=["7d"])
     )
+    refused = there.run("headrace", "jobs", "upgrade", "features")
+    assert refused.returncode != 0
+    assert "`headrace feature deploy`" in refused.stderr
     before = plays(online)
-    assert "title_genre_skips" not in online.table.plan.values
+    assert "title_genre_skips_7d" not in online.table.plan.values
     assert "new: title_genre_skips" in there.headrace("feature", "deploy")
     assert plays(online) >= before
     eventually(lambda: "title_genre_skips_7d" in online.table.plan.values and not rows.wrong(online), within=60, every=1)
