@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from schemas.catalogue import catalogue
 from schemas.examples import example
+from schemas.recommendations import definition
 from streams.playback import features
 from streams.playback.minute import bucket
 
@@ -136,6 +139,9 @@ def _experiments(found: Evening, rng: random.Random, from_ms: int, to_ms: int) -
 
 def _recommendations(found: Evening, rng: random.Random, from_ms: int, to_ms: int) -> None:
     """Members play and are served; what features are like is told every minute, and what was served is compared."""
+    for feature in definition.features():
+        text = yaml.safe_dump(feature.model_dump(mode="json", exclude_none=True) | {"default": feature.default})
+        found.add("recommendations.feature_definition", from_ms, name=feature.name, owner=feature.owner, yaml=text, withdrawn=False)
     for n, at_ms in enumerate(range(from_ms, to_ms, 5_000)):
         member, title = f"member-{n % 7}", rng.choice(TITLES)
         found.add(
