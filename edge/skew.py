@@ -25,7 +25,7 @@ import orjson
 from edge.feature_log import deployed
 from edge.read_outs import Queries
 from schemas.catalogue import Catalogue, Topic, catalogue
-from schemas.recommendations.definition import ENTITIES
+from schemas.recommendations.definition import DAY_MS, ENTITIES
 from sinks.recommendations.training import counted, literal
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.plan import Plan, Value, plan
@@ -223,8 +223,9 @@ class Watch:
         assert client is not None
         for name in sorted(made.topics):
             topic = self.among.topic(name)
-            begin_ms, end_ms = _held(client, topic)
-            since.append(begin_ms)
+            begin_ms, whole, end_ms = _held(client, topic)
+            # What Kafka has let go, a job that reads the log again does not count: only where nothing is so old is `taken` of all of it.
+            since.append(None if whole and begin_ms >= end_ms - topic.retention_days * DAY_MS else begin_ms)
             until.append(end_ms)
             for one in _stored(client, topic, self._about(topic, group, wanted), max(one.at_ms for one in some) + AHEAD_MS):
                 for _, entity in probe.count(one.topic, one.event, one.at_ms):
@@ -257,15 +258,15 @@ def _served(client: Queries, since_ms: int, until_ms: int, most: int) -> Iterato
         yield Served(*row)
 
 
-def _held(client: Queries, topic: Topic) -> tuple[int | None, int]:
-    """From when (None: from its first event on) to when the table holds the topic's events."""
+def _held(client: Queries, topic: Topic) -> tuple[int, bool, int]:
+    """From when to when the table holds the topic's events, and whether that is from its first event on."""
     found = client.query(
         "SELECT max(first), toUnixTimestamp64Milli(min(since)), toUnixTimestamp64Milli(max(until)) FROM (\n"
         "SELECT topic_partition, min(topic_offset) AS first, min(topic_time) AS since, max(topic_time) AS until\n"
         f"FROM {topic.table} GROUP BY topic_partition)"
     ).result_rows
     first, since_ms, until_ms = found[0] if found else (0, 0, 0)
-    return int(since_ms) if first else None, int(until_ms)
+    return int(since_ms), not first, int(until_ms)
 
 
 def _stored(client: Queries, topic: Topic, about: str, until_ms: int) -> Iterator[Stored]:

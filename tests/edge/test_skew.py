@@ -10,8 +10,8 @@ import pytest
 
 from edge import skew
 from edge.skew import Served, Stored, Verdict, _left_out, judge, totals
+from infra.bench.lagging import Lagging
 from streams.recommendations.plan import plan
-from tests.recommendations.lagging import Lagging
 from tests.recommendations.made import TOPIC, events, every, feature
 
 PLAN = plan([*every("1h"), *(replaced for name in ("count", "decayed") for replaced in [feature(

@@ -11,6 +11,7 @@ import pytest
 from edge.feature_log import deployed, story
 from edge.skew import AHEAD_MS, SETTLED_MS, Watch, events, totals
 from infra.base import warehouse
+from infra.bench.lagging import Lagging
 from schemas.catalogue import catalogue
 from schemas.recommendations.definition import features
 from sinks import migrate
@@ -18,7 +19,6 @@ from sinks.recommendations import training
 from streams.recommendations import engine
 from streams.recommendations.plan import plan
 from tests.recommendations import made
-from tests.recommendations.lagging import Lagging
 from tests.recommendations.made import FROM_MS, TOPIC, every, feature
 
 MADE = plan([

@@ -30,12 +30,15 @@ class Lagging:
         self.engine, self.table = Engine(self.made), Table(self.made)
         self._waiting: list[list[tuple[int, dict[str, Any], int]]] = [[] for _ in range(PARTITIONS)]
         self._probe = Engine(self.made)
+        self._keys: list[tuple[str, str]] = []
+        self._last: list[tuple[str, str]] = []
 
     def take(self, event: dict[str, Any], arrived_ms: int, keep: int = 1) -> None:
         """An event arrives; `keep` 0: the job loses it, 2: it counts it twice."""
         partition = int(event["member_id"][2:]) % PARTITIONS
         before = self._probe.counts["taken"]
         changed = self._probe.take(self.topic, event, arrived_ms)
+        self._last = [one for one in changed if self.table.head(*one)[1]]
         if self._probe.counts["taken"] > before:
             stored = Stored(self.topic, partition, event, min(event["event_time"], arrived_ms), arrived_ms)
             for one in changed:
@@ -54,11 +57,13 @@ class Lagging:
             while queue and queue[0][0] <= until_ms:
                 _, event, arrived_ms = queue.pop(0)
                 for group, key in self.engine.take(self.topic, event, arrived_ms):
+                    if not self.table.head(group, key)[1]:
+                        self._keys.append((group, key))
                     self.table.fold(group, key, self.made.layouts[group].id, *self.engine.packed(group, key))
 
-    def served(self, at_ms: int, some: int) -> Iterator[Served]:
-        """What is served of some rows, drawn, with all their values."""
-        keys = [(group, key) for group in self.made.layouts for key in self.table.keys(group)]
+    def served(self, at_ms: int, some: int, recent: bool = False) -> Iterator[Served]:
+        """What is served of some rows, drawn, with all their values; `recent`: of those that something arrived for last."""
+        keys = list(self._last) if recent else self._keys
         for group, key in self.random.sample(keys, min(some, len(keys))):
             told = of_row(self.table, self.made.layouts[group], key, [value.name for value in self.made.of(group)], at_ms)
             yield Served(group, key, told["layout"], at_ms, told["clock"], told["taken"], told["values"])
