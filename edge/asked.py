@@ -28,8 +28,8 @@ class Refusal(Exception):
         return Json({"error": str(self)}, self.status, {"Retry-After": "2"} if self.status == 503 else None)
 
 
-async def short_json(request: Request, what: str) -> Any:
-    """The JSON of a body of at most `MAX_BODY` bytes. Raises Refusal: 413, 400."""
+async def short_json(request: Request, what: str, most: int = MAX_BODY) -> Any:
+    """The JSON of a body of at most `most` bytes. Raises Refusal: 413, 400."""
     body, more = b"", True
     while more:  # what `request.stream()` does, without a generator: a body comes in one piece nearly always
         message = await request.receive()
@@ -37,8 +37,8 @@ async def short_json(request: Request, what: str) -> Any:
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY:
-            raise Refusal(413, f"{what} has {MAX_BODY} bytes at most")
+        if len(body) > most:
+            raise Refusal(413, f"{what} has {most} bytes at most")
     try:
         return orjson.loads(body)
     except ValueError as error:

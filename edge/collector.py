@@ -1,7 +1,8 @@
 """The collector: where players report to. `python -m edge.collector`.
 
-    POST /cmcd     CMCD v2 event reports: one a line (application/cmcd, text/plain), or JSON objects (application/json); gzip welcome
-    GET /healthz   200 while reports can be accepted
+    POST /cmcd          CMCD v2 event reports: one a line (application/cmcd, text/plain), or JSON objects (application/json); gzip welcome
+    POST /interactions  what members do with titles, as `edge.interactions` has it: JSON objects, whatever they are called; gzip welcome
+    GET /healthz        200 while both can be accepted
 
 202 says that Kafka has acknowledged every accepted report, and every refused one as a dead letter: {"accepted": n, "rejected":
 [{"line", "key", "rule", "message"}]}. 400: no report of the body was right; the same shape. 413, 415: the body as a whole. 429: this
@@ -20,9 +21,10 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
@@ -31,16 +33,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edge.body import BodyRefused, json_reports, lines, read
+from edge.home.titles import Titles
+from edge.interactions import TOPICS, Interactions
 from edge.judge import DEAD_LETTERS, TOPIC, Judge, Rejected
 from edge.outbox import meanwhile
 from edge.serve import CORS, Json, serve
 from edge.shares import Shares
 from infra.base import log
-from infra.base.registry import RegistryError, RegistryUnavailable
+from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
 from producers.emit import Backpressure, DeliveryFailed, Emitter, OnDelivery, ProducerBroken
 from schemas import cmcd
 from schemas.codec import InvalidEvent
+from streams.folded import followed
 
 MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES = 50_000, 64 << 20
 """Reports, and their bytes, that may wait for Kafka's acknowledgement at once."""
@@ -93,12 +98,33 @@ class Acknowledgements:
             self._settled.set_result(None)
 
 
+Send = Callable[[bytes, bool, Acknowledgements], None]
+"""Judges a report, JSON or not, and queues it. Raises Rejected, InvalidEvent, and like `Emitter.send`."""
+Refuse = Callable[[str, str, bytes, Acknowledgements], None]
+"""Queues a dead letter: reason, words, bytes."""
+
+
+class Way(NamedTuple):
+    """How reports of one kind come in: `topic` and `reason` of what breaks their rules, and whether text is JSON, too."""
+
+    topic: str
+    reason: str
+    only_json: bool
+
+
+CMCD = Way(TOPIC, "invalid_cmcd", False)
+DOINGS = Way(TOPICS["interaction"], "decode", True)
+MOST_DIGITS = 15
+"""Of a time in ms."""
+
+
 @dataclass
 class Collector:
     """Takes requests, queues what is right, dead-letters what is not, answers when Kafka has both."""
 
     emitter: Emitter
     judge: Judge
+    interactions: Interactions
     in_flight: Shares = field(default_factory=lambda: Shares(MAX_IN_FLIGHT))
     in_flight_bytes: Shares = field(default_factory=lambda: Shares(MAX_IN_FLIGHT_BYTES))
     accepted: int = 0
@@ -108,6 +134,13 @@ class Collector:
 
     async def reports(self, request: Request) -> Response:
         """POST /cmcd."""
+        return await self._through(CMCD, request, self._cmcd)
+
+    async def doings(self, request: Request) -> Response:
+        """POST /interactions."""
+        return await self._through(DOINGS, request, self._doings)
+
+    async def _through(self, way: Way, request: Request, judging: Callable[[Request, int, str], Send]) -> Response:
         if not self.ready:
             return _later(503, f"not ready: {self.waiting_for}")
         sender = request.client.host if request.client else ""
@@ -115,42 +148,65 @@ class Collector:
             return self._too_much(sender)  # before its body is read, which costs more than the answer
         arrival_ms = self.emitter.clock.now_ms()
         correlation_id = request.headers.get("x-correlation-id", "")[:128]
+        refuse = partial(self._send_dead_letter, way.topic, correlation_id)
         try:
-            target, beside = _from_address(request.query_params)
-            is_json, reports = await _reports(request)
+            send = judging(request, arrival_ms, correlation_id)
+            is_json, reports = await _reports(request, way)
         except BodyRefused as refusal:
-            return await self._refuse_whole(refusal, correlation_id)
+            return await self._refuse_whole(refusal, "size" if refusal.rule == "size" else way.reason, refuse)
         count, size = len(reports), sum(len(raw) for _, raw in reports)
         if not (self.in_flight.fits(sender, count) and self.in_flight_bytes.fits(sender, size)):
             return self._too_much(sender)
         self.in_flight.take(sender, count)
         self.in_flight_bytes.take(sender, size)
         try:
-            return await self._take(reports, is_json, arrival_ms, target, beside, correlation_id)
+            return await self._take(way, is_json, reports, send, refuse)
         except (Backpressure, DeliveryFailed, TimeoutError, ProducerBroken) as error:
             return _later(503, f"Kafka does not keep up: {error or type(error).__name__}")
         finally:
             self.in_flight.give_back(sender, count)
             self.in_flight_bytes.give_back(sender, size)
 
+    def _cmcd(self, request: Request, arrival_ms: int, correlation_id: str) -> Send:
+        """Raises BodyRefused for what the address says."""
+        target, beside = _from_address(request.query_params)
+
+        def send(raw: bytes, is_json: bool, acknowledgements: Acknowledgements) -> None:
+            report = self.judge.event(raw, is_json, arrival_ms, target, beside)
+            envelope = {"event_id": report.event_id, "event_time_ms": report.event_time_ms}
+            self._send(TOPIC, report.fields, acknowledgements, correlation_id=report.correlation_id or correlation_id, **envelope)
+
+        return send
+
+    def _doings(self, request: Request, arrival_ms: int, correlation_id: str) -> Send:
+        """Raises BodyRefused for what the address says."""
+        said = request.query_params.get("sent")
+        if said is not None and not (said.isascii() and said.isdigit() and len(said) <= MOST_DIGITS):
+            raise BodyRefused(400, "sent", "in the address: `sent` is the client's clock, ms since 1970", said.encode())
+        sent_ms = None if said is None else int(said)
+
+        def send(raw: bytes, is_json: bool, acknowledgements: Acknowledgements) -> None:
+            told = self.interactions.event(raw, arrival_ms, sent_ms)
+            envelope = {"event_id": told.event_id, "event_time_ms": told.event_time_ms}
+            self._send(told.topic, told.fields, acknowledgements, correlation_id=correlation_id, **envelope)
+
+        return send
+
     def _too_much(self, sender: str) -> Response:
         held = self.in_flight.by_sender[sender]
         return _later(429, f"{self.in_flight.taken} reports wait for Kafka here already, {held} of them from {sender or 'you'}")
 
-    async def _take(
-        self, reports: list[tuple[int, bytes]], is_json: bool, arrival_ms: int, target: str, beside: cmcd.Members, correlation_id: str
-    ) -> Response:
+    async def _take(self, way: Way, is_json: bool, reports: list[tuple[int, bytes]], send: Send, refuse: Refuse) -> Response:
         acknowledgements = Acknowledgements()
         rejected: list[dict[str, Any]] = []
         for done, (number, raw) in enumerate(reports, 1):
             # Judged and queued without a pause in between, so that no marker can overtake a report that is already known.
             try:
-                report = self.judge.event(raw, is_json, arrival_ms, target, beside)
-                self._send_report(report, correlation_id, acknowledgements)
+                send(raw, is_json, acknowledgements)
             except (Rejected, InvalidEvent) as refusal:
-                rejection = refusal if isinstance(refusal, Rejected) else Rejected("invalid_cmcd", "*", "contract", str(refusal))
+                rejection = refusal if isinstance(refusal, Rejected) else Rejected(way.reason, "*", "contract", str(refusal))
                 rejected.append(rejection.on_line(number))
-                self._send_dead_letter(rejection.reason, str(rejection), raw, correlation_id, acknowledgements)
+                refuse(rejection.reason, str(rejection), raw, acknowledgements)
             if done % STEP == 0:
                 await asyncio.sleep(0)
         await acknowledgements.all(ACKNOWLEDGE_WITHIN_S)
@@ -159,11 +215,10 @@ class Collector:
         self.rejected += len(rejected)
         return Json({"accepted": accepted, "rejected": rejected}, 202 if accepted else 400)
 
-    async def _refuse_whole(self, refusal: BodyRefused, correlation_id: str) -> Response:
+    async def _refuse_whole(self, refusal: BodyRefused, reason: str, refuse: Refuse) -> Response:
         acknowledgements = Acknowledgements()
-        reason = "size" if refusal.rule == "size" else "invalid_cmcd"
         try:
-            self._send_dead_letter(reason, str(refusal), refusal.received, correlation_id, acknowledgements)
+            refuse(reason, str(refusal), refusal.received, acknowledgements)
             await acknowledgements.all(ACKNOWLEDGE_WITHIN_S)
         except (Backpressure, DeliveryFailed, TimeoutError, ProducerBroken) as error:
             return _later(503, f"Kafka does not keep up: {error or type(error).__name__}")
@@ -171,18 +226,10 @@ class Collector:
         rejection = {"line": 0, "key": "*", "rule": refusal.rule, "message": str(refusal)}
         return Json({"accepted": 0, "rejected": [rejection]}, refusal.status)
 
-    def _send_report(self, report: cmcd.Report, correlation_id: str, acknowledgements: Acknowledgements) -> None:
-        self._send(
-            TOPIC,
-            report.fields,
-            acknowledgements,
-            event_id=report.event_id,
-            event_time_ms=report.event_time_ms,
-            correlation_id=report.correlation_id or correlation_id,
-        )
-
-    def _send_dead_letter(self, reason: str, detail: str, payload: bytes, correlation_id: str, acknowledgements: Acknowledgements) -> None:
-        letter = {"component": "collector", "topic": TOPIC, "reason": reason, "detail": detail, "payload": payload}
+    def _send_dead_letter(
+        self, topic: str, correlation_id: str, reason: str, detail: str, payload: bytes, acknowledgements: Acknowledgements
+    ) -> None:
+        letter = {"component": "collector", "topic": topic, "reason": reason, "detail": detail, "payload": payload}
         self._send(DEAD_LETTERS, letter, acknowledgements, correlation_id=correlation_id)
 
     def _send(self, topic: str, record: Mapping[str, Any], acknowledgements: Acknowledgements, **envelope: Any) -> None:
@@ -207,8 +254,9 @@ class Collector:
         """Write time markers every second, for ever; ends the process when the producer is broken."""
         while True:
             try:
-                await asyncio.to_thread(self.emitter.bind, TOPIC, DEAD_LETTERS)
-                self.emitter.mark(TOPIC, on_delivery=self._marked)
+                await asyncio.to_thread(self.emitter.bind, TOPIC, DEAD_LETTERS, *TOPICS.values())
+                for topic in (TOPIC, *TOPICS.values()):
+                    self.emitter.mark(topic, on_delivery=self._marked)
                 self.waiting_for = "Kafka's acknowledgement of a time marker"
             except (RegistryUnavailable, RegistryError, Backpressure) as error:
                 self.waiting_for = str(error)
@@ -235,19 +283,22 @@ def _from_address(query: QueryParams) -> tuple[str, cmcd.Members]:
     return query.get("target", "default")[:64], beside
 
 
-async def _reports(request: Request) -> tuple[bool, list[tuple[int, bytes]]]:
+async def _reports(request: Request, way: Way) -> tuple[bool, list[tuple[int, bytes]]]:
     """Whether the reports are JSON, and each with its number. Raises BodyRefused."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await read(request.stream(), request.headers.get("content-encoding", "").strip().lower())
-    if kind == "application/json":
+    is_json = kind == "application/json" or (way.only_json and kind in TEXT_TYPES)
+    if is_json:
         found = json_reports(body)
     elif kind in TEXT_TYPES:
         found = lines(body)
     else:
-        raise BodyRefused(415, "media_type", f"Content-Type {kind!r} is not understood; application/cmcd is", body)
+        raise BodyRefused(
+            415, "media_type", f"Content-Type {kind!r} is not understood; application/{'json' if way.only_json else 'cmcd'} is", body
+        )
     if not found:
         raise BodyRefused(400, "empty", "the body holds no report", body)
-    return kind == "application/json", found
+    return is_json, found
 
 
 def app(collector: Collector) -> Starlette:
@@ -258,19 +309,24 @@ def app(collector: Collector) -> Starlette:
         async with meanwhile(collector.mark()):
             yield
 
-    routes = [Route("/cmcd", collector.reports, methods=["POST"]), Route("/healthz", collector.health)]
+    routes = [
+        Route("/cmcd", collector.reports, methods=["POST"]),
+        Route("/interactions", collector.doings, methods=["POST"]),
+        Route("/healthz", collector.health),
+    ]
     return Starlette(routes=routes, middleware=[CORS], lifespan=lifespan)
 
 
 def main() -> None:
     """Serve until asked to end."""
-    parser = argparse.ArgumentParser(prog="python -m edge.collector", description="Take CMCD reports of players.")
+    parser = argparse.ArgumentParser(prog="python -m edge.collector", description="Take players' CMCD reports, and what members do.")
     parser.add_argument("--index", type=int, default=0, help="which collector this is, from 0; its producer id is collector-<index + 1>")
     parser.add_argument("--url", default=settings().edge.collector_url, help="address to serve at")
     arguments = parser.parse_args()
     log.configure("collector")
-    with Emitter(f"collector-{arguments.index + 1}", background=True) as emitter:
-        serve(app(Collector(emitter, Judge(settings()))), arguments.url)
+    titles = Titles()
+    with followed([titles], RegistryClient().schema), Emitter(f"collector-{arguments.index + 1}", background=True) as emitter:
+        serve(app(Collector(emitter, Judge(settings()), Interactions(settings(), titles.genres))), arguments.url)
     if emitter.broken:
         raise SystemExit(f"collector-{arguments.index + 1} ended: {emitter.broken}")
 

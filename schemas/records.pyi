@@ -583,6 +583,9 @@ class ObservabilitySample(TypedDict):
         "stored",
         "lost",
         "duplicated",
+        "compared",
+        "skewed",
+        "undecided",
     ]
     about: NotRequired[str]
     measured: int
@@ -801,6 +804,108 @@ class PlaybackSessionTimeline(TypedDict):
     first_offset: NotRequired[int]
     timeline: str
 
+class RecommendationsFeatureDefinition(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    name: str
+    owner: str
+    yaml: str
+    withdrawn: NotRequired[bool]
+
+class RecommendationsFeatureProfile(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    value: str
+    feature: str
+    owner: str
+    group: str
+    keys: int
+    looked_at: int
+    happened: int
+    over_cap: int
+    row_bytes: float
+    value_bytes: float
+    columns: int
+    shared: int
+    buckets: dict[str, int]
+
+class RecommendationsFeatureServed(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    group: str
+    entity: str
+    layout: str
+    clock: Instant
+    taken: int
+    values: dict[str, str]
+
+class RecommendationsFeatureSkew(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    value: str
+    group: str
+    entity: str
+    served: str
+    recomputed: str
+    taken: int
+    arrived: int
+
+class RecommendationsFeatureValue(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    item: str
+    group: str
+    entity: str
+    layout: str
+    tiles: bytes
+    texts: bytes
+
+class RecommendationsImpression(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    member_id: str
+    cid: str
+    page_id: str
+    row: int
+    position: int
+    row_kind: str
+    artwork_variant: NotRequired[str | None]
+    propensity: NotRequired[float | None]
+    model_version: str
+    genres: NotRequired[list[str]]
+    region: NotRequired[str | None]
+    device_type: NotRequired[str | None]
+
 class RecommendationsInteraction(TypedDict):
     event_id: NotRequired[str]
     event_time: NotRequired[Instant]
@@ -812,6 +917,7 @@ class RecommendationsInteraction(TypedDict):
     member_id: str
     cid: str
     kind: Literal["click", "play", "completion", "skip", "rewatch", "rating", "list_add", "list_remove"]
+    previous_cids: NotRequired[list[str]]
     genres: NotRequired[list[str]]
     region: NotRequired[str | None]
     device_type: NotRequired[str | None]
@@ -819,6 +925,20 @@ class RecommendationsInteraction(TypedDict):
     impression_id: NotRequired[str | None]
     watched_ms: NotRequired[int | None]
     rating_halves: NotRequired[int | None]
+
+class RecommendationsSearch(TypedDict):
+    event_id: NotRequired[str]
+    event_time: NotRequired[Instant]
+    producer_id: NotRequired[str]
+    epoch: NotRequired[int]
+    seq: NotRequired[int]
+    correlation_id: NotRequired[str]
+    marker: NotRequired[bool]
+    member_id: str
+    query: str
+    results: int
+    region: NotRequired[str | None]
+    device_type: NotRequired[str | None]
 
 class RecommendationsTitle(TypedDict):
     event_id: NotRequired[str]

@@ -20,15 +20,16 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from infra.base import log
 from infra.base.settings import settings
 from streams.cluster import Cluster, ClusterError, newest_on_disk
-from streams.environment import Flink, Job, JobError, jobs
+from streams.environment import STATE, Flink, Job, JobError, jobs
 
 KEPT_INCARNATIONS = 5
+REREAD = "one that reads its topics again comes with `headrace feature deploy`"
 NODE = re.compile(r"^([\s:|+\-]*)(\w+)\(")
 STATEFUL = re.compile(r"Aggregate|Deduplicate|Rank|Join|Match|Over|ProcessTableFunction|Normalize|Sort")
 
@@ -39,11 +40,13 @@ class StateLost(Exception):
 
 @dataclass
 class Deployed:
-    """What is remembered of a job. `job_ids`: its incarnations, newest first; `savepoint`: where it was stopped; `plan`: what runs."""
+    """What is remembered of a job. `job_ids`: its incarnations, newest first; `savepoint`: where it was stopped; `plan`: what runs; `text`:
+    its statements, of a job that says what its state is of."""
 
     job_ids: list[str] = field(default_factory=list)
     savepoint: str = ""
     plan: str = ""
+    text: str = ""
 
 
 class Ledger:
@@ -115,6 +118,8 @@ def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
+    if came_from and _has_other_state(job, deployed):
+        job = replace(job, text=deployed.text)  # what it goes on with is what runs; the new text comes with a state of its own
     job_id = secrets.token_hex(16)
     options = {"$internal.pipeline.job-id": job_id}
     if came_from:
@@ -126,7 +131,8 @@ def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None
     if came_from and deployed.plan:
         refuse_unless_fits(job, deployed.plan, plan)
     before = [] if lose_state else deployed.job_ids
-    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", plan))
+    text = ";\n".join(job.statements) if STATE in job.options else ""
+    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", plan, text))
     return flink.submit(inserts)
 
 
@@ -147,7 +153,7 @@ def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = No
             raise ClusterError(f"{job.name} does not run on {cluster.url}")
         savepoint = cluster.stop(running.job_id)
         deployed = ledger.get(job.flink_name)
-        ledger.put(job.flink_name, Deployed(deployed.job_ids or [running.job_id], savepoint, deployed.plan))
+        ledger.put(job.flink_name, replace(deployed, job_ids=deployed.job_ids or [running.job_id], savepoint=savepoint))
     return savepoint
 
 
@@ -156,11 +162,23 @@ def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = Non
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
     with ledger.held():
         deployed = ledger.get(job.flink_name)
+        if _has_other_state(job, deployed) and not lose_state:
+            was, now = _state(deployed.text), job.options.get(STATE)
+            raise StateLost(f"{job.name}: the state of the running version is of {was}, and not of {now}: {REREAD}")
         if deployed.plan and not lose_state:
             refuse_unless_fits(job, deployed.plan, Flink(job).plan())
         if job.flink_name in cluster.alive():
             stop(job, cluster=cluster, ledger=ledger)
         return start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+
+
+def _has_other_state(job: Job, deployed: Deployed) -> bool:
+    return bool(deployed.text) and _state(deployed.text) != job.options.get(STATE)
+
+
+def _state(text: str) -> str | None:
+    """What a job's text says that its state is of."""
+    return Job("", text, "").options.get(STATE)
 
 
 def refuse_unless_fits(job: Job, old_plan: str, new_plan: str) -> None:

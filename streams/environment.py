@@ -3,7 +3,8 @@
 A job is one `<domain>/<job>.sql`, which opens with the question it answers and then holds, separated by semicolons:
 
     SET 'key' = 'value'                  an option of this job alone: of Flink's, or 'headrace.columns' = 'named', with which it reads no
-                                         column that it does not name; for a job that needs few of many, decoding is most of its work
+                                         column that it does not name; for a job that needs few of many, decoding is most of its work;
+                                         or 'headrace.state', what its state is of: where that is another, a job goes on as it was deployed
     CREATE TEMPORARY FUNCTION | VIEW     as in Flink SQL; functions in Python, and in Java those that Flink takes in no other language
     CREATE TEMPORARY VIEW b AS OPERATOR 'class' OVER a WITH 'argument'
                                          what an operator in Java makes of view a (docs/adr/0013): its static method
@@ -50,7 +51,7 @@ OPTION = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 CAUGHT_UP = {"properties.fetch.min.bytes": "262144", "properties.fetch.max.wait.ms": "200", "properties.max.poll.records": "5000"}
 """A job that has caught up asks for records five times a second, not whenever somebody has written some."""
 
-COLUMNS = "headrace.columns"
+COLUMNS, STATE = "headrace.columns", "headrace.state"
 TRANSACTION_TIMEOUT_MS = 600_000
 """A job that is down for longer loses its open transactions; the broker's maximum is 15 min."""
 

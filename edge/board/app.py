@@ -12,6 +12,8 @@
     GET  /api/status              services and loader, by their own word
     GET  /api/audit               the newest audit
     GET  /api/catalogue           every topic in a line; with /<topic> everything about one, lineage and versions included
+    GET  /features                features, what they cost, and what made a member's
+    GET  /api/features            every feature with what it costs; with /member/<id> what is known of a member, and by which events
     GET  /api/experiments         every experiment in a line; with /<key> its read-out, with /<key>/page that as HTML
     POST /api/tour/<step>?sid     do a step of the tour; one JSON object a line says what happens
     GET  /healthz
@@ -46,10 +48,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.board.audits import Auditor
-from edge.board.experiments import Experiments, Unanswered
+from edge.board.experiments import Experiments
+from edge.board.features import Features
 from edge.board.panels import BadRequest, PanelRunner, Window
+from edge.board.sharing import Unanswered
 from edge.board.tour import Tour
 from edge.read_outs import Queries, Unknown
+from edge.serve import Json
 from infra.base import warehouse
 from infra.base.registry import RegistryClient, RegistryError, RegistryUnavailable
 from infra.base.settings import settings
@@ -62,7 +67,14 @@ from sinks import dashboards
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-PAGES = {"/": "index.html", "/watch": "watch.html", "/catalogue": "catalogue.html", "/experiments": "experiments.html"}
+PAGES = {
+    "/": "index.html",
+    "/browse": "browse.html",
+    "/watch": "watch.html",
+    "/catalogue": "catalogue.html",
+    "/experiments": "experiments.html",
+    "/features": "features.html",
+}
 VENDOR = {
     "uplot.js": "uplot/dist/uPlot.esm.js",
     "uplot.css": "uplot/dist/uPlot.min.css",
@@ -92,6 +104,7 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
         app.state.panels = PanelRunner(reader)
         app.state.auditor = Auditor()
         app.state.experiments = Experiments(reader)
+        app.state.features = Features(reader)
         async with httpx.AsyncClient(timeout=5.0) as http:
             app.state.http = http
             app.state.tour = Tour(app.state.panels, app.state.auditor, http, ending)
@@ -115,6 +128,8 @@ def create_app(reader: Callable[[], Queries] = warehouse.reader) -> Starlette:
             Route("/api/experiments", experiments),
             Route("/api/experiments/{key}", experiment),
             Route("/api/experiments/{key}/page", experiment_page),
+            Route("/api/features", features),
+            Route("/api/features/member/{member}", member_features),
             Route("/api/tour/{step}", tour, methods=["POST"]),
             Route("/healthz", healthz),
         ],
@@ -161,7 +176,9 @@ async def boards(request: Request) -> Response:
         {"name": name, "title": dashboards.board_title(name), "panels": [described(p) for p in dashboards.panels() if p.board == name]}
         for name in dashboards.boards()
     ]
-    return JSONResponse({"boards": shown, "namespace": settings().namespace, "gateway_url": settings().edge.gateway_url})
+    edge = settings().edge
+    urls = {"gateway_url": edge.gateway_url, "home_url": edge.home_url, "interactions_url": f"{edge.collector_url}/interactions"}
+    return JSONResponse({"boards": shown, "namespace": settings().namespace, **urls})
 
 
 def described(panel: dashboards.Panel) -> dict[str, Any]:
@@ -287,6 +304,18 @@ async def experiment_page(request: Request) -> Response:
     return HTMLResponse(await it.page(request.path_params["key"]))
 
 
+async def features(request: Request) -> Response:
+    """Every feature with what it costs."""
+    it: Features = request.app.state.features
+    return JSONResponse({"features": await it.listed()})
+
+
+async def member_features(request: Request) -> Response:
+    """One member's features through time."""
+    it: Features = request.app.state.features
+    return Json(await it.member(request.path_params["member"][:200]))
+
+
 async def tour(request: Request) -> Response:
     """One step of the tour. Only our own page may ask for it: a step kills a service."""
     if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
@@ -385,7 +414,7 @@ class ContentPolicy:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         edge = settings().edge
-        path = " ".join([edge.gateway_url, edge.collector_url, *edge.oca_urls])
+        path = " ".join([edge.gateway_url, edge.collector_url, edge.home_url, *edge.oca_urls])
         self.policy = (
             f"default-src 'self'; connect-src 'self' {path}; media-src 'self' blob: {path}; img-src 'self' data:; frame-ancestors 'self'"
         )

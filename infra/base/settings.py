@@ -108,6 +108,8 @@ class Edge(BaseModel):
     live_sessions_url: str = Field("http://127.0.0.1:8004", description="Faust worker that answers GET /sessions/{sid}")
     oca_health_url: str = Field("http://127.0.0.1:8008", description="Faust worker that judges cache servers, answers GET /healthz")
     origin_url: str = Field("http://127.0.0.1:8010", description="object storage that titles come from, by S3's API")
+    home_url: str = Field("http://127.0.0.1:8011", description="members' pages, and lookups of features")
+    features_told_share: float = Field(0.05, ge=0, le=1, description="share of pages and lookups of features that are told for the watch")
     supervisor_url: str = Field("", description="control address of the local supervisor; empty: none")
     pseudonym_key: str = Field("headrace-local", description="key with which member ids are pseudonymised (HMAC-SHA256)")
     steering_url: str = Field("http://127.0.0.1:8007", description="steering service")

@@ -14,7 +14,7 @@ from infra.bench import harness
 ALL = (
     "loader", "replay", "jobs", "minute", "latency", "collector", "cmcd_recovery", "simulator", "population", "cache_exact", "oca",
     "steering", "fill", "miss_causes", "healing", "abr", "abr_bound", "abr_rewards", "abr_learning", "abr_real", "allocation",
-    "honesty", "power", "scale", "features",
+    "honesty", "power", "scale", "features", "feature_exact", "feature_fresh", "feature_cost", "feature_skew",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edge.collector import Collector, app
+from edge.interactions import Interactions
 from edge.judge import Judge
 from edge.pseudonym import pseudonym
 from edge.serve import serve
@@ -239,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.bench.collector", description="The collector's peer, which validates nothing.")
     parser.add_argument("--url", required=True, help="address to serve at")
     with Emitter("bench-peer", background=True) as emitter:
-        serve(app(Collector(emitter, Splitter(settings()))), parser.parse_args().url)
+        serve(app(Collector(emitter, Splitter(settings()), Interactions(settings()))), parser.parse_args().url)
 
 
 if __name__ == "__main__":

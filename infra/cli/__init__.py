@@ -18,6 +18,8 @@ from infra.cli import (
     experiment,
     experiment_effects,
     experiment_read,
+    feature,
+    feature_read,
     fill,
     fleet,
     grafana,
@@ -52,8 +54,12 @@ for command in (*STACK, *DATA, *MACHINE):
     app.command()(command)
 for reading in READ:
     experiment.app.command()(reading)
+feature.app.command("list")(feature_read.list_)
+for asking in (feature_read.show, feature_read.check, feature_read.explain):
+    feature.app.command()(asking)
 app.add_typer(schema.app, name="schema")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(feature.app, name="feature")
 app.add_typer(fill.app, name="fill")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(experiment.app, name="experiment")

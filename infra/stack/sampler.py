@@ -1,7 +1,8 @@
 """`python -m infra.stack.sampler`: what the parts of the pipeline say of themselves, as events on observability.sample.
 
 asks      Kafka how far each consumer group is behind, Flink which checkpoints have ended, the loader what it has stored; now and then
-          it audits
+          it audits, and computes again what was served of features; what of that the log does not allow goes on
+          recommendations.feature_skew besides
 measures  nothing: a part that is silent has no sample, so a gap in a panel is a gap in what was told
 """
 
@@ -12,21 +13,28 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from infra.base import log
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from edge import skew
+from infra.base import log, warehouse
 from infra.base.clock import Clock, WallClock, WorkClock
 from infra.stack.health import TIMEOUT_S, Unreachable, lags, loader_tables
 from producers.emit import Backpressure, Emitter
+from schemas.recommendations.definition import FeatureError
 from sinks import audit
 from streams.cluster import Cluster, ClusterError
 
 EVERY_S = 5.0
 AUDIT_EVERY_S = 60.0
-REST_FOR_AUDIT = 20
-"""An audit reads every row's position: between two there is a minute, or so many times what the last one worked, its waits left out."""
+SKEW_EVERY_S = 20.0
+REST = 20
+"""An audit reads every row's position: it rests for so many times what it worked, its waits left out."""
+T = TypeVar("T")
 COUNTED = ("blocks", "rows", "uncertain", "recoveries")
 """What the loader counts up for each table from its start."""
+SKEW = "recommendations.feature_skew"
 AUDITED = ("acknowledged", "stored", "lost", "duplicated")
 
 
@@ -84,30 +92,30 @@ class Checkpoints:
                     yield Sample(name, metric, measured, at_ms=found.ended_ms, event_id=f"{job.job_id}:{found.number}:{metric}")
 
 
-class Audits:
-    """Audits on a thread of its own, so that the other figures keep their pace; a daemon, so that an end need not wait for it."""
+class Beside(Generic[T]):
+    """Work that takes long, now and then, on a thread of its own, so that figures keep their pace; a daemon, so that an end need not wait.
 
-    def __init__(self, clock: Clock, run: Callable[[Clock], list[audit.TopicAudit]]) -> None:
-        self._clock = clock
-        self._run = run
-        self._running: Future[list[audit.TopicAudit]] | None = None
+    Between the end of one and the begin of the next there are `every_s`, or so many times what it worked, its waits left out.
+    """
+
+    def __init__(self, name: str, clock: Clock, run: Callable[[Clock], T], every_s: float) -> None:
+        self._name, self._clock, self._run, self._every_ms = name, clock, run, round(every_s * 1000)
+        self._running: Future[T] | None = None
         self._due_ms = clock.now_ms()
         self._worked_ms = 0
 
-    def samples(self) -> Iterator[Sample]:
-        """The figures of an audit that has ended since the last look. Raises CannotAudit."""
+    def ended(self) -> T | None:
+        """What has come of it since the last look, if it has ended. Raises what it raised."""
         if self._running is None and self._clock.now_ms() >= self._due_ms:
             self._running = Future()
-            threading.Thread(target=self._work, args=(self._running,), name="audit", daemon=True).start()
+            threading.Thread(target=self._work, args=(self._running,), name=self._name, daemon=True).start()
         if self._running is None or not self._running.done():
-            return
+            return None
         ended, self._running = self._running, None
-        self._due_ms = self._clock.now_ms() + max(round(AUDIT_EVERY_S * 1000), REST_FOR_AUDIT * self._worked_ms)
-        for found in ended.result():
-            if found.acknowledged or found.stored:
-                yield from (Sample("audit", name, getattr(found, name), found.topic) for name in AUDITED)
+        self._due_ms = self._clock.now_ms() + max(self._every_ms, REST * self._worked_ms)
+        return ended.result()
 
-    def _work(self, running: Future[list[audit.TopicAudit]]) -> None:
+    def _work(self, running: Future[T]) -> None:
         clock = WorkClock(self._clock)
         try:
             found = self._run(clock)
@@ -117,6 +125,35 @@ class Audits:
         else:
             self._worked_ms = clock.worked_ms
             running.set_result(found)
+
+
+class Audits:
+    """Audits, beside the other figures."""
+
+    def __init__(self, clock: Clock, run: Callable[[Clock], list[audit.TopicAudit]]) -> None:
+        self._beside = Beside("audit", clock, run, AUDIT_EVERY_S)
+
+    def samples(self) -> Iterator[Sample]:
+        """The figures of an audit that has ended since the last look. Raises CannotAudit."""
+        for found in self._beside.ended() or ():
+            if found.acknowledged or found.stored:
+                yield from (Sample("audit", name, getattr(found, name), found.topic) for name in AUDITED)
+
+
+class Skew:
+    """The consistency watch of features, beside the other figures. `tell` takes `recommendations.feature_skew` and its event_time."""
+
+    def __init__(self, clock: Clock, run: Callable[[Clock], list[skew.Verdict]], tell: Callable[[dict[str, Any], int], None]) -> None:
+        self._beside, self._tell = Beside("skew", clock, run, SKEW_EVERY_S), tell
+
+    def samples(self) -> Iterator[Sample]:
+        """What was compared in a round that has ended since the last look. Raises ClickHouseError."""
+        verdicts = self._beside.ended() or []
+        for one in verdicts:
+            for record in skew.events(one):
+                self._tell(record, one.served.at_ms)
+        for group, counts in sorted(skew.totals(verdicts).items()):
+            yield from (Sample("features", name, counts[name], group) for name in skew.COUNTED)
 
 
 def lag_samples() -> Iterator[Sample]:
@@ -140,7 +177,7 @@ class Sampler:
                 for sample in part():
                     self._send(sample, at_ms)
                 self._complaints.pop(name, None)
-            except (Unreachable, ClusterError, audit.CannotAudit, Backpressure) as error:
+            except (Unreachable, ClusterError, audit.CannotAudit, ClickHouseError, FeatureError, Backpressure) as error:
                 if self._complaints.get(name) != str(error):
                     self._complaints[name] = str(error)
                     self._log.warning("no sample", part=name, reason=str(error))
@@ -157,17 +194,20 @@ def main() -> None:
     clock = WallClock()
     counters, checkpoints = Counters(), Checkpoints(Cluster(timeout_s=TIMEOUT_S), clock.now_ms())
     audits = Audits(clock, lambda worked: audit.run(content="none", clock=worked))
-    parts: dict[str, Callable[[], Iterable[Sample]]] = {
-        "kafka": lag_samples,
-        "flink": checkpoints.samples,
-        "loader": lambda: counters.samples(loader_tables()),
-        "audit": audits.samples,
-    }
+    watch = skew.Watch(warehouse.reader, clock.now_ms)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Emitter("sampler", background=True) as emitter:
-        emitter.bind("observability.sample")
+        emitter.bind("observability.sample", SKEW)
+        watched = Skew(clock, lambda _: watch.round(), lambda record, at_ms: emitter.send(SKEW, record, event_time_ms=at_ms))
+        parts: dict[str, Callable[[], Iterable[Sample]]] = {
+            "kafka": lag_samples,
+            "flink": checkpoints.samples,
+            "loader": lambda: counters.samples(loader_tables()),
+            "audit": audits.samples,
+            "features": watched.samples,
+        }
         sampler = Sampler(emitter, parts)
         while not stop.wait(EVERY_S):
             sampler.round(clock.now_ms())

@@ -16,7 +16,7 @@ PORTS_FILE = "ports.json"
 PORTS = (
     "kafka", "kafka_controller", "registry", "registry_management", "flink_rest", "flink_rpc", "flink_blob",
     "warehouse", "loader", "guard", "live_sessions", "oca_health", "fill_planner", "collector", "gateway",
-    "steering", "origin", "board", "supervisor",
+    "steering", "home", "origin", "board", "supervisor",
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
             "gateway_url": url("gateway"),
             "collector_url": url("collector"),
             "steering_url": url("steering"),
+            "home_url": url("home"),
             "oca_urls": [url(f"oca_{n}") for n in range(ocas)],
             "board_url": url("board"),
             "live_sessions_url": url("live_sessions"),

@@ -52,7 +52,10 @@ async def _run(
     edge = settings().edge
     transport = HttpTransport(connections=8 * count)
     try:
-        crowd = Crowd(count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces, abr, members)
+        crowd = Crowd(
+            count, seed, edge.gateway_url, titles, transport, LoopClock(), edge.oca_urls, inject, traces, abr, members,
+            edge.home_url, f"{edge.collector_url}/interactions",
+        )  # fmt: skip
         watching = asyncio.create_task(crowd.run(seconds))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, watching.cancel)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from infra.base import log
 from producers.players.adaptation import named
+from producers.players.browsing import Browsing, Event, Page, page, plain_page
 from producers.players.clock import LoopClock
 from producers.players.network import Link, Step, recorded
 from producers.players.player import Action, Outcome, Player, PlayRefused, press_play
@@ -31,6 +33,8 @@ class Summary:
 
     outcomes: list[Outcome] = field(default_factory=list)
     reports: Counts = field(default_factory=Counts)
+    doings: Counts = field(default_factory=Counts)
+    """What members did beside playing."""
     refused: int = 0
     """Presses of play that the gateway did not grant."""
 
@@ -46,7 +50,9 @@ class Summary:
             f"rebuffer ratio {rebuffer_ms / max(1, playing_ms + rebuffer_ms):.2%}, "
             f"{sum(o.segments for o in done)} segments, {sum(o.failovers for o in done)} failovers\n"
             f"{self.reports.made} reports: {self.reports.taken} taken by the collector, {self.reports.refused} refused, "
-            f"{self.reports.dropped} dropped, {self.reports.retries} batches sent again"
+            f"{self.reports.dropped} dropped, {self.reports.retries} batches sent again\n"
+            f"{self.doings.made} impressions, searches and interactions: {self.doings.taken} taken, {self.doings.refused} refused, "
+            f"{self.doings.dropped} dropped"
         )
 
 
@@ -55,13 +61,14 @@ class Crowd:
 
     Their networks follow recorded `traces`, one each in turn, or, without any, the model of their ISP. With `inject`, one start fails
     and the one of `oca_urls` that is best for most refuses for a while, both soon after the begin. With `abr` all of them adapt by that
-    algorithm, without it as their tickets say. Raises BadTrace, and ValueError where nobody knows the algorithm.
+    algorithm, without it as their tickets say. With `interactions_url` they tell what they do before and after they play, on pages of
+    `home_url` where there is one. Raises BadTrace, and ValueError where nobody knows the algorithm.
     """
 
     def __init__(
         self, count: int, seed: int, gateway_url: str, titles: Sequence[str], transport: Transport, clock: LoopClock,
         oca_urls: Sequence[str] = (), inject: bool = False, traces: Sequence[Path] = (), abr: str | None = None,
-        members: int = 0,
+        members: int = 0, home_url: str = "", interactions_url: str = "",
     ) -> None:  # fmt: skip
         self.summary = Summary()
         viewers = [viewer(number, seed) for number in range(1, max(count, members) + 1)]
@@ -77,6 +84,10 @@ class Crowd:
         self._oca_urls = oca_urls
         self._inject = inject
         self._traces = [tuple(recorded(path)) for path in traces]
+        self._home_url, self._interactions_url = home_url, interactions_url
+        began_ms = clock.now_ms()
+        self._browsing = {who.device.member: Browsing(who.device, who.seed, began_ms) for who in viewers}
+        self._doings = Outbox(transport, clock, capacity=20_000)
         self._sent_to: Counter[str] = Counter()
         """Sessions by the address of their best server."""
         self._log = log.get(__name__)
@@ -85,6 +96,7 @@ class Crowd:
         """Watch for `seconds`, or until cancelled; then every open session quits with a report and the outboxes are emptied."""
         members = [asyncio.create_task(self._watch(who, first=who is self._seats[0])) for who in self._seats]
         faults = [asyncio.create_task(self._fail_over())] if self._inject and len(self._oca_urls) > 1 else []
+        telling = asyncio.create_task(self._doings.run())
         try:
             done, _ = await asyncio.wait([*members], timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -97,6 +109,10 @@ class Crowd:
             for ended in await asyncio.gather(*faults, *members, return_exceptions=True):
                 if isinstance(ended, Exception):
                     self._log.error("a player stopped for a reason of its own", reason=repr(ended))
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            await self._doings.drain()
+            self.summary.doings = self._doings.counts
         return self.summary
 
     async def _watch(self, who: Viewer, first: bool) -> None:
@@ -132,9 +148,10 @@ class Crowd:
         """Press play and watch. `broken`: with links to a version of the title that does not exist, as from a stale page."""
         title = rng.choices(self._titles, [1 / (rank + 1) for rank in range(len(self._titles))])[0]
         doing: list[Action] = [] if broken else actions(rng)
+        on, browsing = who.device, self._browsing[who.device.member]
+        self._tell(browsing.looks(await self._page(who), title, self._clock.now_ms()))
         pressed_ms = self._clock.now_ms()
         try:
-            on = who.device
             about = {"device_type": on.kind, "network_type": on.network_type, "region": on.region}
             ticket = await press_play(self._transport, self._gateway_url, title, on.member, on.address, **about)
         except (PlayRefused, NoAnswer) as error:
@@ -142,6 +159,7 @@ class Crowd:
             self._log.warning("play is not granted", member=who.device.member, title=title, reason=str(error))
             await self._clock.until(self._clock.now_ms() + 2_000)
             return
+        self._tell([browsing.presses(ticket.cid, ticket.sid, pressed_ms)])
         self._sent_to[urlsplit(ticket.manifest_urls[0]).netloc] += 1
         if broken:
             ticket = replace(ticket, manifest_urls=tuple(url.replace("/manifest.mpd", "/withdrawn.mpd") for url in ticket.manifest_urls))
@@ -152,7 +170,26 @@ class Crowd:
         try:
             await player.run()
         finally:
-            self.summary.outcomes.append(player.outcome)
+            self.summary.outcomes.append(came := player.outcome)
+            self._tell(browsing.leaves(came.cid, came.sid, came.state, came.playing_ms, self._clock.now_ms()))
+
+    async def _page(self, who: Viewer) -> Page:
+        """What the member's page shows; all titles in a row where nobody serves one."""
+        on = who.device
+        if self._home_url and self._interactions_url:
+            asked = urlencode({"member": on.member, "region": on.region, "device_type": on.kind})
+            try:
+                async with self._transport.get(f"{self._home_url}/home?{asked}") as answer:
+                    body = b"".join([piece async for piece in answer.body()])
+                return page(json.loads(body))
+            except (NoAnswer, ValueError) as error:
+                self._log.warning("no page is served", member=on.member, reason=str(error)[:200])
+        return plain_page(f"{on.member}-{self._clock.now_ms():x}", self._titles)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if self._interactions_url:
+                self._doings.put(self._interactions_url, json.dumps(event))
 
     async def _fail_over(self) -> None:
         """Ask the cache server that most were sent to to fail for a while, so that those who play from it move on."""

@@ -61,11 +61,11 @@ class Audience:
             place = self._places[name][found["member"]] if name in self._places else rng.random(count)
             found[name] = np.searchsorted(shares, place * shares[-1], side="right").clip(max=len(weights) - 1)
         names = [b"%d/%d" % (self._seed, number) for number in range(first, first + count)]
-        found["sid"], found["correlation_id"] = np.split(_hexadecimal(names, 32), 2, axis=1)
+        found["sid"], found["correlation_id"] = np.split(hashed(names, 32), 2, axis=1)
         # As the collector's pseudonyms look; whose they are is not to be found out here either.
         if self._world.own is None:
             found["member"] = rng.integers(self._world.members, size=count)
-        found["member_id"] = _hexadecimal([b"member %d" % n for n in found["member"].tolist()], 16)
+        found["member_id"] = hashed([b"member %d" % n for n in found["member"].tolist()], 16)
         return found
 
     def traits(self, sessions: NDArray[Any], rng: np.random.Generator) -> Traits | None:
@@ -96,7 +96,7 @@ class Audience:
         return [weight * factors.get(name, 1.0) for name, weight in zip(names, weights, strict=True)]
 
 
-def _hexadecimal(names: Sequence[bytes], size: int) -> NDArray[np.uint8]:
+def hashed(names: Sequence[bytes], size: int) -> NDArray[np.uint8]:
     """Hashes of `size` bytes, as hexadecimal digits: one row a name."""
     digests = b"".join([hashlib.blake2b(name, digest_size=size).digest() for name in names])
     return np.frombuffer(digests.hex().encode(), np.uint8).reshape(len(names), 2 * size)

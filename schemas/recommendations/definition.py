@@ -43,7 +43,7 @@ WINDOWS = {
 }
 """A window of length W at t begins at the last hop at or before t − W, and ends at t (the sawtooth of Airbnb's Chronon)."""
 
-ENTITIES = {"member": "member_id", "title": "cid", "genre": "genres", "region": "region"}
+ENTITIES = {"member": "member_id", "title": "cid", "previous": "previous_cids", "genre": "genres", "region": "region"}
 """What a feature can be about, and the field that says which. A list in that field is each of its items in turn."""
 
 TWICE_MS = HOUR_MS
@@ -108,7 +108,7 @@ class Feature(_Model):
     owner: Annotated[str, Field(min_length=1)]
     doc: Annotated[str, Field(min_length=1)]
     sources: Annotated[list[str], Field(min_length=1)]
-    key: Annotated[list[Literal["member", "title", "genre", "region"]], Field(min_length=1)]
+    key: Annotated[list[Literal["member", "title", "previous", "genre", "region"]], Field(min_length=1)]
     filter: dict[str, Annotated[Any, BeforeValidator(_asked)]] = {}
     aggregation: Literal["count", "sum", "mean", "distinct", "last", "top_k", "decayed"]
     field: str | None = None

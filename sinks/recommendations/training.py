@@ -58,11 +58,19 @@ def _events(feature: Feature, topic: Topic) -> str:
     keys = ",\n".join(f"  {_each(ENTITIES[entity], types, MOST_KEYS)} AS {entity}" for entity in feature.key)
     asked = " AND ".join(["1", *(_condition(name, what) for name, what in sorted(feature.filter.items()))])
     usable = " AND ".join(f"{entity} != '' AND length({entity}) <= {MOST_TEXT_BYTES}" for entity in feature.key)
-    capped = f"place <= {MOST_A_DAY}" if topic.key in CAPPED else "1"
     return (
         f"SELECT at, arrived_ms, value, {', '.join(feature.key)} FROM (\n"
         f"SELECT at, arrived_ms,\n  {_field(feature, types)} AS value,\n{keys}\n"
-        "FROM (\n"
+        f"FROM (\n{counted(topic)}\n) WHERE {asked}\n"
+        f") WHERE isNotNull(value) AND {usable} AND {_in_bounds(feature, types)}"
+    )
+
+
+def counted(topic: Topic, among: str = "1") -> str:
+    """One SELECT: the topic's events that count, with `at` and `arrived_ms`, in ms. `among`: which keys' events, all of a key or none."""
+    capped = f"place <= {MOST_A_DAY}" if topic.key in CAPPED else "1"
+    return (
+        "SELECT * FROM (\n"
         f"SELECT *, row_number() OVER (PARTITION BY {topic.key}, intDiv(clock_ms, {DAY_MS}) ORDER BY topic_offset) AS place\n"
         "FROM (\n"
         f"SELECT *, lagInFrame(clock_ms, 1, {-(2**62)}) OVER (PARTITION BY {topic.key}, event_id ORDER BY topic_offset\n"
@@ -70,10 +78,9 @@ def _events(feature: Feature, topic: Topic) -> str:
         "FROM (\n"
         "SELECT *, toUnixTimestamp64Milli(topic_time) AS arrived_ms, toUnixTimestamp64Milli(least(event_time, topic_time)) AS at,\n"
         f"  max(arrived_ms) OVER (PARTITION BY {topic.key} ORDER BY topic_offset ROWS UNBOUNDED PRECEDING) AS clock_ms\n"
-        f"FROM {topic.table} WHERE NOT marker\n"
+        f"FROM {topic.table} WHERE NOT marker AND {among}\n"
         f")) WHERE before_ms < clock_ms - {TWICE_MS}\n"
-        f") WHERE {capped} AND {asked}\n"
-        f") WHERE isNotNull(value) AND {usable} AND {_in_bounds(feature, types)}"
+        f") WHERE {capped}"
     )
 
 
@@ -107,10 +114,10 @@ def _condition(name: str, what: Any) -> str:
         bounds = [f"{name} >= {what.at_least}"] if what.at_least is not None else []
         bounds += [f"{name} < {what.below}"] if what.below is not None else []
         return " AND ".join([f"isNotNull({name})", *bounds])
-    return f"ifNull({name} IN ({', '.join(_literal(one) for one in (what if isinstance(what, list) else [what]))}), 0)"
+    return f"ifNull({name} IN ({', '.join(literal(one) for one in (what if isinstance(what, list) else [what]))}), 0)"
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """A value in SQL; texts as ClickHouse escapes them, which is as JSON does but for the quotes."""
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -126,7 +133,7 @@ def _value(feature: Feature, window: Window) -> str:
     told = _summed_up(feature, window, within)
     if feature.aggregation == "top_k":
         return told
-    return f"if(countIf({within}) = 0, {_literal(feature.default)}, {told})"
+    return f"if(countIf({within}) = 0, {literal(feature.default)}, {told})"
 
 
 def _summed_up(feature: Feature, window: Window, within: str) -> str:

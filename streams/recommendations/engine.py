@@ -103,6 +103,10 @@ class Engine:
             self.counts[why] += 1
             return []
         self.counts["taken"] += 1
+        return self.count(topic, event, at_ms)
+
+    def count(self, topic: str, event: Mapping[str, Any], at_ms: int) -> list[tuple[str, str]]:
+        """One event that counts, at its time: what `take` does with those that pass the door."""
         values: dict[str | None, tuple[int | None, Sequence[str]]] = {None: (1, ())}
         rows: dict[str, list[tuple[str, Row]]] = {}
         changed: dict[tuple[str, str], Row] = {}

@@ -202,6 +202,12 @@ class Plan:
         """The values of one key."""
         return [value for value in self.values.values() if value.group == group]
 
+    def only(self, group: str) -> Plan:
+        """The plan of one key's features."""
+        values = {value.name: value for value in self.of(group)}
+        topics = frozenset(name for selection in self.layouts[group].uses for name in selection.sources)
+        return Plan({group: self.layouts[group]}, values, topics)
+
 
 def plan(features: Iterable[Feature], among: Catalogue | None = None) -> Plan:
     """The plan of features that are known to be right (see definition.problems); `among` says which fields are texts."""

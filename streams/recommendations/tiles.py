@@ -42,6 +42,8 @@ NEVER = -(1 << 50)
 MOST_DECAYED = 2**63 - 1
 """Where a tile of *decayed* stops growing; `over_cap` says so."""
 _WEIGHTS = np.array(WEIGHTS, np.float64)
+HEAD = struct.Struct("<qq")
+"""What every row begins with: its clock, and how many events it has taken."""
 _HEAD = struct.Struct("<II")
 _TOP = ("<i8", "<u4", "<u2")
 """Of top_k: an entry's tile, how often, and which text."""
@@ -289,6 +291,11 @@ def _sections(layout: Layout, data: bytes) -> list[_Section]:
     return found
 
 
+def text_sizes(layout: Layout, texts: bytes) -> list[int]:
+    """What each part of a row's texts takes, in bytes. Raises IndexError where they are not of the layout."""
+    return [_HEAD.size + 14 * len(one.tiles) + 8 * len(one.newest) + 2 * len(one.ends) + len(one.told) for one in _sections(layout, texts)]
+
+
 @dataclass(frozen=True)
 class Found:
     """A value of many rows.
@@ -301,7 +308,11 @@ class Found:
     over_cap: Truths
 
 
-def evaluate(layout: Layout, values: Iterable[Value], rows: Sequence[tuple[bytes, bytes]], at_ms: int | Ints) -> dict[str, Found]:
+Packed = tuple[bytes, bytes, *tuple[int, ...]]
+"""A row: its fixed part, its texts, and what whoever keeps it knows of it besides."""
+
+
+def evaluate(layout: Layout, values: Iterable[Value], rows: Sequence[Packed], at_ms: int | Ints) -> dict[str, Found]:
     """Values by name of packed rows of `layout` at `at_ms`, one time for all or one for each; its defaults where nothing happened.
 
     `nothing(layout)` stands for a key that has no row. Raises ValueError where bytes are not of the layout.
@@ -317,7 +328,7 @@ def nothing(layout: Layout) -> tuple[bytes, bytes]:
 class _Asked:
     """Many rows at a time, and what their values share: masks of tiles, sums over them, texts."""
 
-    def __init__(self, layout: Layout, rows: Sequence[tuple[bytes, bytes]], at_ms: int | Ints) -> None:
+    def __init__(self, layout: Layout, rows: Sequence[Packed], at_ms: int | Ints) -> None:
         self.layout, self.rows = layout, rows
         fixed = b"".join([row[0] for row in rows])
         if len(fixed) != len(rows) * layout.form.size:

@@ -1,7 +1,8 @@
-"""Gateway, cache server and collector in one small process, for the player's tests: `python -m tests.board.edge_double PORT FOLDER`.
+"""Gateway, cache server, collector and home in one small process, for the player's tests: `python -m tests.board.edge_double PORT FOLDER`.
 
 It judges reports by the collector's own rules (`schemas.cmcd`) and keeps them; GET /sessions/<sid> answers with the quality that the jobs
-would compute of them, GET /heard with every request as it came.
+would compute of them, GET /heard with every request as it came, GET /done with what members did, by the door's own rules. Its home has a
+row of every title, ROWS times, each with a picture that was drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from edge.judge import Judge
+from edge.body import json_reports
+from edge.interactions import Interactions
+from edge.judge import Judge, Rejected
 from edge.oca.access import TOPICS, Asked, Teller
 from edge.oca.answers import Oca, Section
 from edge.oca.wire import SLICE_S
@@ -31,6 +34,9 @@ from edge.store import Store
 from infra.base.settings import settings
 from schemas import cmcd
 from streams.playback import qoe
+
+ROWS = 12
+"""So many that some are below the screen."""
 
 
 class NoEvents:
@@ -60,11 +66,35 @@ def double(url: str, folder: Path) -> Starlette:
     reports: dict[str, list[dict[str, Any]]] = defaultdict(list)
     refused: list[str] = []
     heard: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
+    door = Interactions(settings())
     nowhere = {topic: cast(Outbox, NoEvents()) for topic in TOPICS}
     oca = Oca(Store(folder), Teller("oca-1", "test", "ORIGIN", Judge(settings()), nowhere, lambda line: None), lambda: 0)
 
     def note(request: Request, body: bytes = b"") -> None:
         heard.append({"query": request.url.query, "headers": dict(request.headers), "body": body.decode()})
+
+    def items() -> list[dict[str, Any]]:
+        titles = sorted(f.name for f in folder.iterdir() if (f / "v1").exists())
+        drawn = {"genres": ["family"], "artwork_variant": "plain", "propensity": 0.5}
+        return [{"cid": cid, "title": cid, "position": n, **drawn} for n, cid in enumerate(titles)]
+
+    async def home(request: Request) -> Response:
+        rows = [{"row": n, "row_kind": f"kind_{n}", "title": f"Row {n}", "model_version": "test", "items": items()} for n in range(ROWS)]
+        return JSONResponse({"page_id": str(uuid.uuid4()), "rows": rows})
+
+    async def search(request: Request) -> Response:
+        some = [item for item in items() if request.query_params["query"] in item["cid"]]
+        return JSONResponse({"results": len(some), "items": some})
+
+    async def interactions(request: Request) -> Response:
+        for _, raw in json_reports(await request.body()):
+            try:
+                told = door.event(raw, time.time_ns() // 1_000_000, int(request.query_params["sent"]))
+                done.append({"topic": told.topic, "event_id": told.event_id, **told.fields})
+            except Rejected as refusal:
+                refused.append(f"{refusal}: {raw.decode()}")
+        return JSONResponse({}, 202)
 
     async def titles(request: Request) -> Response:
         return JSONResponse({"titles": [{"cid": f.name, "title": f.name} for f in sorted(folder.iterdir()) if (f / "v1").exists()]})
@@ -110,6 +140,10 @@ def double(url: str, folder: Path) -> Starlette:
             Route("/titles", titles),
             Route("/play", play, methods=["POST"]),
             Route("/cmcd", collect, methods=["POST"]),
+            Route("/home", home),
+            Route("/search", search),
+            Route("/interactions", interactions, methods=["POST"]),
+            Route("/done", lambda request: JSONResponse({"done": done, "refused": refused})),
             Route("/sessions/{sid}", session),
             Route("/heard", lambda request: JSONResponse(heard)),
             Route("/{path:path}", content),

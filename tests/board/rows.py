@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from schemas.catalogue import catalogue
 from schemas.examples import example
+from schemas.recommendations import definition
 from streams.playback import features
 from streams.playback.minute import bucket
 
@@ -109,6 +112,7 @@ def evening(from_ms: int, to_ms: int, seed: int = 1, plays_per_minute: float = 9
         _samples(found, rng, at_ms)
         _servers(found, rng, at_ms, at_ms - from_ms)
     _experiments(found, rng, from_ms, to_ms)
+    _recommendations(found, rng, from_ms, to_ms)
     for topic in catalogue().landed():
         if topic.name not in found._coming:  # so that a new panel has something to show
             for number in range(EXAMPLES):
@@ -130,6 +134,36 @@ def _experiments(found: Evening, rng: random.Random, from_ms: int, to_ms: int) -
             found.add(
                 "experiments.statistic", at_ms + 5_000, experiment=experiment, phase=int(phase), variation=variation, segment={},
                 day=_time(at_ms).date(), metric="", value_bucket=-1, n=1,
+            )  # fmt: skip
+
+
+def _recommendations(found: Evening, rng: random.Random, from_ms: int, to_ms: int) -> None:
+    """Members play and are served; what features are like is told every minute, and what was served is compared."""
+    for feature in definition.features():
+        text = yaml.safe_dump(feature.model_dump(mode="json", exclude_none=True) | {"default": feature.default})
+        found.add("recommendations.feature_definition", from_ms, name=feature.name, owner=feature.owner, yaml=text, withdrawn=False)
+    for n, at_ms in enumerate(range(from_ms, to_ms, 5_000)):
+        member, title = f"member-{n % 7}", rng.choice(TITLES)
+        found.add(
+            "recommendations.interaction", at_ms, member_id=member, cid=title, kind="play", region=rng.choice(REGIONS), genres=["Drama"],
+            previous_cids=[],
+        )  # fmt: skip
+        about = {"group": "member", "entity": member, "layout": "0123456789abcdef"}
+        found.add("recommendations.feature_value", at_ms - 200, item=f"member\x1f{member}", **about, tiles=b"", texts=b"")
+        values = {"member_plays_1d": str(n // 7), "member_last_title_1h": f'"{title}"', "member_mean_rating_30d": "null"}
+        found.add("recommendations.feature_served", at_ms + 800, **about, clock=_time(at_ms), taken=n // 7, values=values)
+    for n, at_ms in enumerate(range(from_ms, to_ms, 60_000)):
+        for metric, measured in (("compared", 200), ("skewed", 0), ("undecided", rng.randrange(3))):
+            found.add("observability.sample", at_ms, component="features", metric=metric, about="member", measured=measured)
+        found.add(
+            "recommendations.feature_skew", at_ms, value="member_plays_1d", group="member", entity="member-1", served="3", recomputed="4",
+            taken=3, arrived=4,
+        )  # fmt: skip
+        for value, share in (("member_plays_1d", 1.0), ("member_plays_7d", 0.4), ("member_watched_ms_1d", 1.0)):
+            found.add(
+                "recommendations.feature_profile", at_ms, value=value, feature=value.rpartition("_")[0], owner="recommendations",
+                group="member", keys=100 + n, looked_at=100 + n, happened=60, over_cap=0, row_bytes=2_024.0, value_bytes=100 * share,
+                columns=1 + value.count("ms"), shared=1, buckets={"0": 40, "2^0": 30 + n, "2^3": 30},
             )  # fmt: skip
 
 

@@ -57,10 +57,15 @@ def edge(titles: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def board(edge: str, open_evening: Any) -> Iterator[str]:
-    """A board whose gateway, cache server and collector are the double."""
+    """A board whose gateway, cache server, collector and home are the double."""
     need_libraries()
     url = f"http://127.0.0.1:{free_port()}"
-    addresses = {"HEADRACE_EDGE__BOARD_URL": url, "HEADRACE_EDGE__GATEWAY_URL": edge, "HEADRACE_EDGE__COLLECTOR_URL": edge}
+    addresses = {
+        "HEADRACE_EDGE__BOARD_URL": url,
+        "HEADRACE_EDGE__GATEWAY_URL": edge,
+        "HEADRACE_EDGE__COLLECTOR_URL": edge,
+        "HEADRACE_EDGE__HOME_URL": edge,
+    }
     with environment(addresses), running("edge.board", f"{url}/healthz"):
         yield url
 

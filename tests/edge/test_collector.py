@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from edge import collector as module
 from edge.collector import Collector, app
+from edge.interactions import Interactions
 from edge.judge import Judge
 from edge.pseudonym import pseudonym
 from infra.base.clock import FakeClock
@@ -25,6 +26,11 @@ from tests.broker import FakeRegistry, MockCluster, records
 NOW_MS = 1_700_000_000_000
 REPORT = "playback.report"
 DEAD_LETTERS = "observability.dead_letter"
+
+
+def genres(cid: str) -> list[str]:
+    """What a small catalogue knows."""
+    return ["animation", "family"] if cid == "bbb" else []
 
 
 def line(sn: int = 1, ts: int = NOW_MS, rest: str = "") -> str:
@@ -47,7 +53,7 @@ async def running(registry: FakeRegistry, producer: Producer | None = None) -> A
 async def serving(registry: FakeRegistry, producer: Producer | None = None) -> AsyncIterator[ASGIApp]:
     """A collector with its lifespan, once it is ready (at once with a producer that will never be)."""
     emitter = Emitter("collector-1", registry=registry, clock=FakeClock(NOW_MS), producer=producer, background=True)
-    collector = Collector(emitter, Judge(settings()))
+    collector = Collector(emitter, Judge(settings()), Interactions(settings(), genres))
     if producer is not None:
         collector.marked_at = float("inf")
     application = app(collector)
@@ -232,7 +238,7 @@ async def test_a_kafka_that_does_not_acknowledge_is_503(
 async def test_without_a_registry_nothing_is_ready_until_it_comes(cluster: MockCluster, registry: FakeRegistry) -> None:
     registry.down = True
     emitter = Emitter("collector-1", registry=registry, clock=FakeClock(NOW_MS), background=True)
-    collector = Collector(emitter, Judge(settings()))
+    collector = Collector(emitter, Judge(settings()), Interactions(settings(), genres))
     application = app(collector)
     transport = httpx.ASGITransport(application)
     async with application.router.lifespan_context(application), httpx.AsyncClient(transport=transport, base_url="http://c") as client:

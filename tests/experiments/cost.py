@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from streams.experiments.batch import DAY_MS, Counted, Kind, argument
-from tests.experiments import jvm
+from tests import jvm
 
 VALUES: Sequence[Kind] = ("sum", "count", "mean", "proportion", "ratio")
 WITH_QUANTILES: Sequence[Kind] = (*VALUES, "quantile", "time_to_event")
@@ -24,7 +24,7 @@ CASES = ((20, 0.2, VALUES), (20, 20, VALUES), (2_000, 20, VALUES), (2_000, 20, W
 
 def main() -> None:
     with TemporaryDirectory() as scratch:
-        run = jvm.command(Path(scratch), "Cost", "2g")
+        run = jvm.command(Path(scratch), "experiments", "Cost", "2g")
         for experiments, of_a_member, kinds in CASES:
             metrics = [Counted(f"metric_{n}", kinds[n % len(kinds)], 14 * DAY_MS, 14 * DAY_MS) for n in range(METRICS)]
             told = map(str, (argument(metrics), experiments, of_a_member, MEMBERS, ROUNDS))

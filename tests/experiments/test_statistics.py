@@ -10,7 +10,8 @@ import pytest
 
 from streams.experiments import batch
 from streams.experiments.batch import Cell
-from tests.experiments import jvm, worlds
+from tests import jvm
+from tests.experiments import worlds
 from tests.experiments.worlds import METRICS, MOST_A_DAY, Event
 
 CASES = 400
@@ -20,7 +21,7 @@ Sums = dict[Cell, dict[str, int]]
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command that runs Replay.java."""
-    return jvm.command(tmp_path_factory.mktemp("replay"), "Replay")
+    return jvm.command(tmp_path_factory.mktemp("replay"), "experiments", "Replay")
 
 
 def told(random: Random, exposures: Iterable[Event], measurements: Iterable[Event]) -> Iterator[str]:

@@ -33,7 +33,9 @@ def running_jobs() -> dict[str, str]:
 def test_everything_is_ready_and_described(local: LocalStack) -> None:
     status = local.status()
     assert {s["name"]: s["state"] for s in status["services"] if s["kind"] == "service"} == {
-        service.name: "ready" for service in catalogue() if service.name not in ("topics", "tables", "jobs", "topology", "experiments")
+        service.name: "ready"
+        for service in catalogue()
+        if service.name not in ("topics", "tables", "jobs", "topology", "catalogue", "experiments")
     }
     assert {topic["name"] for topic in health.topics(0.1)} >= {"playback.report", "playback.qoe_session", "observability.dead_letter"}
     assert {table["name"] for table in health.tables()} >= {"playback_report", "playback_qoe_session"}

@@ -35,7 +35,9 @@ def table(engine: Engine, made: Plan = SHIPPED, *older: Plan) -> Table:
 
 def test_a_lookup_is_what_the_engine_says_of_each(engine: Engine) -> None:
     titles = [f"t-{n}" for n in range(45)]
-    found = table(engine).lookup(SHIPPED.values, {"member": "m-3", "title": titles, "region": "r-1", "genre": GENRES}, ASKED_MS)
+    found = table(engine).lookup(
+        SHIPPED.values, {"member": "m-3", "title": titles, "previous": "t-0", "region": "r-1", "genre": GENRES}, ASKED_MS
+    )
     for group, many, entity in (("title", titles, "title"), ("title.region", titles, "title"), ("member.genre", GENRES, "genre")):
         for n, one in enumerate(many):
             wanted = engine.values({"member": "m-3", "region": "r-1", entity: one}, ASKED_MS)
@@ -54,6 +56,35 @@ def test_the_top_of_a_region(engine: Engine) -> None:
     assert table(engine).ranked("title_region_plays_7d", 10, ASKED_MS, {"region": "r-2"}) == best
     assert len(best) == 10
     assert table(engine).ranked("title_plays_7d", 10, ASKED_MS + 40 * DAY_MS) == []
+
+
+def test_the_keys_of_an_entity_are_found_whenever_they_were_folded(engine: Engine) -> None:
+    found = Table(SHIPPED)
+    rows = [(group, key, row) for group, rows in engine.rows.items() for key, row in rows.items()]
+    for n, (group, key, row) in enumerate(rows):
+        if n == len(rows) // 2:
+            assert found.keys("title.region", {"region": "r-2"}) == []
+            assert found.keys("member.genre", {"member": "m-3"})
+        found.fold(group, key, SHIPPED.layouts[group].id, *row.pack())
+    assert sorted(found.keys("title.region", {"region": "r-2"})) == sorted(
+        key for key in engine.rows["title.region"] if key.endswith("\x1fr-2")
+    )
+    assert sorted(found.keys("member.genre", {"member": "m-3"})) == sorted(
+        key for key in engine.rows["member.genre"] if key.startswith("m-3\x1f")
+    )
+    assert found.keys("member.genre", {"member": "m-3", "genre": "Drama"}) == ["m-3\x1fDrama"]
+    assert found.keys("member.genre", {"member": "m-3", "genre": "none"}) == found.keys("title.region", {"region": "none"}) == []
+    assert found.keys("title") == list(engine.rows["title"])
+
+
+def test_what_is_watched_after_what_is_counted_by_pair() -> None:
+    engine = Engine(SHIPPED)
+    for n, (cid, before) in enumerate((("a", []), ("b", ["a"]), ("c", ["b", "a"]), ("b", ["c", "a", "b"]))):
+        told = {"event_id": f"e-{n}", "event_time": FROM_MS + n, "member_id": "m", "cid": cid, "kind": "play", "previous_cids": before}
+        engine.take(TOPIC, told, FROM_MS + n)
+    after = table(engine).ranked("title_after_plays_7d", 10, FROM_MS + DAY_MS, {"previous": "a"})
+    assert after == [("b", 2.0), ("c", 1.0)]
+    assert engine.counts["no_key"] == 5  # the first play follows nothing, and none has a region
 
 
 def test_rows_of_an_older_plan_are_recast_as_they_come() -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.bench import feature_worlds as brute
 from schemas.recommendations.definition import MOST_DISTINCT, MOST_IN_TILE, MOST_NUMBER, WINDOWS
 from streams.recommendations.engine import Engine
 from streams.recommendations.plan import Plan, plan
 from streams.recommendations.tiles import Row, as_mapping, evaluate
-from tests.recommendations import brute
 from tests.recommendations.made import FROM_MS, TOPIC, events, every, feature, log, queries
 
 MANY = 10_000

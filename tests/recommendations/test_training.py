@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.bench import feature_worlds as brute
 from streams.recommendations.engine import Engine
 from streams.recommendations.plan import plan
 from streams.recommendations.training import Arrived, Asked, known
-from tests.recommendations import brute
 from tests.recommendations.made import FROM_MS, TOPIC, events, every, feature, log
 
 DAY_MS = 86_400_000

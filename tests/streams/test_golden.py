@@ -11,7 +11,7 @@ A line is an event in JSON, times in ISO 8601. Adding a case is adding its files
   case's experiments.
 
 All cases run at once, in a namespace with every job; after the last line time goes on by an hour. Among them are simulated sessions, whose
-minutes are held against a plain function, and units in experiments, whose sums are.
+minutes are held against a plain function, units in experiments, whose sums are, and what members did, whose rows of features are.
 """
 
 from __future__ import annotations
@@ -35,13 +35,17 @@ from infra.base.settings import Settings, settings
 from producers.simulator.schedule import Plan
 from schemas.catalogue import Topic, catalogue
 from schemas.examples import from_json
+from schemas.recommendations.definition import features
 from streams.environment import jobs
 from streams.experiments import batch, counted
+from streams.recommendations.engine import BETWEEN, Engine
+from streams.recommendations.plan import plan
 from tests.experiments import worlds
 from tests.kit import eventually
 from tests.playback import cases as by_hand
 from tests.playback import minutes
 from tests.producers.test_simulator import eventful, flow
+from tests.recommendations import made
 from tests.world import World, world
 
 TESTS = Path(__file__).parents[1]
@@ -137,6 +141,10 @@ def instant(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def milliseconds(when: datetime) -> int:
+    return round(when.timestamp() * 1000)
+
+
 def exposed() -> Case:
     """Units in experiments, with the product's own metrics; what comes out is what the plain function says."""
     metrics = counted.counted(counted.METRICS)
@@ -156,6 +164,23 @@ def exposed() -> Case:
     )
 
 
+def featured() -> Case:
+    """What members did, some of it late and some twice; each key's row is what the engine makes of it."""
+    told = [event for event, _ in made.events(2, 200, "1d", members=5)]
+    envelope = {"producer_id": "golden", "epoch": 0, "seq": 0}
+    put = [{**envelope, **event, "event_time": instant(event["event_time"])} for event in [*told, *told[::7]]]
+    case = Case("features", "featured", {made.TOPIC: put}, {})
+    engine = Engine(plan(features()))
+    for when, topic, event in case.arrivals:
+        engine.take(topic, event, milliseconds(when))
+    rows = {f"{group}{BETWEEN}{key}": row for group, of in engine.rows.items() for key, row in of.items()}
+    expected = [
+        {"item": item, "event_time": instant(row.clock), "tiles": row.pack()[0], "texts": row.pack()[1]}
+        for item, row in sorted(rows.items(), key=lambda one: (one[1].clock, one[0]))
+    ]
+    return Case(case.job, case.name, case.put, {"recommendations.feature_value": expected})
+
+
 def added_up(sums: Mapping[batch.Cell, Mapping[str, int]]) -> list[Record]:
     """Sums as rows, one a cell."""
     return [
@@ -168,7 +193,7 @@ def added_up(sums: Mapping[batch.Cell, Mapping[str, int]]) -> list[Record]:
 
 
 SIMULATED = simulated()
-CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand(), exposed()]
+CASES = [*(read(folder) for folder in sorted(TESTS.glob("*/golden/*/*")) if folder.is_dir()), *written_by_hand(), exposed(), featured()]
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +231,6 @@ def run(there: World, cases: list[Case]) -> dict[str, list[Record]]:
         eventually(lambda: all_as_expected(cases, out()), within=45, every=1)
     there.headrace("jobs", "stop", *jobs())
     return out()
-
-
-def milliseconds(when: datetime) -> int:
-    return round(when.timestamp() * 1000)
 
 
 def wait_until_taken(topic: str) -> None:

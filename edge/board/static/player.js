@@ -58,8 +58,8 @@ export class Player extends EventTarget {
     setInterval(() => this.session?.beat(), HEARTBEAT_MS);
   }
 
-  /** Press play, by `event` if a viewer did. Resolves with the session's sid; rejects in words where the gateway does not let us. */
-  async play(title, event) {
+  /** Press play, by `event` if a viewer did, to begin at `from` s. Resolves with the session's sid; rejects in words where the gateway does not let us. */
+  async play(title, event, from = 0) {
     const pressed = event ? moment(event) : performance.timeOrigin + performance.now();
     this.stop();
     if (this.abr !== "dash.js") this.policy ??= ownPolicy();
@@ -71,7 +71,7 @@ export class Player extends EventTarget {
     const ticket = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(ticket.error ?? `the gateway answered ${answer.status}`);
     const abr = this.abr || (RULES[ticket.flags?.abr_rule] ?? "headrace");
-    this.session = new Session(this, ticket, pressed, abr, abr === "headrace" ? await this.policy : null);
+    this.session = new Session(this, ticket, pressed, abr, abr === "headrace" ? await this.policy : null, from);
     this.changed();
     return ticket.sid;
   }
@@ -101,13 +101,14 @@ export class Player extends EventTarget {
 }
 
 class Session {
-  constructor(player, ticket, pressed, abr, policy) {
+  constructor(player, ticket, pressed, abr, policy, from) {
     this.player = player;
     this.video = player.video;
     this.sid = ticket.sid;
     this.cid = ticket.cid;
     this.servers = ticket.manifest_urls;
     this.server = 0;
+    this.from = from;
     this.pressed = pressed;
     this.startup = null;
     this.state = "";
@@ -155,7 +156,7 @@ class Session {
     });
     dash.on(MediaPlayer.events.QUALITY_CHANGE_RENDERED, ({ mediaType, newRepresentation }) => this.rendered(mediaType, newRepresentation));
     dash.on(MediaPlayer.events.ERROR, ({ error }) => this.failed(error));
-    dash.attachSource(this.servers[this.server]);
+    dash.attachSource(this.servers[this.server], this.from || undefined);
     return dash;
   }
 

@@ -1,0 +1,5 @@
+"""`python -m edge.home`."""
+
+from edge.home.service import main
+
+main()
