@@ -26,6 +26,7 @@ FOREST = (150, 22)
 CHART = (420, 150)
 MARGIN = (56, 12, 10, 22)
 """Of a chart: left, right, top, bottom."""
+BOUNDS = ("at_least", "floor", "cap", "at_most")
 FARTHEST = 2.5
 """An interval that reaches this many times as far as the usual one is cut off at the drawing's edge."""
 
@@ -69,6 +70,7 @@ def body(report: Report, known: Known, step_s: int) -> Markup:
     ]  # fmt: skip
     if segments := [one for one in report.answers if one.segment != WHOLE]:
         parts += [el("h2", None, "Segments"), *_segments(segments, known, experiment)]
+    parts += [el("h2", None, "What is measured"), _measured(known, experiment)]
     parts += [el("h2", None, "What it assumes"), _assumptions(report), el("h2", None, "SQL"), _sql(report, known, step_s)]
     return Markup("".join(parts))
 
@@ -249,6 +251,7 @@ def _over_time(points: Sequence[Point], metric: Metric, step_s: int) -> Markup:
     least = max(-limit, min(0.0, *(_ends(one.read, "always_valid")[0] for one in read)))
     most = min(limit, max(0.0, *(_ends(one.read, "always_valid")[1] for one in read)))
     first, last = points[0].step, points[-1].step
+    dated = first * step_s // DAY_S < last * step_s // DAY_S
 
     def x(step: int) -> float:
         return left + (width - left - right) * ((step - first) / (last - first) if last > first else 0.5)
@@ -270,11 +273,11 @@ def _over_time(points: Sequence[Point], metric: Metric, step_s: int) -> Markup:
     estimates = [(x(one.step), y(one.read.effect.estimate), one) for one in read if one.read.effect]
     drawn.append(Markup(f'<polyline class="estimate" points="{" ".join(f"{at:.1f},{value:.1f}" for at, value, _ in estimates)}"/>'))
     for at, value, one in estimates:
-        title = el("title", None, f"{_when(one.step, step_s)}: {one.units:,} units, {_told(one.read)}")
+        title = el("title", None, f"{_when(one.step, step_s, dated)}: {one.units:,} units, {_told(one.read)}")
         drawn.append(Markup(f'<circle class="point" cx="{at:.1f}" cy="{value:.1f}" r="{3 if len(read) == 1 else 2}">{title}</circle>'))
-    drawn.append(_text("axis", left, height - 5, _when(first, step_s)))
+    drawn.append(_text("axis", left, height - 5, _when(first, step_s, dated)))
     if last > first:
-        drawn.append(_text("axis end", width - right, height - 5, _when(last, step_s)))
+        drawn.append(_text("axis end", width - right, height - 5, _when(last, step_s, dated)))
     return _svg(width, height, drawn, label=f"{metric.key} over time: {_told(read[-1].read)}")
 
 
@@ -291,6 +294,38 @@ def _assumptions(report: Report) -> Markup:
         for words, metrics in said.items()
     ]
     return el("ul", {"class": "assumes"}, lines) if lines else el("p", {"class": "words"}, "nothing is said, so nothing is assumed")
+
+
+def _measured(known: Known, experiment: Experiment) -> Markup:
+    """Each metric as it is defined."""
+    rows = []
+    for key in experiment.measured:
+        one = known.metrics[key]
+        of = f"{one.field} ÷ {one.denominator}" if one.denominator else one.field or ""
+        how = " ".join(filter(None, [f"{one.quantile:g}" if one.quantile else "", one.aggregation.replace("_", " "), of and f"of {of}"]))
+        bounds = [f"{name.replace('_', ' ')} {bound:g}" for name in BOUNDS if (bound := getattr(one, name)) is not None]
+        windows = f"{_span(one.window_s)} after, {_span(one.covariate_s)} before" if one.covariate_s else f"{_span(one.window_s)} after"
+        margin = f"{one.guardrail_margin:g} {one.unit}" if key in experiment.guardrails else "–"
+        when = ", ".join(f"{name} {_asks(asks)}" for name, asks in one.when.items())
+        cells = (key, one.about, f"{how}, {one.topic}", when or "–", ", ".join(bounds) or "–", windows, one.better, margin)
+        rows.append(el("tr", None, [el("td", None, cell) for cell in cells]))
+    names = ("Metric", "What", "How", "Where", "Bounds", "Exposure’s time", "Better", "Margin")
+    head = _head([(name, 0) for name in names])
+    folded = el("summary", None, "How each metric comes about")
+    table = el("div", {"class": "scroll"}, el("table", None, head, el("tbody", None, rows)))
+    return el("details", {"id": "measured"}, folded, table)
+
+
+def _asks(asks: object) -> str:
+    """A metric's condition on a field, in signs."""
+    return ", ".join(f"{name} {value}" for name, value in asks.items()) if isinstance(asks, dict) else f"= {asks}"
+
+
+def _span(seconds: int) -> str:
+    for name, length in (("d", DAY_S), ("h", 3_600), ("min", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length} {name}"
+    return f"{seconds} s"
 
 
 def _sql(report: Report, known: Known, step_s: int) -> Markup:
@@ -365,9 +400,12 @@ def _p(value: float) -> str:
     return "1" if value >= 0.9995 else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}" if value > 0 else "0"
 
 
-def _when(step: int, step_s: int) -> str:
+def _when(step: int, step_s: int, dated: bool) -> str:
+    """A step's begin; `dated`: with its day, because not all steps are of one."""
     at = datetime.fromtimestamp(step * step_s, UTC)
-    return f"{at:%Y-%m-%d}" if step_s == DAY_S else f"{at:%H:%M} UTC" if step_s >= 60 else f"{at:%H:%M:%S} UTC"
+    if step_s == DAY_S:
+        return f"{at:%Y-%m-%d}"
+    return (f"{at:%-d %b} " if dated else "") + (f"{at:%H:%M} UTC" if step_s >= 60 else f"{at:%H:%M:%S} UTC")
 
 
 def _head(columns: Sequence[tuple[str, int]]) -> Markup:

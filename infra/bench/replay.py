@@ -18,6 +18,7 @@ from pathlib import Path
 from edge import read_outs
 from edge.recompute import recompute
 from infra.base import kafka, warehouse
+from infra.base.clock import WallClock
 from infra.base.settings import settings
 from infra.bench.harness import OUT, Figure, Options, ground, namespace, record, say, world_argument
 from infra.stack import beside
@@ -37,6 +38,8 @@ EQUALITY_EVENTS = 100_000
 """Enough sessions to differ in every way; three worlds read them, with Flink, one after another."""
 DISORDER = ("--late", "0.02", "--out-of-order", "0.1", "--duplicates", "0.05", "--per-second", "1")
 """One a second of simulated time: more than a day."""
+BEGAN_MS = 36 * 3_600_000
+"""So long ago: definitions are published now, and a log is as long as what is on it."""
 SLOWLY_S = 30.0
 """The slower of the two speeds takes so long for the whole log."""
 JOBS = ("qoe_sessions", "qoe_corrections", "qoe_minute", "route", "measurements", "statistics_by_unit")
@@ -98,6 +101,7 @@ def _derived(name: str) -> Iterator[beside.World]:
 def _live(name: str, events: int, options: Options) -> None:
     """Definitions, and members who are in their experiments, as they stand on the backbone."""
     simulator = ["producers.simulator", "--events", str(events), "--seed", str(options.seed), "--experiments", "backbone", *DISORDER]
+    simulator += ["--start", str(WallClock().now_ms() - BEGAN_MS)]
     with namespace(name):
         for module in (["producers.experiments"], [*simulator, *world_argument(options.world)]):
             subprocess.run([sys.executable, "-m", *module], check=True)

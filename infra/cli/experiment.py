@@ -55,7 +55,8 @@ def list_() -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("experiment", "state", "phase", "flag", "variations", "owner"):
-        table.add_column(name, min_width=max(len(one.key) for one in experiments) if name == "experiment" else None)
+        whole = {"experiment": [one.key for one in experiments], "flag": [one.flag for one in experiments]}.get(name)
+        table.add_column(name, min_width=max(map(len, whole)) if whole else None)
     for one in experiments:
         variations = " ".join(f"{variation.key}:{variation.weight:g}" for variation in one.variations)
         state = f"{one.state} {one.shipped}" if one.shipped else one.state

@@ -238,7 +238,8 @@ def _list(known: Known, reports: list[Report], as_json: bool) -> None:
         raise Refusal("there is no experiment yet: `headrace experiment publish` makes those of a folder known")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("experiment", "state", "units", "split p", "so far", "why"):
-        table.add_column(column, justify="right" if column in ("units", "split p") else "left")
+        longest = max(len(one.experiment) for one in reports) if column == "experiment" else None
+        table.add_column(column, justify="right" if column in ("units", "split p") else "left", min_width=longest)
     for one in reports:
         units = sum(each.units for each in one.exposed)
         table.add_row(one.experiment, known.experiment(one.experiment).state, f"{units:,}", f"{one.split_p:.3g}", one.verdict, one.words)

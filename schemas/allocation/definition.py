@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from schemas.allocation.conditions import ConditionError, compile_condition
 from schemas.allocation.hashing import SPACE
@@ -211,6 +211,13 @@ class Experiment(_Named):
     guardrails: list[Key] = []
     segments: Annotated[dict[Name, Annotated[list[Segment], Field(min_length=1)]], Field(max_length=MAX_SEGMENTS)] = {}
     plan: Plan = Plan()
+
+    @field_validator("segments", mode="before")
+    @classmethod
+    def _listed(cls, written: Any) -> Any:
+        if isinstance(written, list):
+            raise ValueError("each attribute lists the values that are told apart, such as {device_type: [tv, phone]}; the rest is `other`")
+        return written
 
     @property
     def control(self) -> Variation:

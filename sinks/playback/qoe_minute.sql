@@ -27,9 +27,9 @@ SELECT
   sum(requests) AS requests,
   sum(failed_requests) AS failed_requests,
   sum(received_bytes) AS received_bytes,
-  sumMap(startup_ms) AS startup_ms,
-  sumMap(ttfb_ms) AS ttfb_ms,
-  sumMap(throughput_kbps) AS throughput_kbps
+  mapFilter((bucket, n) -> n != 0, sumMap(startup_ms)) AS startup_ms,
+  mapFilter((bucket, n) -> n != 0, sumMap(ttfb_ms)) AS ttfb_ms,
+  mapFilter((bucket, n) -> n != 0, sumMap(throughput_kbps)) AS throughput_kbps
 FROM playback_qoe_minute
 WHERE NOT marker
 GROUP BY minute, cid, device_type, player, region, isp_asn, oca_id

@@ -51,6 +51,9 @@ def test_a_read_out_shows_intervals_over_time_and_stays_open(chrome: Any, read: 
         assert tab.locator("#readout tbody td[data-level=good]").count() > 0
         tab.locator("#sql summary").click()
         assert "FROM experiments_statistic" in tab.inner_text("#sql pre")
+        tab.locator("#measured summary").click()
+        assert "mean of startup_ms, playback.qoe_session" in tab.inner_text("#measured")
+        assert tab.evaluate(STICKS_OUT) == []
         tab.locator("#experiments a", has_text="same_or_same").click()
         until(tab, "document.querySelector('#readout h1').textContent === 'same_or_same'")
         assert "experiment=same_or_same" in tab.url

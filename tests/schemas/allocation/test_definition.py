@@ -195,6 +195,8 @@ def test_running_experiments_together_split_by_no_more_than_can_be_kept() -> Non
     assert said(flag(), namespace, one, drafted) == ""
     with pytest.raises(DefinitionError, match=r"segments.country.0: String should match"):
         experiment(segments={"country": ["a b"]})
+    with pytest.raises(DefinitionError, match=r"segments: .* lists the values that are told apart"):
+        experiment(segments=["country"])
 
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
