@@ -62,6 +62,10 @@ class Folded(ABC, Generic[T]):
     def into(self, table: T, record: Mapping[str, Any]) -> None:
         """Take one event that is no time marker. Raises Unfit, and then has changed nothing."""
 
+    def decoder(self, schema_of: Callable[[int], dict[str, Any]]) -> Callable[[bytes], Mapping[str, Any]]:
+        """What makes a record of a message. Raises like `Decoder`."""
+        return Decoder(schema_of, catalogue().topic(self.topic).event)
+
     def settle(self, table: T) -> None:
         """Work out what follows from all events taken so far: called when the table is complete, and after each batch from then on."""
 
@@ -78,7 +82,7 @@ class Folded(ABC, Generic[T]):
 
     def follow(self, schema_of: Callable[[int], dict[str, Any]]) -> None:
         """Read until `stop`, whatever happens to Kafka and the registry meanwhile. Blocks: run it on a thread."""
-        decode = Decoder(schema_of, catalogue().topic(self.topic).event)
+        decode = self.decoder(schema_of)
         while not self._stopping.is_set():
             consumer = kafka.consumer(f"folded.{self.topic}", enable_partition_eof=True, queued_max_messages_kbytes=QUEUED_KB)
             try:
@@ -97,7 +101,7 @@ class Folded(ABC, Generic[T]):
         """Make `follow` return."""
         self._stopping.set()
 
-    def _follow(self, consumer: Consumer, decode: Decoder) -> None:
+    def _follow(self, consumer: Consumer, decode: Callable[[bytes], Mapping[str, Any]]) -> None:
         table = self.new() if self.caught_up else self.table
         name = settings().topic(self.topic)
         partitions = [TopicPartition(name, p, OFFSET_BEGINNING) for p in range(catalogue().topic(self.topic).partitions)]
@@ -132,7 +136,7 @@ class Folded(ABC, Generic[T]):
             self._log.warning("where a topic ends is not known", topic=self.topic, reason=str(error))
             return dict.fromkeys(before, 2**63 - 1)
 
-    def _take(self, message: Message, decode: Decoder, table: T) -> None:
+    def _take(self, message: Message, decode: Callable[[bytes], Mapping[str, Any]], table: T) -> None:
         if message.error() is not None:
             if message.error().code() == KafkaError._PARTITION_EOF:
                 return

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -36,6 +36,8 @@ from schemas.codec import Encoder
 from schemas.publish import publish, subject_of
 from schemas.recommendations.definition import Feature
 from streams import deploy
+from streams.cluster import Cluster
+from streams.environment import Job
 from streams.folded import followed
 from streams.recommendations.engine import Engine
 from streams.recommendations.online import Online
@@ -99,14 +101,15 @@ def _once(world: World, queries: int, number: int, stack: LocalStack) -> dict[st
         differences += world.differences(window, times, list(_known(world.plan, told, times)))
     figures = {"engine_differences": float(differences), "values_compared": 4.0 * queries * len(world.plan.values), "rows": 0.0}
     say(f"the engine: {differences} values differ")
-    sends: dict[str, Callable[[], Iterable[float]]] = {
-        "fast": lambda: [0.0] * len(world.log),
-        "paced": lambda: _pauses(len(world.log), lambda n: None),
-        "killed": lambda: _pauses(len(world.log), lambda n: _kill(stack, n, len(world.log))),
+    of, each_s = job("features", [value.feature for value in world.plan.values.values()]), PACED_S / len(world.log)
+    ways: dict[str, tuple[float, Callable[[int], None]]] = {
+        "fast": (0.0, lambda sent: None),
+        "paced": (each_s, lambda sent: None),
+        "killed": (each_s, lambda sent: _kill(stack, of, sent * (len(KILLED) + 1) / len(world.log))),
     }
-    for name, pauses in sends.items():
+    for name, (pause_s, at) in ways.items():
         with namespace(f"bench{name}{number}"):
-            rows = _through_the_job(world, pauses())
+            rows = _through_the_job(of, world, pause_s, at)
         engine = Engine(world.plan)
         for event, arrived_ms in world.log:
             engine.take(TOPIC, event, arrived_ms)
@@ -134,27 +137,31 @@ def _known(made: Plan, told: Told, times: list[int]) -> Iterator[Packed]:
         yield row
 
 
-def _pauses(many: int, also: Callable[[int], None]) -> Iterator[float]:
-    for n in range(many):
-        also(n)
-        yield PACED_S / many
+def _kill(stack: LocalStack, of: Job, part: float) -> None:
+    """At a quarter, half and three quarters of the log; returns when all is up again, and the job goes on."""
+    if not part.is_integer() or not 0 < part <= len(KILLED):
+        return
+    name = KILLED[int(part) - 1]
+    say(f"killing {name}")
+    before = _service(stack, name)["restarts"]
+    stack.act(name, "kill")
+    until(lambda: (now := _service(stack, name))["restarts"] > before and now["state"] == "ready", WITHIN_S, lambda: f"{name} is not back")
+    if name == "jobmanager":  # it remembers no job
+        until(lambda: Cluster().jobs() is not None, WITHIN_S, lambda: "the cluster does not answer")
+        deploy.start(of)
 
 
-def _kill(stack: LocalStack, n: int, many: int) -> None:
-    """At a quarter, half and three quarters of the log."""
-    if n and n % (many // (len(KILLED) + 1)) == 0 and (place := n // (many // (len(KILLED) + 1)) - 1) < len(KILLED):
-        say(f"killing {KILLED[place]}")
-        stack.act(KILLED[place], "kill")
+def _service(stack: LocalStack, name: str) -> dict[str, Any]:
+    return next(service for service in stack.status()["services"] if service["name"] == name)
 
 
-def _through_the_job(world: World, pauses: Iterable[float]) -> dict[str, tuple[bytes, bytes]]:
+def _through_the_job(of: Job, world: World, pause_s: float, at: Callable[[int], None]) -> dict[str, tuple[bytes, bytes]]:
     """The rows of the online table when it has heard of all; of a job that is stopped again."""
     publish(topic for topic in catalogue().topics.values() if topic.name.startswith("recommendations."))
-    of = job("features", [value.feature for value in world.plan.values.values()])
     deploy.start(of)
     online = Online(world.plan)
     with followed([online], RegistryClient().schema):
-        _send(world.log, pauses)
+        _send(world.log, pause_s, at)
         members = list(world.told)
         # An event in several selections counts once, so that a row has taken as many as the member has events.
         until(
@@ -167,12 +174,14 @@ def _through_the_job(world: World, pauses: Iterable[float]) -> dict[str, tuple[b
     return rows
 
 
-def _send(log: Told, pauses: Iterable[float]) -> None:
+def _send(log: Told, pause_s: float, at: Callable[[int], None]) -> None:
+    """Events at a pace of their own; `at` is told how many have been sent before each."""
     declared = catalogue().topic(TOPIC)
     encode = Encoder(declared.event, RegistryClient().lookup(subject_of(declared), declared.event.schema))
     producer, envelope, due = kafka.producer(), {"producer_id": "bench", "epoch": 0, "seq": 0}, time.monotonic()
-    for (event, arrived_ms), pause in zip(log, pauses, strict=True):
-        due += pause
+    for sent, (event, arrived_ms) in enumerate(log):
+        at(sent)
+        due += pause_s
         time.sleep(max(0.0, due - time.monotonic()))
         producer.produce(settings().topic(TOPIC), encode({**envelope, **event}), key=event["member_id"], timestamp=arrived_ms)
         producer.poll(0)

@@ -3,13 +3,10 @@ package headrace.recommendations;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
-import org.apache.flink.api.common.state.ListState;
-import org.apache.flink.api.common.state.ListStateDescriptor;
 import org.apache.flink.api.common.state.StateTtlConfig;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.BoundedOneInput;
@@ -34,7 +31,6 @@ abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneIn
     private final Duration kept;
 
     protected transient Plan plan;
-    protected transient ListState<String> about;
     private transient ValueState<byte[]> state;
     private transient Map<String, V> changed;
     private transient long bytes;
@@ -64,7 +60,6 @@ abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneIn
         ValueStateDescriptor<byte[]> descriptor = new ValueStateDescriptor<>(name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
         descriptor.enableTimeToLive(StateTtlConfig.newBuilder(kept).build());
         state = context.getKeyedStateStore().getState(descriptor);
-        about = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("about", Types.STRING));
     }
 
     /** What is held of the current key, to be changed. */

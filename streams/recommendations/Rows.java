@@ -4,6 +4,9 @@ import java.time.Duration;
 import java.util.Iterator;
 import java.util.List;
 import java.util.stream.Stream;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
+import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.runtime.state.StateSnapshotContext;
 import org.apache.flink.runtime.state.VoidNamespace;
@@ -33,6 +36,9 @@ final class Rows extends Keyed<Row> {
     /** Twice what the longest window reaches back: whoever has heard nothing for so long has no value, and what is later told of it is newer by a window. */
     private static final Duration KEPT = Duration.ofDays(64);
 
+    /** Of the state: generation/isUntold/layouts. */
+    private transient ListState<String> about;
+
     private transient int generation;
     private transient boolean isUntold;
     private transient Stream<String> keys;
@@ -50,6 +56,7 @@ final class Rows extends Keyed<Row> {
         generation = plan.generation;
         isUntold = false;
         out = new StreamRecord<>(null);
+        about = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("about", Types.STRING));
         int of = 0;
         for (String told : about.get()) {
             String[] words = told.split("/");

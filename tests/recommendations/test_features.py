@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
+from infra.base import warehouse
+from infra.base.ports import free_port
 from infra.base.registry import RegistryClient
-from infra.base.settings import Settings
+from infra.base.settings import Settings, environment
 from infra.stack.local import LocalStack
 from streams.folded import followed
-from streams.recommendations.engine import Engine
+from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.online import Definitions, Online
 from tests.kit import eventually, kill
 from tests.recommendations.made import FROM_MS, TOPIC, events, text
@@ -103,9 +109,22 @@ def test_they_are_after_a_kill_in_the_middle_and_no_value_goes_back(stack: Setti
     assert seen == sorted(seen)
 
 
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[None]:
+    """A process of ours, until the end."""
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        yield
+        assert process.poll() is None, f"{module} has ended"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
 @pytest.mark.stack
 @pytest.mark.timeout(600)
 def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, rows: Rows) -> None:
+    """It appears in the table, in a service that runs and in ClickHouse, with the values that it would have had from the beginning."""
     (there.tree / "schemas" / "recommendations" / "features" / "title_genre_skips.yaml").write_text(
         text("title_genre_skips", key=["title", "genre"], filter={"kind": "skip"}, windows=["7d"])
     )
@@ -113,10 +132,29 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
     assert refused.returncode != 0
     assert "`headrace feature deploy`" in refused.stderr
     before = plays(online)
-    assert "title_genre_skips_7d" not in online.table.plan.values
-    assert "new: title_genre_skips" in there.headrace("feature", "deploy")
-    assert plays(online) >= before
-    eventually(lambda: "title_genre_skips_7d" in online.table.plan.values and not rows.wrong(online), within=60, every=1)
-    rows.send(there, log(5, 300))
-    eventually(lambda: not rows.wrong(online), within=60, every=1)
+    home, loader = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    more = {"HEADRACE_EDGE__FEATURES_TOLD_SHARE": "1", "HEADRACE_LOADER__STATUS_URL": loader, "HEADRACE_LOADER__LINGER_MS": "50"}
+    with environment(more), running("edge.home", "--url", home), running("sinks.loader"):
+        assert "new: title_genre_skips" in there.headrace("feature", "deploy")
+        assert plays(online) >= before
+        eventually(lambda: "title_genre_skips_7d" in online.table.plan.values and not rows.wrong(online), within=60, every=1)
+        rows.send(there, log(5, 300))
+        eventually(lambda: not rows.wrong(online), within=60, every=1)
+
+        name, at_ms, keys = "title_genre_skips_7d", FROM_MS, online.table.keys("title.genre")
+        title, genre = max(keys, key=lambda key: online.table.head("title.genre", key)[1]).split(BETWEEN)
+        value = int(online.table.lookup([name], {"title": title, "genre": genre}, at_ms)[name].of[0])
+        assert value > 0
+        asked = {"features": name, "title": title, "genre": genre}
+
+        def served(**when: int) -> int:
+            found = httpx.get(f"{home}/features", params={**asked, **when}).raise_for_status().json()
+            return int(found["values"][name])
+
+        eventually(lambda: served(at_ms=at_ms) == value, within=60)
+        assert served() == 0  # by now
+        told = f"SELECT DISTINCT values['{name}'] FROM recommendations_feature_served WHERE has(mapKeys(values), '{name}')"
+        eventually(lambda: warehouse.reader().query(told).result_rows == [("0",)], within=60, every=1)
+        documents = "SELECT count() FROM recommendations_feature_definition WHERE name = 'title_genre_skips'"
+        eventually(lambda: warehouse.reader().query(documents).result_rows == [(1,)], within=60, every=1)
     assert "none of them is new" in there.headrace("feature", "deploy")

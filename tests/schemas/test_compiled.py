@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.catalogue import Event
 from schemas.codec import INSTANT_MS, INT, LONG
-from schemas.compiled import Unsure, Writer, compile_writer
+from schemas.compiled import Unsure, Writer, compile_reader, compile_writer
 from schemas.examples import example
 from schemas.wire import long_bytes, string_bytes
 from tests.schemas.contracts import events, every_type, topic
@@ -123,3 +123,29 @@ def test_numbers_and_strings_are_avros(number: int, text: str) -> None:
         out = io.BytesIO()
         fastavro.schemaless_writer(out, kind, value)
         assert ours == out.getvalue()
+
+
+ROW = EVENTS["recommendations.feature_value"]
+
+
+TOLD = st.fixed_dictionaries({
+    "event_id": st.text(max_size=200), "epoch": st.integers(*INT), "seq": st.integers(*LONG), "marker": st.booleans(),
+    "entity": st.text(max_size=70), "tiles": st.binary(max_size=300),
+})  # fmt: skip
+
+
+@given(TOLD, st.integers(0, 900))
+def test_the_compiled_reader_reads_what_fastavro_reads_or_says_that_it_is_not_sure(told: dict[str, Any], cut: int) -> None:
+    read = compile_reader(ROW.schema, tuple(told), 2)
+    assert read is not None
+    plain = {"event_time": 1_772_323_200_000, "producer_id": "features", "item": "title", "group": "title", "layout": "x", "texts": b""}
+    framed = b"??" + by_fastavro(ROW, {**plain, **told})
+    assert read(framed) == told
+    for wrong in (framed[: 2 + cut % (len(framed) - 2)], framed + b"\0"):
+        with pytest.raises(Unsure):
+            read(wrong)
+
+
+def test_a_field_that_the_compiled_reader_does_not_know_is_left_to_the_careful_way() -> None:
+    assert compile_reader(EVENTS["recommendations.feature_served"].schema, ("group",), 0) is None
+    assert compile_reader(ROW.schema, ("event_time",), 0) is None
