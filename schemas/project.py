@@ -131,7 +131,7 @@ def landing_columns(topic: Topic) -> dict[str, str]:
 def landing_table(topic: Topic, database: str, ttl_days: int, engine: str = "MergeTree", name: str = "") -> str:
     """CREATE TABLE of a topic's landing table.
 
-    Partitioned by Kafka timestamp, never by event_time: an insert may span 100 partitions at most, and event_time is the producer's word.
+    Partitioned by Kafka timestamp, never by event_time: what an insert may span is bounded, and event_time is the producer's word.
     The deduplication window covers far more blocks than are ever in flight. `name`: another than the topic's.
     """
     columns = ",\n".join(

@@ -89,7 +89,7 @@ def answer(table: Table, asked: Asked) -> dict[str, Any]:
     clocks = {}
     for group in dict.fromkeys(table.plan.values[name].group for name in asked.names):
         layout = table.plan.layouts[group]
-        told_ms = [None if clock == NEVER else clock for clock, _ in (table.head(group, key) for key in keys(layout, asked))]
+        told_ms = [None if clock == NEVER else clock for clock in table.clocks(group, keys(layout, asked))]
         clocks[group] = told_ms if _many(layout, asked) else told_ms[0]
     return {"at_ms": asked.at_ms, "values": values, "over_cap": over, "clock_ms": clocks}
 
@@ -110,7 +110,9 @@ def keys(layout: Layout, asked: Asked) -> Sequence[str]:
     """The keys of a layout that are asked for, in the order of the lists."""
     parts = [asked.about[entity] for entity in layout.key]
     length = max((len(part) for part in parts if isinstance(part, list)), default=1)
-    return [BETWEEN.join(one) for one in zip(*([part] * length if isinstance(part, str) else part for part in parts), strict=True)]
+    if len(parts) == 1:
+        return parts[0] if isinstance(parts[0], list) else [parts[0]]
+    return list(map(BETWEEN.join, zip(*([part] * length if isinstance(part, str) else part for part in parts), strict=True)))
 
 
 def said(table: Table, asked: Asked, random: Random, most: int = ROWS_TOLD) -> Iterator[dict[str, Any]]:

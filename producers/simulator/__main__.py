@@ -22,7 +22,7 @@ from infra.base.settings import settings
 from producers.emit import Emitter
 from producers.simulator.ahead import Killed, ahead, for_bulk
 from producers.simulator.experiments import Dealer
-from producers.simulator.outputs import PRODUCER_ID, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths, topics
+from producers.simulator.outputs import PRODUCER_ID, TOPIC, ArrivalClock, Output, ToKafka, ToLines, ToLog, Truths, beside
 from producers.simulator.schedule import Plan, Schedule, Second
 from producers.simulator.world import BadWorld, World, load
 from producers.standing import standing
@@ -57,6 +57,7 @@ def main(
     experiments: Annotated[
         str, typer.Option(help=f"Members are in the experiments of this folder of definitions, or of the `{BACKBONE}`.")
     ] = "",
+    interactions: Annotated[bool, typer.Option("--interactions", help="Tell what members do beside playing, too.")] = False,
     producer_id: Annotated[str, typer.Option(help="Name of this producer; processes that run at once need different ones.")] = PRODUCER_ID,
 ) -> None:
     """Write simulated playback reports to the topics of a namespace, as fast as it goes, or into a file."""
@@ -78,11 +79,11 @@ def main(
             raise BadWorld(f"{world}: its effects are of experiments: name a folder that defines them by --experiments, or `{BACKBONE}`")
         if definitions is not None:
             Dealer(known, definitions)  # refused here, in words, rather than by the process that draws
-        seconds = _drawn(known, seed, plan, truths=truth is not None, live=live, definitions=definitions)
+        seconds = _drawn(known, seed, plan, truths=truth is not None, live=live, definitions=definitions, does=interactions)
     except (BadWorld, DefinitionError, OSError) as error:
         raise SystemExit(str(error)) from None
     with ExitStack() as stack:
-        output = stack.enter_context(_output(known, to, begin_ms, producer_id, definitions is not None))
+        output = stack.enter_context(_output(known, to, begin_ms, producer_id, beside(definitions is not None, interactions)))
         truths = stack.enter_context(Truths(truth, known, begin_ms)) if truth else None
         try:
             last = _pump(seconds, output, truths, live, plan)
@@ -102,20 +103,20 @@ def _defined(where: str) -> Sequence[AnyDefinition]:
 
 
 def _drawn(
-    world: World, seed: int, plan: Plan, truths: bool, live: bool, definitions: Sequence[AnyDefinition] | None = None
+    world: World, seed: int, plan: Plan, truths: bool, live: bool, definitions: Sequence[AnyDefinition] | None = None, does: bool = False
 ) -> Iterator[Second]:
     """The seconds of a schedule, by a second process where they are many and wanted at once."""
     many = (plan.sessions or 0) >= MANY_SESSIONS or (plan.events or 0) >= MANY_EVENTS
-    of = (world, seed, plan, truths, definitions)
+    of = (world, seed, plan, truths, definitions, does)
     return ahead(*of) if many and not live else iter(Schedule(*of))
 
 
-def _output(world: World, to: Path | None, begin_ms: int, producer_id: str, exposes: bool) -> Output:
+def _output(world: World, to: Path | None, begin_ms: int, producer_id: str, more: Sequence[str]) -> Output:
     if to is not None:
-        return ToLines(world, to, exposes) if to.suffix == ".jsonl" else ToLog(world, to, settings().namespace, exposes)
-    publish([catalogue().topic(name) for name in topics(exposes)])
+        return ToLines(world, to, more) if to.suffix == ".jsonl" else ToLog(world, to, settings().namespace, more)
+    publish([catalogue().topic(name) for name in (TOPIC, *more)])
     clock = ArrivalClock(begin_ms)
-    return ToKafka(world, Emitter(producer_id, clock=clock), clock, exposes)
+    return ToKafka(world, Emitter(producer_id, clock=clock), clock, more)
 
 
 def _pump(seconds: Iterator[Second], output: Output, truths: Truths | None, live: bool, plan: Plan) -> Second:

@@ -27,11 +27,15 @@ class Killed(Exception):
     """The second process ended before it had drawn everything."""
 
 
-def ahead(world: World, seed: int, plan: Plan, truths: bool = True, definitions: Sequence[AnyDefinition] | None = None) -> Iterator[Second]:
+def ahead(
+    world: World, seed: int, plan: Plan, truths: bool = True, definitions: Sequence[AnyDefinition] | None = None, does: bool = False
+) -> Iterator[Second]:
     """The seconds of `Schedule` with these arguments; drawing begins at once. They raise what drawing raises, and Killed."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_draw, args=(theirs, world, seed, plan, truths, definitions), name="simulator-draws", daemon=True)
+    process = context.Process(
+        target=_draw, args=(theirs, world, seed, plan, truths, definitions, does), name="simulator-draws", daemon=True
+    )
     process.start()
     theirs.close()  # or the end of the process would not be the end of the pipe
     coming: Queue[Second | Exception | None] = Queue(DEPTH)

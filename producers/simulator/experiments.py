@@ -26,13 +26,14 @@ FIGURES = ("startup_ms", "playing_ms", "rebuffer_ms")
 
 
 class Exposed(NamedTuple):
-    """An exposure that arrives at `at_ms`."""
+    """An exposure that arrives at `at_ms`, or another event that is told one by one."""
 
     at_ms: int
     event_id: str
     event_time: int
     correlation_id: str
     event: Mapping[str, Any]
+    topic: str = TOPIC
 
 
 class Dealt(NamedTuple):

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from producers.emit import Backpressure, Emitter
+from producers.simulator.doings import TOPICS as DOINGS
 from producers.simulator.experiments import TOPIC as EXPOSURE
 from producers.simulator.experiments import Effects, Exposed
 from producers.simulator.reports import Columns
@@ -29,11 +30,12 @@ from schemas.envelope import Stamp, marker
 
 TOPIC = "playback.report"
 PRODUCER_ID = "simulator"
+FILES = {EXPOSURE: "exposures", **{name: name.partition(".")[2] for name in DOINGS}}
 
 
-def topics(exposes: bool) -> tuple[str, ...]:
-    """What an output writes to."""
-    return (TOPIC, EXPOSURE) if exposes else (TOPIC,)
+def beside(exposes: bool, does: bool) -> tuple[str, ...]:
+    """What an output writes to beside reports: of experiments, and of what members do."""
+    return (*((EXPOSURE,) if exposes else ()), *(DOINGS if does else ()))
 
 
 class ArrivalClock:
@@ -59,7 +61,7 @@ class Output(Protocol):
         ...
 
     def expose(self, exposures: Sequence[Exposed]) -> None:
-        """Write exposures, where the output was made to write any."""
+        """Write exposures and what members do, of topics that the output was made to write."""
         ...
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
@@ -99,10 +101,10 @@ class ToKafka:
     TILE = 4_096
     """Reports that are encoded together: they stay within a core's cache."""
 
-    def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock, exposes: bool = False) -> None:
+    def __init__(self, world: World, emitter: Emitter, clock: ArrivalClock, more: Sequence[str] = ()) -> None:
         self.emitter = emitter
         self._clock = clock
-        self._topics = topics(exposes)
+        self._topics = (TOPIC, *more)
         self._write = Writer(world, emitter.schema_id(TOPIC))
 
     def put(self, rows: NDArray[Any], sessions: NDArray[Any]) -> None:
@@ -122,7 +124,7 @@ class ToKafka:
             while True:
                 try:
                     self.emitter.send(
-                        EXPOSURE, one.event, event_time_ms=one.event_time, event_id=one.event_id, correlation_id=one.correlation_id
+                        one.topic, one.event, event_time_ms=one.event_time, event_id=one.event_id, correlation_id=one.correlation_id
                     )
                     break
                 except Backpressure:
@@ -178,7 +180,7 @@ class ToLog:
     """
 
     SCHEMA_ID = 1
-    """Of reports; exposures have the next."""
+    """Of reports; other topics have the next ones."""
     ROW_GROUP = 20_000
     COLUMNS = pa.schema(
         [
@@ -192,10 +194,10 @@ class ToLog:
         ]
     )
 
-    def __init__(self, world: World, path: Path, namespace: str, exposes: bool = False) -> None:
+    def __init__(self, world: World, path: Path, namespace: str, more: Sequence[str] = ()) -> None:
         self._path = path
         self._namespace = namespace
-        self._topics: dict[str, Topic] = {name: catalogue().topic(name) for name in topics(exposes)}
+        self._topics: dict[str, Topic] = {name: catalogue().topic(name) for name in (TOPIC, *more)}
         self._ids = {name: self.SCHEMA_ID + at for at, name in enumerate(self._topics)}
         self._encoders = {name: Encoder(topic.event, self._ids[name]) for name, topic in self._topics.items()}
         self._write_all = Writer(world, self.SCHEMA_ID)
@@ -222,11 +224,11 @@ class ToLog:
 
     def expose(self, exposures: Sequence[Exposed]) -> None:
         for one in exposures:
-            event = self._stamp(EXPOSURE, one.event, one.event_time, one.event_id, one.correlation_id)
-            key, partitions = str(event[self._topics[EXPOSURE].key]).encode(), self._partitions[EXPOSURE]
+            event = self._stamp(one.topic, one.event, one.event_time, one.event_id, one.correlation_id)
+            key, partitions = str(event[self._topics[one.topic].key]).encode(), self._partitions[one.topic]
             place = int(murmur2(np.frombuffer(key, np.uint8)[None, :])[0]) % len(partitions)
-            self._row(partitions[place], one.at_ms, key, self._encoders[EXPOSURE](event))
-            self._stamp.used(EXPOSURE)
+            self._row(partitions[place], one.at_ms, key, self._encoders[one.topic](event))
+            self._stamp.used(one.topic)
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         for name, partitions in self._partitions.items():
@@ -299,14 +301,13 @@ class ToLog:
 class ToLines:
     """Into a file of JSON lines, one event a line, absent fields left out; markers too, once rather than per partition.
 
-    Exposures go into `<name>.exposures.jsonl` beside it.
+    Exposures go into `<name>.exposures.jsonl` beside it, what members do into `<name>.impression.jsonl`, `interaction` and `search`.
     """
 
-    def __init__(self, world: World, path: Path, exposes: bool = False) -> None:
+    def __init__(self, world: World, path: Path, more: Sequence[str] = ()) -> None:
         try:
             self._files = {TOPIC: path.open("x")}
-            if exposes:
-                self._files[EXPOSURE] = path.with_suffix(".exposures.jsonl").open("x")
+            self._files |= {name: path.with_suffix(f".{FILES[name]}.jsonl").open("x") for name in more}
         except FileExistsError as error:
             raise SystemExit(f"{error.filename} exists already: it is not written over") from None
         self._stamp = Stamp(PRODUCER_ID, 1)
@@ -322,7 +323,7 @@ class ToLines:
 
     def expose(self, exposures: Sequence[Exposed]) -> None:
         for one in exposures:
-            self._line(EXPOSURE, self._stamp(EXPOSURE, one.event, one.event_time, one.event_id, one.correlation_id))
+            self._line(one.topic, self._stamp(one.topic, one.event, one.event_time, one.event_id, one.correlation_id))
 
     def mark(self, at_ms: int, event_time_ms: int) -> None:
         for name in self._files:

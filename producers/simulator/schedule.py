@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from producers.simulator.audience import SESSION, Audience
+from producers.simulator.doings import Doings
 from producers.simulator.experiments import Dealer, Effects, Exposed
 from producers.simulator.reports import REPORT, reports
 from producers.simulator.timeline import NEVER, Ints, Traits, play
@@ -68,7 +69,7 @@ class Second:
     scheduled: int
     begun: int
     exposures: list[Exposed] = field(default_factory=list)
-    """What arrives of experiments, in order."""
+    """What arrives of experiments and of what members do, in order."""
     effects: Effects | None = None
     """Of the sessions that begin from now on, where anybody wants to know."""
 
@@ -96,11 +97,18 @@ def in_order(rows: NDArray[Any]) -> NDArray[Any]:
 class Schedule:
     """Iterate over it: one `Second` after another, without a gap, until everything has arrived. `truths`: whether anybody wants to know.
 
-    With `definitions` members are in their experiments. Raises BadWorld where the world knows effects of others.
+    With `definitions` members are in their experiments; `does`: what they do beside playing is told, too. Raises BadWorld where the world
+    knows effects of others.
     """
 
     def __init__(
-        self, world: World, seed: int, plan: Plan, truths: bool = True, definitions: Sequence[AnyDefinition] | None = None
+        self,
+        world: World,
+        seed: int,
+        plan: Plan,
+        truths: bool = True,
+        definitions: Sequence[AnyDefinition] | None = None,
+        does: bool = False,
     ) -> None:
         if (plan.sessions is None) == (plan.events is None):
             raise ValueError("a plan has either a number of sessions or a number of events")
@@ -111,6 +119,7 @@ class Schedule:
         self._audience = Audience(world, seed, plan.start_ms)
         self._rng = np.random.default_rng([seed, 1])
         self._dealer = None if definitions is None else Dealer(world, definitions)
+        self._doings = Doings(world, seed) if does else None
         self._of_exposures = np.random.default_rng([seed, 2])
         self._exposures: list[Exposed] = []
         """Those that have not arrived, in order."""
@@ -198,6 +207,8 @@ class Schedule:
             effects = self._effects(sessions, plain, dealt.variations) if self._truths else None
         lines = play(self._world, sessions, self._plan.start_ms, self._rng, traits)
         made = reports(lines)
+        if self._doings is not None:
+            self._expose(self._doings.of(lines))
         true = None
         if self._truths:
             told, last_told = np.bincount(made["session"], minlength=len(sessions)), np.zeros(len(sessions), np.int64)

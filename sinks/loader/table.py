@@ -31,6 +31,8 @@ REFUSED_BY_CONTENT = frozenset(
 )
 """ClickHouse's codes for data that cannot be parsed, converted or told apart. Every other code is an outage: it is tried again."""
 
+MONTHS = 1_200
+"""That one insert may span, of Kafka's time, which tables are partitioned by: a past of decades is replayed in one go."""
 SCHEMA_ASKED_FOR = re.compile(r"while fetching schema id = (\d+)")
 """A schema that no message of the block names: the store has read a frame where none begins, whatever the registry made of it."""
 
@@ -128,6 +130,7 @@ class LandingTable:
                 input_format_avro_allow_missing_fields=1,
                 max_query_size=64 << 20,
                 max_block_size=1 << 20,
+                max_partitions_per_insert_block=MONTHS,
                 wait_end_of_query=1,
                 max_threads=1,  # rows keep the order of the messages, by which they get their offsets
             )
@@ -184,6 +187,7 @@ class LandingTable:
             insert_deduplicate=1,
             insert_deduplication_token=token,
             max_query_size=64 << 20,
+            max_partitions_per_insert_block=MONTHS,
         )
 
     def query_id(self, partition: int) -> str:

@@ -109,6 +109,11 @@ class Table:
         clock_ms, taken = HEAD.unpack_from(self.packed(group, key)[0])
         return clock_ms, taken
 
+    def clocks(self, group: str, keys: Iterable[str]) -> list[int]:
+        """The newest event in each key's row, ms; NEVER where it has none."""
+        rows, none = self._rows[group], self._nothing[group]
+        return [rows.get(key, none)[3] for key in keys]
+
     def evaluated(self, group: str, key: str, values: Iterable[Value], at_ms: int) -> tuple[tuple[int, int], dict[str, Found]]:
         """A key's head and values, of one and the same row, whatever is folded meanwhile."""
         row = self.packed(group, key)

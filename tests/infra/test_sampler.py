@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from edge.skew import Served, Verdict
 from infra.base import warehouse
 from infra.base.clock import Clock, FakeClock
 from infra.base.settings import Settings
 from infra.stack.health import Unreachable
-from infra.stack.sampler import AUDIT_EVERY_S, Audits, Checkpoints, Counters, Sample, Sampler
+from infra.stack.sampler import AUDIT_EVERY_S, Audits, Checkpoints, Counters, Sample, Sampler, Skew
 from schemas.catalogue import catalogue
 from sinks.audit import TopicAudit
 from streams.cluster import Checkpoint, Running
@@ -119,3 +120,18 @@ def test_every_part_of_a_running_stack_is_heard(stack: Settings) -> None:
         return wanted <= set(metrics)
 
     eventually(heard, within=90)
+
+
+def test_what_was_compared_is_told_once_and_what_differs_by_itself() -> None:
+    served = Served("title", "t-1", "beef", 5_000, 4_000, 3, {"a": "1", "b": "2"})
+    verdicts = [Verdict(served, agree=1, differ=(("b", "2", "3"),), arrived=4), Verdict(served, undecided=2)]
+    told: list[tuple[dict[str, Any], int]] = []
+    clock = FakeClock(0)
+    watched = Skew(clock, lambda _: verdicts, lambda record, at_ms: told.append((record, at_ms)))
+    samples: list[Sample] = []
+    eventually(lambda: samples.extend(watched.samples()) or samples)
+    assert samples == [Sample("features", name, n, "title") for name, n in (("compared", 2), ("skewed", 1), ("undecided", 2))]
+    assert told == [
+        ({"value": "b", "group": "title", "entity": "t-1", "served": "2", "recomputed": "3", "taken": 3, "arrived": 4}, 5_000),
+    ]  # fmt: skip
+    assert list(watched.samples()) == [], "not before it is due again"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2 as httpx
@@ -16,13 +18,15 @@ from infra.base.ports import free_port
 from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, environment
 from infra.stack.local import LocalStack
+from producers.ratings import interactions
 from streams.folded import followed
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.online import Definitions, Online
-from tests.kit import eventually, kill
+from tests.kit import eventually, kill, vectors
 from tests.recommendations.made import FROM_MS, TOPIC, events, text
 from tests.world import World, copy_of_tree, world
 
+DAYS = timedelta(days=30)
 Log = list[tuple[dict[str, Any], int]]
 
 
@@ -158,3 +162,30 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
         documents = "SELECT count() FROM recommendations_feature_definition WHERE name = 'title_genre_skips'"
         eventually(lambda: warehouse.reader().query(documents).result_rows == [(1,)], within=60, every=1)
     assert "none of them is new" in there.headrace("feature", "deploy")
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(600)
+def test_the_top_titles_of_months_long_past_are_those_of_a_batch(there: World, online: Online) -> None:
+    """MovieLens' ratings as plays, at their own times; the last of the module, because its events are not those of `rows`."""
+    ends = [datetime(2016, month, 1, tzinfo=UTC) for month in range(5, 12)]
+    told = [one for one in interactions(vectors("recs")) if one.at_ms >= round(1_000 * (ends[0] - 2 * DAYS).timestamp())]
+    envelope, n = {"producer_id": "ratings", "epoch": 0, "seq": 0}, 0
+    for end in ends:
+        ended_ms, first = round(1_000 * end.timestamp()) - 1, n
+        while n < len(told) and told[n].at_ms < ended_ms:
+            n += 1
+        there.arrive(
+            TOPIC,
+            ((one.at_ms, {**envelope, **one.record, "event_id": one.event_id, "event_time": one.at_ms}) for one in told[first:n]),
+        )
+        begun = (end - timedelta(milliseconds=1) - DAYS).replace(hour=0, minute=0, second=0, microsecond=0)
+        begun_ms = round(1_000 * begun.timestamp())
+        often = Counter(one.record["cid"] for one in told[:n] if one.record["kind"] == "play" and one.at_ms >= begun_ms)
+        best = sorted(often.items(), key=lambda one: (-one[1], one[0]))[:10]
+        assert len(best) == 10
+
+        def top(ended_ms: int = ended_ms) -> list[tuple[str, float]]:
+            return [one for one in online.table.ranked("title_plays_30d", 1_000, ended_ms) if one[0].isdigit()][:10]
+
+        eventually(lambda best=best, top=top: top() == best, within=60)

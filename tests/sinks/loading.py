@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from infra.base import kafka, warehouse
 from infra.base.settings import settings
-from schemas.catalogue import catalogue
+from schemas.catalogue import Topic, catalogue
 from schemas.codec import Encoder
 from sinks.loader.shell import Shell
 from tests.sinks.reports import NOW_MS, TOPIC, report
@@ -34,9 +34,9 @@ def reports(encode: Encoder, numbers: range) -> list[tuple[int, bytes]]:
 
 
 @contextmanager
-def loading(**options: Any) -> Iterator[Shell]:
+def loading(topics: Sequence[Topic] = (TOPIC, LETTERS), **options: Any) -> Iterator[Shell]:
     """A loader in a thread of this process."""
-    shell = Shell([TOPIC, LETTERS], **options)
+    shell = Shell(list(topics), **options)
     stop = threading.Event()
     thread = threading.Thread(target=shell.run, args=(stop,))
     thread.start()
