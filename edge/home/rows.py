@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import sqrt
 from random import Random
 from typing import Any
@@ -32,6 +33,8 @@ from streams.recommendations.tiles import as_mapping
 
 MOST, LEAST = 20, 3
 """Titles of a row at most; a row that is because of something has so many at least."""
+REACH = 10 * MOST
+"""So far down a ranking is looked for titles that no row above has shown."""
 TOP = 10
 NEW_DAYS = 30
 SEEDS = 2
@@ -117,7 +120,7 @@ class Page:
         yield self._popular()
 
     def _row(self, kind: str, title: str, cids: Iterable[str], version: str = VERSION, because: str | None = None) -> Row:
-        return Row(kind, title, tuple(map(Item, self._seen(cids))), version, because)
+        return Row(kind, title, tuple(map(Item, islice(self._seen(cids), REACH))), version, because)
 
     def _seen(self, cids: Iterable[str]) -> Iterator[str]:
         """Those that the viewer may see."""
@@ -168,9 +171,14 @@ class Page:
 
     def _popular(self) -> Row:
         played = self._ranked("title_plays_30d")
-        rest = sorted(self.titles.values(), key=lambda one: (-(one.released_ms or 0), one.name, one.cid))
-        version = VERSION if played else FALLBACK
-        return self._row("popular", "Popular", dict.fromkeys([*played, *(one.cid for one in rest)]), version)
+        return self._row("popular", "Popular", self._with_rest(played), VERSION if played else FALLBACK)
+
+    def _with_rest(self, cids: Sequence[str]) -> Iterator[str]:
+        """Titles, and after them all others, the newest first; those are only put in order where they are needed."""
+        yield from cids
+        known = set(cids)
+        rest = (one for one in self.titles.values() if one.cid not in known)
+        yield from (one.cid for one in sorted(rest, key=lambda one: (-(one.released_ms or 0), one.name, one.cid)))
 
     def _number(self, name: str, cids: Sequence[str]) -> dict[str, float]:
         if self.table is None or not cids or name not in self.table.plan.values:

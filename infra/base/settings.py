@@ -67,7 +67,7 @@ class Warehouse(BaseModel):
     readers: dict[str, TeamReader] = Field(
         default_factory=dict, description='users who read for a team, as JSON: `{"alice": {"team": "fraud", "password": "…"}}`'
     )
-    raw_ttl_days: int = Field(30, description="landing tables keep this many days; 0: for ever")
+    raw_ttl_days: int = Field(35, description="landing tables keep this many days, features need 31; 0: for ever")
     fact_ttl_days: int = Field(400, description="fact tables keep this many days; 0: for ever")
 
 

@@ -122,7 +122,7 @@ def _stretch(sights: Sights, emitter: Emitter, dice: random.Random, name: str, s
         due = began + n / PROBES_PER_S
         time.sleep(max(0.0, due - time.time()))
         member, cid, at_ms = f"{PROBE}{name}-{n}", dice.choices(titles, weights)[0], round(due * 1000)
-        emitter.send(TOPIC, {"member_id": member, "cid": cid, "kind": "play", "event_time": at_ms})
+        emitter.send(TOPIC, {"member_id": member, "cid": cid, "kind": "play"}, event_time_ms=at_ms)
         emitter.poll()
         probes.append((member, cid, at_ms))
         if n % PROBES_PER_S == PROBES_PER_S // 2:

@@ -265,7 +265,7 @@ class TaskManager(_Flink):
     name: str = "taskmanager"
     depends_on: tuple[str, ...] = ()
 
-    slots: ClassVar[int] = 42
+    slots: ClassVar[int] = 46
 
     @staticmethod
     def memory_mb() -> dict[str, int]:
@@ -273,7 +273,7 @@ class TaskManager(_Flink):
         return {
             "framework.heap.size": 96,
             "task.heap.size": settings().flink.task_heap_mb,
-            "managed.size": 1_575,  # a budget, split among the slots, of which jobs with Python functions need tens of MiB
+            "managed.size": 1_725,  # a budget, split among the slots, of which jobs with Python functions need tens of MiB
             "framework.off-heap.size": 96,
             "task.off-heap.size": 32,
             "network.min": 128,

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from infra.base import kafka
 from infra.base.settings import settings
@@ -26,7 +27,7 @@ from streams.environment import Job, jobs
 
 JOB, NEXT = "features", "features_next"
 LOUD, SILENT = "${streams.recommendations.kept.ARGUMENT}", "${streams.recommendations.kept.SILENT}"
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S, ANSWERS_S = 0.5, 30.0
 
 Ends = Mapping[str, list[int]]
 """Where each topic ends, by partition."""
@@ -85,33 +86,27 @@ def _wait(job: Job, job_id: str, cluster: Cluster, ends: Ends, within_s: float) 
 
 
 def _ends(job: Job) -> Ends:
-    consumer = kafka.consumer(job.name)
-    try:
+    with closing(kafka.consumer(job.name)) as consumer:
         return {
-            name: [
-                consumer.get_watermark_offsets(TopicPartition(settings().topic(name), partition), timeout=10)[1]
-                for partition in range(catalogue().topic(name).partitions)
-            ]
-            for name in job.reads
+            name: [consumer.get_watermark_offsets(partition, timeout=ANSWERS_S)[1] for partition in of]
+            for name, of in _partitions(job).items()
         }
-    finally:
-        consumer.close()
 
 
 def _has_read(job: Job, ends: Ends) -> bool:
-    wanted = [(TopicPartition(settings().topic(name), n), end) for name, of in ends.items() for n, end in enumerate(of)]
-    consumer = kafka.consumer(job.name)
-    try:
-        told = consumer.committed([partition for partition, _ in wanted], timeout=10)
-    finally:
-        consumer.close()
-    return all(max(one.offset, 0) >= end for one, (_, end) in zip(told, wanted, strict=True))
+    wanted = [(partition, end) for name, of in _partitions(job).items() for partition, end in zip(of, ends[name], strict=True)]
+    with closing(kafka.consumer(job.name)) as consumer:
+        told = consumer.committed([partition for partition, _ in wanted], timeout=ANSWERS_S)
+    return all(one.offset >= end for one, (_, end) in zip(told, wanted, strict=True) if end)
 
 
 def _forget_offsets(job: Job) -> None:
-    """What an earlier run has committed says nothing of this one."""
-    try:
-        kafka.admin().delete_consumer_groups([job.flink_name])[job.flink_name].result(timeout=30)
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-            raise
+    """What an earlier run has committed says nothing of this one, which begins at the beginning whatever is committed."""
+    with closing(kafka.consumer(job.name)) as consumer:
+        nothing = [TopicPartition(one.topic, one.partition, 0) for of in _partitions(job).values() for one in of]
+        consumer.commit(offsets=nothing, asynchronous=False)
+
+
+def _partitions(job: Job) -> dict[str, list[TopicPartition]]:
+    """Of each topic that a job reads."""
+    return {name: [TopicPartition(settings().topic(name), n) for n in range(catalogue().topic(name).partitions)] for name in job.reads}

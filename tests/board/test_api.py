@@ -21,7 +21,7 @@ def last(minutes: int) -> dict[str, int]:
 
 def test_boards_tell_everything_about_their_panels(board: str) -> None:
     found = httpx.get(f"{board}/api/boards").json()["boards"]
-    assert [b["name"] for b in found] == ["quality_of_experience", "delivery", "experiments", "pipeline"]
+    assert [b["name"] for b in found] == ["quality_of_experience", "delivery", "experiments", "features", "pipeline"]
     for panel in (p for b in found for p in b["panels"]):
         assert panel["title"]
         assert panel["question"].endswith(("?", "."))

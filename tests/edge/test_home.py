@@ -14,12 +14,13 @@ import pytest
 
 from edge.home.profile import profiles
 from edge.home.rows import FALLBACK, Page, Rankings, Row, draw
-from edge.home.service import SERVED, Home, app
+from edge.home.service import PROFILE, SERVED, Home, app
 from edge.home.titles import Title, Titles, Viewer, may_see
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from producers.emit import Emitter
 from schemas.recommendations.definition import features
+from streams.folded import followed
 from streams.recommendations.engine import Engine
 from streams.recommendations.online import Online
 from streams.recommendations.plan import plan
@@ -287,3 +288,36 @@ def test_what_a_value_is_like_and_what_it_costs() -> None:
     states = {one["value"]: one for one in profiles(table, "member.title", NOW_MS, Random(1))}
     assert states["member_title_watching_30d"]["buckets"] == {"play": 11, "skip": 1}
     assert list(profiles(Table(PLAN), "title", NOW_MS, Random(1))) == []
+
+
+async def test_it_follows_what_the_job_and_the_catalogue_tell(registry: FakeRegistry, cluster: MockCluster) -> None:
+    engine = done(*played("t-01", 3, region="eu-1"), {"member_id": ADA, "cid": "t-01"})
+    with Emitter("job", registry=registry) as emitter:
+        for group, some in engine.rows.items():
+            for key, row in some.items():
+                tiles, texts = row.pack()
+                about = {"item": f"{group}\x1f{key}", "group": group, "entity": key, "layout": PLAN.layouts[group].id}
+                emitter.send("recommendations.feature_value", {**about, "tiles": tiles, "texts": texts}, event_time_ms=row.clock)
+        for cid, gone in (("t-01", False), ("t-02", False), ("t-03", True)):
+            emitter.send("recommendations.title", {"cid": cid, "name": f"The {cid}", "withdrawn": gone}, partition=0)
+        assert emitter.flush(10) == 0
+    values, titles = Online(PLAN), Titles()
+    with followed([values, titles], registry.schema), Emitter("home", registry=registry) as emitter:
+        application = app(Home(values, titles, Outbox(emitter, SERVED), lambda: NOW_MS, profiles=Outbox(emitter, PROFILE)))
+        async with (
+            application.router.lifespan_context(application),
+            httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://home") as client,
+        ):
+            async with asyncio.timeout(20):
+                while (await client.get("/healthz")).status_code != 200:
+                    await asyncio.sleep(0.05)
+            told = (await client.get("/home", params={"member": "ada", "region": "eu-1"})).json()
+            found = (await client.get("/features", params={"features": "title_plays_1d", "title": "t-01"})).json()
+            profiled = await asyncio.to_thread(
+                records, cluster, registry, PROFILE, sum(len(PLAN.of(group)) for group in engine.rows if engine.rows[group])
+            )
+    assert {row["row_kind"]: [item["cid"] for item in row["items"]] for row in told["rows"]} == {
+        "continue_watching": ["t-01"], "top_10": ["t-01"], "popular": ["t-01", "t-02"],
+    }  # fmt: skip
+    assert found["values"] == {"title_plays_1d": 4}
+    assert {one["value"]: one["keys"] for one in profiled}["member_plays_1d"] == 4

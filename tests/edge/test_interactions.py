@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from contextlib import suppress
 from typing import Any
 
+import httpx2 as httpx
 import orjson
 import pytest
 from hypothesis import given
@@ -14,12 +17,14 @@ from hypothesis import strategies as st
 from edge.interactions import TOPICS, Interactions, identity
 from edge.judge import MAX_LINE, Rejected
 from edge.pseudonym import pseudonym
-from infra.base.settings import settings
+from infra.base import warehouse
+from infra.base.settings import Settings, settings
 from schemas.catalogue import catalogue
 from schemas.codec import Encoder, InvalidEvent
 from schemas.envelope import Stamp
 from tests.broker import FakeRegistry, MockCluster, records
 from tests.edge.test_collector import DEAD_LETTERS, NOW_MS, genres, post, running
+from tests.kit import eventually
 
 CLICK = {"event": "interaction", "id": "c-1", "ts": NOW_MS, "member": "web-1", "cid": "bbb", "kind": "click"}
 SEEN = {
@@ -138,3 +143,24 @@ async def test_a_body_that_is_none_is_refused_whole(cluster: MockCluster, regist
             assert answer.status_code == 400, body
         assert "`sent` is the client's clock" in answer.json()["rejected"][0]["message"]
         assert len(records(cluster, registry, DEAD_LETTERS, 3)) == 3
+
+
+@pytest.mark.stack
+def test_what_a_member_did_is_in_clickhouse_with_what_the_catalogue_says_of_the_title(stack: Settings) -> None:
+    now_ms, member = time.time_ns() // 1_000_000, f"web-{uuid.uuid4()}"
+    shared = {"ts": now_ms - 5_000, "member": member, "region": f"r-{member}"}
+    body = json.dumps([{**SEEN, **shared}, {**CLICK, **shared, "kind": "sleep"}, {**CLICK, **shared, "impression_id": "i-1"}])
+
+    def told() -> str:
+        sent = time.time_ns() // 1_000_000
+        answer = httpx.post(f"{stack.edge.collector_url}/interactions?sent={sent}", content=body, timeout=20)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+        genres = "SELECT any(genres) FROM recommendations_interaction WHERE member_id = {m:String} AND notEmpty(genres)"
+        return str(warehouse.reader().query(genres, {"m": pseudonym(member)}).result_rows[0][0])
+
+    eventually(lambda: "animation" in told(), within=60, every=1)  # again and again: the collector may not have read the catalogue yet
+    joined = (
+        "SELECT uniqExact(i.event_id), any(s.row_kind) FROM recommendations_interaction AS i "
+        "JOIN recommendations_impression AS s ON s.event_id = i.impression_id WHERE i.member_id = {m:String}"
+    )
+    eventually(lambda: warehouse.reader().query(joined, {"m": pseudonym(member)}).result_rows == [(1, "trending")])
