@@ -1,8 +1,8 @@
 """Deploy: bring jobs onto a Flink cluster, each from where it stopped. `python -m streams.deploy --all | --resume | NAME...`, idempotent.
 
-One process submits all jobs, because each new one costs a JVM and a planner. A job that runs is left alone; one that does not starts
-from its newest savepoint or complete checkpoint, so that no fact is written twice; only a job that never ran, or `lose_state`, starts
-from nothing.
+One process submits all jobs, because each new one costs a JVM and a planner; while the cluster takes one, the next is planned. A job that
+runs is left alone; one that does not starts from its newest savepoint or complete checkpoint, so that no fact is written twice; only a job
+that never ran, or `lose_state`, starts from nothing. A job that cannot be deployed is named with its reason, and the rest goes on.
 
 What is needed for that is kept in `<state_dir>/jobs.json`, by the job's name on the cluster. Whoever starts or stops jobs holds a lock
 beside it: two who find the same job stopped would start it twice, and each of its facts would be written twice.
@@ -17,11 +17,14 @@ import logging
 import os
 import re
 import secrets
+import select
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from infra.base import log
 from infra.base.settings import settings
@@ -29,6 +32,8 @@ from streams.cluster import Cluster, ClusterError, newest_on_disk
 from streams.environment import Flink, Job, JobError, jobs
 
 KEPT_INCARNATIONS = 5
+AT_ONCE = 2
+"""Jobs that the cluster is given at a time."""
 NODE = re.compile(r"^([\s:|+\-]*)(\w+)\(")
 STATEFUL = re.compile(r"Aggregate|Deduplicate|Rank|Join|Match|Over|ProcessTableFunction|Normalize|Sort")
 
@@ -44,6 +49,17 @@ class Deployed:
     job_ids: list[str] = field(default_factory=list)
     savepoint: str = ""
     plan: str = ""
+
+
+class Planned:
+    """A job that has been planned and can be submitted: its session, its compiled plan, and that as text."""
+
+    def __init__(self, job: Job) -> None:
+        """Blocks for a second or two. Needs neither Kafka nor a cluster. Raises JobError."""
+        self.job = job
+        self.flink = Flink(job)
+        self.compiled: Any = self.flink.plan()
+        self.text = str(self.compiled.explain())
 
 
 class Ledger:
@@ -108,11 +124,17 @@ def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None,
 
 
 def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost.
+    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost."""
+    planned = Planned(job)
+    return planned.flink.submit(planned.compiled, enter(planned, lose_state, cluster or Cluster(), ledger or Ledger()))
+
+
+def enter(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) -> dict[str, str]:
+    """Enter a submission in the ledger; returns the options that make it one: where it starts from, and its id. Raises StateLost.
 
     The id is ours and is remembered before the cluster hears of it: what a job wrote whose submission was never answered counts too.
     """
-    cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    job = planned.job
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
     job_id = secrets.token_hex(16)
@@ -120,14 +142,11 @@ def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None
     if came_from:
         mode = "NO_CLAIM" if came_from == deployed.savepoint else "CLAIM"
         options |= {"execution.state-recovery.path": came_from, "execution.state-recovery.claim-mode": mode}
-    flink = Flink(job, options)
-    inserts = flink.prepare()
-    plan = str(inserts.explain())
     if came_from and deployed.plan:
-        refuse_unless_fits(job, deployed.plan, plan)
+        refuse_unless_fits(job, deployed.plan, planned.text)
     before = [] if lose_state else deployed.job_ids
-    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", plan))
-    return flink.submit(inserts)
+    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", planned.text))
+    return options
 
 
 def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
@@ -154,13 +173,16 @@ def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = No
 def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """Stop with a savepoint, start today's version from it; returns the new job id. Raises StateLost before anything is stopped."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    planned = Planned(job)
     with ledger.held():
         deployed = ledger.get(job.flink_name)
         if deployed.plan and not lose_state:
-            refuse_unless_fits(job, deployed.plan, Flink(job).plan())
+            refuse_unless_fits(job, deployed.plan, planned.text)
         if job.flink_name in cluster.alive():
             stop(job, cluster=cluster, ledger=ledger)
-        return start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+        job_id = planned.flink.submit(planned.compiled, enter(planned, lose_state, cluster, ledger))
+        _wait(job, job_id, cluster, ledger)
+    return job_id
 
 
 def refuse_unless_fits(job: Job, old_plan: str, new_plan: str) -> None:
@@ -211,12 +233,53 @@ def _ran_since(deployed: Deployed, cluster: Cluster) -> bool:
     )
 
 
+def ahead(wanted: Iterable[Job]) -> dict[str, Planned]:
+    """Plan one job after another until standard input ends, and wait for that: whoever starts the cluster ends it when that is there."""
+    found = {}
+    for job in wanted:
+        if select.select([sys.stdin], [], [], 0)[0]:
+            break
+        with suppress(JobError):  # said when it is deployed
+            found[job.name] = Planned(job)
+    sys.stdin.read()
+    return found
+
+
+def deploy(
+    wanted: Iterable[Job], planned: Mapping[str, Planned], cluster: Cluster, ledger: Ledger
+) -> Iterator[tuple[Job, str | Exception]]:
+    """Each job with its id once it runs, or why it does not: JobError, ClusterError, StateLost. Those that run already are left alone."""
+    with ledger.held(), ThreadPoolExecutor(AT_ONCE) as pool:
+        alive = cluster.alive()
+        ids: dict[Job, Future[str] | str | Exception] = {}
+        # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
+        for job in wanted:
+            if running := alive.get(job.flink_name):
+                ids[job] = running.job_id
+                continue
+            try:
+                ready = planned.get(job.name) or Planned(job)
+                ids[job] = pool.submit(ready.flink.submit, ready.compiled, enter(ready, False, cluster, ledger))
+            except (JobError, ClusterError, StateLost) as error:
+                ids[job] = error
+        for job, of in ids.items():
+            try:
+                if isinstance(of, Exception):
+                    raise of
+                job_id = of if isinstance(of, str) else of.result()
+                _wait(job, job_id, cluster, ledger)
+                yield job, job_id
+            except (JobError, ClusterError, StateLost) as error:
+                yield job, error
+
+
 def main() -> None:
     """Deploy the jobs named on the command line and print their ids."""
     parser = argparse.ArgumentParser(prog="python -m streams.deploy", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="jobs; see `headrace jobs list`")
     parser.add_argument("--all", action="store_true", help="every job")
     parser.add_argument("--resume", action="store_true", help="every job that was deployed before and does not run now")
+    parser.add_argument("--ahead", action="store_true", help="plan while the cluster starts, and submit when standard input has ended")
     parser.add_argument("--namespace", help="overrides HEADRACE_NAMESPACE")
     asked = parser.parse_args()
     if asked.namespace is not None:
@@ -224,23 +287,22 @@ def main() -> None:
         settings.cache_clear()
     log.configure("deploy")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
+    failed = []
     try:
-        ledger = Ledger()
-        with ledger.held():
-            remembered = ledger.read()
-            names = [name for name, job in jobs().items() if asked.all or (asked.resume and job.flink_name in remembered)]
-            wanted = chosen(asked.names or names)
-            cluster = Cluster()
-            alive = cluster.alive()
-            # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
-            known = {job.name: running.job_id for job in wanted if (running := alive.get(job.flink_name))}
-            job_ids = {job.name: known.get(job.name) or submit(job, cluster=cluster, ledger=ledger) for job in wanted}
-            for job in wanted:
-                _wait(job, job_ids[job.name], cluster, ledger)
-                sys.stdout.write(f"{job.flink_name:40} {job_ids[job.name]}{' (was running)' if job.name in known else ''}\n")
+        ledger, known = Ledger(), jobs()
+        remembered = ledger.read() if asked.resume else {}
+        wanted = chosen(asked.names or [name for name, job in known.items() if asked.all or job.flink_name in remembered])
+        planned = ahead(wanted) if asked.ahead else {}
+        for job, of in deploy(wanted, planned, Cluster(), ledger):
+            if isinstance(of, Exception):
+                failed.append(f"{job.name}: {of}")
+            else:
+                sys.stdout.write(f"{job.flink_name:40} {of}\n")
                 sys.stdout.flush()
-    except (JobError, ClusterError, StateLost) as error:
+    except (JobError, ClusterError) as error:
         raise SystemExit(str(error)) from None
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":

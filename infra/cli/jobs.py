@@ -92,7 +92,7 @@ def explain(names: Names) -> None:
         for job in chosen(names):
             out.print(f"[bold]{job.name}[/bold]  ({job.where})\n    from  {', '.join(job.reads)}\n    to    {', '.join(job.writes)}\n")
             print(";\n\n".join(job.statements) + ";\n")
-            print(Flink(job).plan())
+            print(Flink(job).plan().explain())
 
 
 @contextmanager
