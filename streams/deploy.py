@@ -19,7 +19,7 @@ import re
 import secrets
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -114,21 +114,6 @@ def chosen(names: Iterable[str]) -> list[Job]:
     return [known[name] for name in wanted]
 
 
-def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """`submit`, and wait until it runs; returns its job id. Raises JobError, ClusterError, StateLost."""
-    cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    with ledger.held():
-        job_id = submit(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
-        _wait(job, job_id, cluster, ledger)
-    return job_id
-
-
-def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost."""
-    planned = Planned(job)
-    return planned.flink.submit(planned.compiled, enter(planned, lose_state, cluster or Cluster(), ledger or Ledger()))
-
-
 def enter(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) -> dict[str, str]:
     """Enter a submission in the ledger; returns the options that make it one: where it starts from, and its id. Raises StateLost.
 
@@ -157,17 +142,29 @@ def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
         raise ClusterError(f"{job.name} was submitted from {ledger.get(job.flink_name).savepoint or 'nothing'}: {error}") from None
 
 
-def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Stop a running job with a savepoint, remember it and return its path. Raises ClusterError where it does not run."""
+def stop(wanted: Sequence[Job], *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> dict[str, str]:
+    """Stop jobs, all at once, each with a savepoint, and remember it; returns its path by job. ClusterError where one does not run: then
+    none is stopped; or where one cannot be stopped: then the others are.
+    """
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    with ledger.held():
-        running = cluster.alive().get(job.flink_name)
-        if running is None:
-            raise ClusterError(f"{job.name} does not run on {cluster.url}")
-        savepoint = cluster.stop(running.job_id)
-        deployed = ledger.get(job.flink_name)
-        ledger.put(job.flink_name, Deployed(deployed.job_ids or [running.job_id], savepoint, deployed.plan))
-    return savepoint
+    with ledger.held(), ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        alive = cluster.alive()
+        if absent := [job.name for job in wanted if job.flink_name not in alive]:
+            raise ClusterError(f"{', '.join(absent)}: not running on {cluster.url}")
+        stopping = {job: pool.submit(cluster.stop, alive[job.flink_name].job_id) for job in wanted}
+        savepoints, failed = {}, []
+        for job, savepoint in stopping.items():
+            try:
+                savepoints[job.name] = savepoint.result()
+            except ClusterError as error:
+                failed.append(f"{job.name}: {error}")
+                continue
+            deployed = ledger.get(job.flink_name)
+            ids = deployed.job_ids or [alive[job.flink_name].job_id]
+            ledger.put(job.flink_name, Deployed(ids, savepoints[job.name], deployed.plan))
+        if failed:
+            raise ClusterError("\n".join(failed))
+    return savepoints
 
 
 def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
@@ -179,7 +176,7 @@ def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = Non
         if deployed.plan and not lose_state:
             refuse_unless_fits(job, deployed.plan, planned.text)
         if job.flink_name in cluster.alive():
-            stop(job, cluster=cluster, ledger=ledger)
+            stop([job], cluster=cluster, ledger=ledger)
         job_id = planned.flink.submit(planned.compiled, enter(planned, lose_state, cluster, ledger))
         _wait(job, job_id, cluster, ledger)
     return job_id
@@ -245,10 +242,14 @@ def ahead(wanted: Iterable[Job]) -> dict[str, Planned]:
     return found
 
 
-def deploy(
-    wanted: Iterable[Job], planned: Mapping[str, Planned], cluster: Cluster, ledger: Ledger
+def start(
+    wanted: Iterable[Job], ledger: Ledger, *, planned: Mapping[str, Planned] | None = None, lose_state: bool = False
 ) -> Iterator[tuple[Job, str | Exception]]:
-    """Each job with its id once it runs, or why it does not: JobError, ClusterError, StateLost. Those that run already are left alone."""
+    """Each job with its id once it runs, or why it does not: JobError, ClusterError, StateLost. Those that run already are left alone.
+
+    `planned`: those that have been planned, by name. Raises ClusterError where there is no cluster.
+    """
+    cluster, known = Cluster(), planned or {}
     with ledger.held(), ThreadPoolExecutor(AT_ONCE) as pool:
         alive = cluster.alive()
         ids: dict[Job, Future[str] | str | Exception] = {}
@@ -258,8 +259,8 @@ def deploy(
                 ids[job] = running.job_id
                 continue
             try:
-                ready = planned.get(job.name) or Planned(job)
-                ids[job] = pool.submit(ready.flink.submit, ready.compiled, enter(ready, False, cluster, ledger))
+                ready = known.get(job.name) or Planned(job)
+                ids[job] = pool.submit(ready.flink.submit, ready.compiled, enter(ready, lose_state, cluster, ledger))
             except (JobError, ClusterError, StateLost) as error:
                 ids[job] = error
         for job, of in ids.items():
@@ -293,7 +294,7 @@ def main() -> None:
         remembered = ledger.read() if asked.resume else {}
         wanted = chosen(asked.names or [name for name, job in known.items() if asked.all or job.flink_name in remembered])
         planned = ahead(wanted) if asked.ahead else {}
-        for job, of in deploy(wanted, planned, Cluster(), ledger):
+        for job, of in start(wanted, ledger, planned=planned):
             if isinstance(of, Exception):
                 failed.append(f"{job.name}: {of}")
             else:
