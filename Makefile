@@ -10,7 +10,7 @@ demo: setup            ## the whole system with two dozen players, until Ctrl-C;
 	$(BIN)/headrace demo $(if $(SECONDS),--seconds $(SECONDS))
 
 test: setup            ## every test, the real stack and a browser included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.whole
 
 check: setup           ## what is quick: style, types, import rule, tests without the stack
 	$(BIN)/ruff check

@@ -1,8 +1,8 @@
 """Deploy: bring jobs onto a Flink cluster, each from where it stopped. `python -m streams.deploy --all | --resume | NAME...`, idempotent.
 
-One process submits all jobs, because each new one costs a JVM and a planner. A job that runs is left alone; one that does not starts
-from its newest savepoint or complete checkpoint, so that no fact is written twice; only a job that never ran, or `lose_state`, starts
-from nothing.
+One process submits all jobs, because each new one costs a JVM and a planner; while the cluster takes one, the next is planned. A job that
+runs is left alone; one that does not starts from its newest savepoint or complete checkpoint, so that no fact is written twice; only a job
+that never ran, or `lose_state`, starts from nothing. A job that cannot be deployed is named with its reason, and the rest goes on.
 
 What is needed for that is kept in `<state_dir>/jobs.json`, by the job's name on the cluster. Whoever starts or stops jobs holds a lock
 beside it: two who find the same job stopped would start it twice, and each of its facts would be written twice.
@@ -17,11 +17,14 @@ import logging
 import os
 import re
 import secrets
+import select
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from infra.base import log
 from infra.base.settings import settings
@@ -30,6 +33,8 @@ from streams.environment import STATE, Flink, Job, JobError, jobs
 
 KEPT_INCARNATIONS = 5
 REREAD = "one that reads its topics again comes with `headrace feature deploy`"
+AT_ONCE = 2
+"""Jobs that the cluster is given at a time."""
 NODE = re.compile(r"^([\s:|+\-]*)(\w+)\(")
 STATEFUL = re.compile(r"Aggregate|Deduplicate|Rank|Join|Match|Over|ProcessTableFunction|Normalize|Sort")
 
@@ -47,6 +52,17 @@ class Deployed:
     savepoint: str = ""
     plan: str = ""
     text: str = ""
+
+
+class Planned:
+    """A job that has been planned and can be submitted: its session, its compiled plan, and that as text."""
+
+    def __init__(self, job: Job) -> None:
+        """Blocks for a second or two. Needs neither Kafka nor a cluster. Raises JobError."""
+        self.job = job
+        self.flink = Flink(job)
+        self.compiled: Any = self.flink.plan()
+        self.text = self.flink.explain(self.compiled)
 
 
 class Ledger:
@@ -101,39 +117,44 @@ def chosen(names: Iterable[str]) -> list[Job]:
     return [known[name] for name in wanted]
 
 
-def start(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """`submit`, and wait until it runs; returns its job id. Raises JobError, ClusterError, StateLost."""
-    cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    with ledger.held():
-        job_id = submit(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
-        _wait(job, job_id, cluster, ledger)
-    return job_id
-
-
-def submit(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Hand `job` to the cluster, to go on from where it stopped; returns its job id. Raises JobError, ClusterError, StateLost.
+def enter(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) -> tuple[Planned, dict[str, str]]:
+    """Enter a submission in the ledger; returns what is submitted, and the options that make it one: where it starts from, and its id.
 
     The id is ours and is remembered before the cluster hears of it: what a job wrote whose submission was never answered counts too.
+    A job whose state is of something else than today's goes on as it was deployed. Raises StateLost, JobError.
     """
-    cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    job = planned.job
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
     if came_from and _has_other_state(job, deployed):
-        job = replace(job, text=deployed.text)  # what it goes on with is what runs; the new text comes with a state of its own
+        planned = Planned(replace(job, text=deployed.text))
     job_id = secrets.token_hex(16)
     options = {"$internal.pipeline.job-id": job_id}
     if came_from:
         mode = "NO_CLAIM" if came_from == deployed.savepoint else "CLAIM"
         options |= {"execution.state-recovery.path": came_from, "execution.state-recovery.claim-mode": mode}
-    flink = Flink(job, options)
-    inserts = flink.prepare()
-    plan = flink.explain(inserts)
     if came_from and deployed.plan:
-        refuse_unless_fits(job, deployed.plan, plan)
+        refuse_unless_fits(job, deployed.plan, planned.text)
     before = [] if lose_state else deployed.job_ids
-    text = ";\n".join(job.statements) if STATE in job.options else ""
-    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", plan, text))
-    return flink.submit(inserts)
+    text = ";\n".join(planned.job.statements) if STATE in planned.job.options else ""
+    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", planned.text, text))
+    return planned, options
+
+
+def submit(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) -> str:
+    """Hand a planned job to the cluster, to go on from where it stopped; returns its id. Raises JobError, ClusterError, StateLost."""
+    entered, options = enter(planned, lose_state, cluster, ledger)
+    return entered.flink.submit(entered.compiled, options)
+
+
+def run(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
+    """Plan a job, `submit` it, and wait until it runs; returns its id. Raises JobError, ClusterError, StateLost."""
+    cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    planned = Planned(job)
+    with ledger.held():
+        job_id = submit(planned, lose_state, cluster, ledger)
+        _wait(job, job_id, cluster, ledger)
+    return job_id
 
 
 def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
@@ -144,32 +165,47 @@ def _wait(job: Job, job_id: str, cluster: Cluster, ledger: Ledger) -> None:
         raise ClusterError(f"{job.name} was submitted from {ledger.get(job.flink_name).savepoint or 'nothing'}: {error}") from None
 
 
-def stop(job: Job, *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
-    """Stop a running job with a savepoint, remember it and return its path. Raises ClusterError where it does not run."""
+def stop(wanted: Sequence[Job], *, cluster: Cluster | None = None, ledger: Ledger | None = None) -> dict[str, str]:
+    """Stop jobs, all at once, each with a savepoint, and remember it; returns its path by job. ClusterError where one does not run: then
+    none is stopped; or where one cannot be stopped: then the others are.
+    """
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    with ledger.held():
-        running = cluster.alive().get(job.flink_name)
-        if running is None:
-            raise ClusterError(f"{job.name} does not run on {cluster.url}")
-        savepoint = cluster.stop(running.job_id)
-        deployed = ledger.get(job.flink_name)
-        ledger.put(job.flink_name, replace(deployed, job_ids=deployed.job_ids or [running.job_id], savepoint=savepoint))
-    return savepoint
+    with ledger.held(), ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        alive = cluster.alive()
+        if absent := [job.name for job in wanted if job.flink_name not in alive]:
+            raise ClusterError(f"{', '.join(absent)}: not running on {cluster.url}")
+        stopping = {job: pool.submit(cluster.stop, alive[job.flink_name].job_id) for job in wanted}
+        savepoints, failed = {}, []
+        for job, savepoint in stopping.items():
+            try:
+                savepoints[job.name] = savepoint.result()
+            except ClusterError as error:
+                failed.append(f"{job.name}: {error}")
+                continue
+            deployed = ledger.get(job.flink_name)
+            ids = deployed.job_ids or [alive[job.flink_name].job_id]
+            ledger.put(job.flink_name, replace(deployed, job_ids=ids, savepoint=savepoints[job.name]))
+        if failed:
+            raise ClusterError("\n".join(failed))
+    return savepoints
 
 
 def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """Stop with a savepoint, start today's version from it; returns the new job id. Raises StateLost before anything is stopped."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
+    planned = Planned(job)
     with ledger.held():
         deployed = ledger.get(job.flink_name)
         if _has_other_state(job, deployed) and not lose_state:
             was, now = _state(deployed.text), job.options.get(STATE)
             raise StateLost(f"{job.name}: the state of the running version is of {was}, and not of {now}: {REREAD}")
         if deployed.plan and not lose_state:
-            refuse_unless_fits(job, deployed.plan, Flink(job).plan())
+            refuse_unless_fits(job, deployed.plan, planned.text)
         if job.flink_name in cluster.alive():
-            stop(job, cluster=cluster, ledger=ledger)
-        return start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)
+            stop([job], cluster=cluster, ledger=ledger)
+        job_id = submit(planned, lose_state, cluster, ledger)
+        _wait(job, job_id, cluster, ledger)
+    return job_id
 
 
 def _has_other_state(job: Job, deployed: Deployed) -> bool:
@@ -231,12 +267,58 @@ def _ran_since(deployed: Deployed, cluster: Cluster) -> bool:
     )
 
 
+def ahead(wanted: Iterable[Job]) -> dict[str, Planned]:
+    """Plan one job after another until standard input ends, and wait for that: whoever starts the cluster ends it when that is there."""
+    found = {}
+    for job in wanted:
+        if select.select([sys.stdin], [], [], 0)[0]:
+            break
+        with suppress(JobError):  # said when it is deployed
+            found[job.name] = Planned(job)
+    sys.stdin.read()
+    return found
+
+
+def start(
+    wanted: Iterable[Job], ledger: Ledger, *, planned: Mapping[str, Planned] | None = None, lose_state: bool = False
+) -> Iterator[tuple[Job, str | Exception]]:
+    """Each job with its id once it runs, or why it does not: JobError, ClusterError, StateLost. Those that run already are left alone.
+
+    `planned`: those that have been planned, by name. Raises ClusterError where there is no cluster.
+    """
+    cluster, known = Cluster(), planned or {}
+    with ledger.held(), ThreadPoolExecutor(AT_ONCE) as pool:
+        alive = cluster.alive()
+        ids: dict[Job, Future[str] | str | Exception] = {}
+        # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
+        for job in wanted:
+            if running := alive.get(job.flink_name):
+                ids[job] = running.job_id
+                continue
+            try:
+                ready = known.get(job.name) or Planned(job)
+                entered, options = enter(ready, lose_state, cluster, ledger)
+                ids[job] = pool.submit(entered.flink.submit, entered.compiled, options)
+            except (JobError, ClusterError, StateLost) as error:
+                ids[job] = error
+        for job, of in ids.items():
+            try:
+                if isinstance(of, Exception):
+                    raise of
+                job_id = of if isinstance(of, str) else of.result()
+                _wait(job, job_id, cluster, ledger)
+                yield job, job_id
+            except (JobError, ClusterError, StateLost) as error:
+                yield job, error
+
+
 def main() -> None:
     """Deploy the jobs named on the command line and print their ids."""
     parser = argparse.ArgumentParser(prog="python -m streams.deploy", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="jobs; see `headrace jobs list`")
     parser.add_argument("--all", action="store_true", help="every job")
     parser.add_argument("--resume", action="store_true", help="every job that was deployed before and does not run now")
+    parser.add_argument("--ahead", action="store_true", help="plan while the cluster starts, and submit when standard input has ended")
     parser.add_argument("--namespace", help="overrides HEADRACE_NAMESPACE")
     asked = parser.parse_args()
     if asked.namespace is not None:
@@ -244,23 +326,22 @@ def main() -> None:
         settings.cache_clear()
     log.configure("deploy")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
+    failed = []
     try:
-        ledger = Ledger()
-        with ledger.held():
-            remembered = ledger.read()
-            names = [name for name, job in jobs().items() if asked.all or (asked.resume and job.flink_name in remembered)]
-            wanted = chosen(asked.names or names)
-            cluster = Cluster()
-            alive = cluster.alive()
-            # All are submitted before any is waited for: their Python workers, which take longest, start beside the next job's planning.
-            known = {job.name: running.job_id for job in wanted if (running := alive.get(job.flink_name))}
-            job_ids = {job.name: known.get(job.name) or submit(job, cluster=cluster, ledger=ledger) for job in wanted}
-            for job in wanted:
-                _wait(job, job_ids[job.name], cluster, ledger)
-                sys.stdout.write(f"{job.flink_name:40} {job_ids[job.name]}{' (was running)' if job.name in known else ''}\n")
+        ledger, known = Ledger(), jobs()
+        remembered = ledger.read() if asked.resume else {}
+        wanted = chosen(asked.names or [name for name, job in known.items() if asked.all or job.flink_name in remembered])
+        planned = ahead(wanted) if asked.ahead else {}
+        for job, of in start(wanted, ledger, planned=planned):
+            if isinstance(of, Exception):
+                failed.append(f"{job.name}: {of}")
+            else:
+                sys.stdout.write(f"{job.flink_name:40} {of}\n")
                 sys.stdout.flush()
-    except (JobError, ClusterError, StateLost) as error:
+    except (JobError, ClusterError) as error:
         raise SystemExit(str(error)) from None
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":

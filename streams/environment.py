@@ -22,7 +22,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -209,6 +209,11 @@ def connectors() -> list[Path]:
     return chosen
 
 
+def _uris(jars: Iterable[Path]) -> str:
+    """As Flink's options list them."""
+    return ";".join(jar.resolve().as_uri() for jar in jars)
+
+
 def _functions(job: Job) -> list[Path]:
     """The jar of this room's Java, for a job that uses some."""
     return [_java(java.functions)] if any(JAVA.search(statement) for statement in job.statements) else []
@@ -225,12 +230,13 @@ def configuration(job: Job) -> dict[str, str]:
     """The client configuration of a job. The client decides: checkpointing that only the cluster configures is not applied to a job."""
     flink = settings().flink
     rest = urlsplit(flink.rest_url)
+    jars = [*([] if flink.jars_on_cluster else connectors()), *_functions(job)]
     return {
         "execution.target": "remote",
         "rest.address": rest.hostname or "127.0.0.1",
         "rest.port": str(rest.port or 8081),
         "pipeline.name": job.flink_name,
-        "pipeline.jars": ";".join(jar.resolve().as_uri() for jar in (*connectors(), *_functions(job))),
+        **({"pipeline.jars": _uris(jars)} if jars else {}),
         "pipeline.object-reuse": "true",
         "parallelism.default": str(flink.parallelism),
         "execution.checkpointing.interval": f"{flink.checkpoint_ms} ms",
@@ -243,6 +249,7 @@ def configuration(job: Job) -> dict[str, str]:
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "15 s",
+        "table.exec.uid.generation": "DISABLED",  # operators are found by their place in the graph, whether or not a plan was compiled
         "table.local-time-zone": "UTC",
         "table.exec.mini-batch.enabled": "true",
         "table.exec.mini-batch.allow-latency": "500 ms",
@@ -259,11 +266,13 @@ class Flink:
         from pyflink.common import Configuration
         from pyflink.datastream import StreamExecutionEnvironment
         from pyflink.table import EnvironmentSettings, StreamTableEnvironment, TableEnvironment
+        from pyflink.util import java_utils
 
         _java(java.find)
         # PyFlink may take the cluster for a local one, and then workers look for their functions in this process, which ends.
         os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112
         config = Configuration()
+        java_utils.add_jars_to_context_class_loader(_uris(connectors()).split(";"))
         for key, value in {**configuration(job), **(overrides or {})}.items():
             config.set_string(key, value)
         self.job = job
@@ -276,6 +285,8 @@ class Flink:
         else:
             self.tables = TableEnvironment.create(chosen)
         self.tables.add_python_file(str(_shipped()))
+        self._thread = java_utils.get_gateway().jvm.Thread
+        self._classes = self._thread.currentThread().getContextClassLoader()
 
     def prepare(self, tables: Mapping[str, str] | None = None) -> Any:
         """Make the tables, functions and views; returns the statement set of all inserts. `tables`: DDL to use in place of a topic's own.
@@ -297,19 +308,26 @@ class Flink:
                 self._run(statement)
         return inserts
 
-    def plan(self) -> str:
-        """The optimised plan, as text. Needs neither Kafka nor a cluster."""
-        return self.explain(self.prepare())
-
-    def explain(self, inserts: Any) -> str:
-        """The plan of what `prepare` returned. To the planner an operator is a source: what goes into each stands before it."""
-        into = [f"== Into {operator} ==\n{self.tables.explain_sql(f'SELECT * FROM {over}')}" for operator, over in self._operators]
-        return "\n".join([*into, str(inserts.explain())])
-
-    def submit(self, inserts: Any) -> str:
-        """Hand what `prepare` returned to the cluster; returns the job id. Raises JobError."""
+    def plan(self) -> Any:
+        """The optimised plan, to be submitted. Needs neither Kafka nor a cluster. Raises JobError."""
+        inserts = self.prepare()
         try:
-            return str(inserts.execute().get_job_client().get_job_id())
+            return inserts.compile_plan()
+        except Exception as error:  # py4j wraps whatever the planner throws
+            raise JobError(f"{self.job.where}: {_cause(error)}") from error
+
+    def explain(self, planned: Any) -> str:
+        """What `plan` returned, as text. To the planner an operator is a source: what goes into each stands before it."""
+        into = [f"== Into {operator} ==\n{self.tables.explain_sql(f'SELECT * FROM {over}')}" for operator, over in self._operators]
+        return "\n".join([*into, str(planned.explain())])
+
+    def submit(self, planned: Any, options: Mapping[str, str] | None = None) -> str:
+        """Hand what `plan` or `prepare` returned to the cluster, under `options`; returns the job id. From any thread. Raises JobError."""
+        for key, value in (options or {}).items():
+            self.tables.get_config().set(key, value)
+        self._thread.currentThread().setContextClassLoader(self._classes)
+        try:
+            return str(planned.execute().get_job_client().get_job_id())
         except Exception as error:  # py4j wraps whatever the client throws
             raise JobError(f"{self.job.name}: the cluster at {settings().flink.rest_url} did not take it: {_cause(error)}") from error
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,9 @@ def world(name: str, tree: Path = ROOT, **elsewhere: str) -> Iterator[World]:
             yield World(tree)
         finally:
             cluster = Cluster()
-            for job_name, job in cluster.alive().items():
-                if job_name.startswith(f"{settings().namespace}."):
-                    cluster.stop(job.job_id)  # cancelled, it would leave transactions open
+            own = [job.job_id for name, job in cluster.alive().items() if name.startswith(f"{settings().namespace}.")]
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(cluster.stop, own))  # cancelled, they would leave transactions open
 
 
 def copy_of_tree(folder: Path) -> Path:

@@ -45,6 +45,7 @@ class Flink(BaseModel):
     task_heap_mb: int = Field(2_000, description="heap for the state and records of the local TaskManager's jobs, MiB")
     checkpoint_ms: int = Field(2_000, description="checkpoint interval; facts become visible at this pace")
     jars: list[str] = Field(default_factory=list, description="connector jars; empty: those of the local jar cache")
+    jars_on_cluster: bool = Field(False, description="the cluster has the connectors on its own class path: no job brings them, 34 MB")
     checkpoint_dir: str = Field("", description="URI for checkpoints; empty: below the state directory")
     savepoint_dir: str = Field("", description="URI for savepoints; empty: below the state directory")
 

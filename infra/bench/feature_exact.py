@@ -148,7 +148,7 @@ def _kill(stack: LocalStack, of: Job, part: float) -> None:
     until(lambda: (now := _service(stack, name))["restarts"] > before and now["state"] == "ready", WITHIN_S, lambda: f"{name} is not back")
     if name == "jobmanager":  # it remembers no job
         until(lambda: Cluster().jobs() is not None, WITHIN_S, lambda: "the cluster does not answer")
-        deploy.start(of)
+        deploy.run(of)
 
 
 def _service(stack: LocalStack, name: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _service(stack: LocalStack, name: str) -> dict[str, Any]:
 def _through_the_job(of: Job, world: World, pause_s: float, at: Callable[[int], None]) -> dict[str, tuple[bytes, bytes]]:
     """The rows of the online table when it has heard of all; of a job that is stopped again."""
     publish(topic for topic in catalogue().topics.values() if topic.name.startswith("recommendations."))
-    deploy.start(of)
+    deploy.run(of)
     online = Online(world.plan)
     with followed([online], RegistryClient().schema):
         _send(world.log, pause_s, at)
@@ -170,7 +170,7 @@ def _through_the_job(of: Job, world: World, pause_s: float, at: Callable[[int], 
             lambda: f"rows have taken {[online.table.head('member', one)[1] for one in members]}",
         )
         rows = {one: online.table.packed("member", one) for one in members}
-    deploy.stop(of)
+    deploy.stop([of])
     return rows
 
 

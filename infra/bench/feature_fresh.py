@@ -30,7 +30,7 @@ from producers.emit import Emitter
 from producers.simulator.interactions import Audience
 from schemas.catalogue import catalogue
 from schemas.publish import publish
-from streams.deploy import start
+from streams import deploy
 from streams.environment import jobs
 from streams.folded import followed
 from streams.recommendations.online import Online
@@ -82,7 +82,7 @@ def run(options: Options) -> list[dict[str, float]]:
     with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "feature_fresh"), environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
         publish(topic for topic in catalogue().topics.values() if topic.name.startswith("recommendations."))
-        start(jobs()["features"])
+        deploy.run(jobs()["features"])
         sights, runs = Sights(), list[dict[str, float]]()
         lasts_s = WARM_UP_S + options.runs * (seconds + SETTLE_S) + 60
         with followed([sights], RegistryClient().schema), audience(lasts_s, options.seed), Emitter("probes", clock=WallClock()) as emitter:

@@ -35,21 +35,23 @@ def deploy(
     lose_state: Annotated[bool, typer.Option("--lose-state", help="Start from nothing what does not run.")] = False,
 ) -> None:
     """Submit the jobs that do not run, each from where it stopped; those that run are left alone."""
-    from infra.cli.words import out
+    from infra.cli.words import Refusal, out
     from streams.cluster import Cluster
     from streams.deploy import Ledger, chosen, start
     from streams.environment import jobs
 
-    ledger = Ledger()
-    with _refusals(), ledger.held():
-        cluster = Cluster()
-        alive = cluster.alive()
-        for job in chosen(names or jobs()):
-            if job.flink_name in alive:
-                out.print(f"{job.name}  runs already, {alive[job.flink_name].job_id}")
+    failed = []
+    with _refusals():
+        wanted, alive = chosen(names or jobs()), Cluster().alive()
+        for job in wanted:
+            out.print(f"{job.name}  {f'runs already, {alive[job.flink_name].job_id}' if job.flink_name in alive else 'starting …'}")
+        for job, of in start([job for job in wanted if job.flink_name not in alive], Ledger(), lose_state=lose_state):
+            if isinstance(of, Exception):
+                failed.append(f"{job.name}: {of}")
             else:
-                out.print(f"{job.name}  starting …")
-                out.print(f"{job.name}  runs, {start(job, lose_state=lose_state, cluster=cluster, ledger=ledger)}")
+                out.print(f"{job.name}  runs, {of}")
+    if failed:
+        raise Refusal("\n".join(failed))
 
 
 @app.command()
@@ -60,9 +62,9 @@ def stop(names: Names) -> None:
     from streams.deploy import chosen
 
     with _refusals():
-        for job in chosen(names):
-            out.print(f"{job.name}  stopping …")
-            out.print(f"{job.name}  stopped at {deploy.stop(job)}")
+        out.print(f"{', '.join(names)}: stopping …")
+        for name, savepoint in deploy.stop(chosen(names)).items():
+            out.print(f"{name}  stopped at {savepoint}")
 
 
 @app.command()
@@ -92,7 +94,8 @@ def explain(names: Names) -> None:
         for job in chosen(names):
             out.print(f"[bold]{job.name}[/bold]  ({job.where})\n    from  {', '.join(job.reads)}\n    to    {', '.join(job.writes)}\n")
             print(";\n\n".join(job.statements) + ";\n")
-            print(Flink(job).plan())
+            flink = Flink(job)
+            print(flink.explain(flink.plan()))
 
 
 @contextmanager

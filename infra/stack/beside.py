@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,9 +103,8 @@ def _stop_jobs(namespace: str) -> None:
 
     cluster = Cluster()
     try:
-        for name, job in cluster.alive().items():
-            if name.startswith(f"{namespace}."):
-                cluster.stop(job.job_id)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(cluster.stop, [job.job_id for name, job in cluster.alive().items() if name.startswith(f"{namespace}.")]))
     except ClusterError as error:
         raise WorldFailed(f"the jobs of namespace {namespace} could not all be stopped: {error}") from None
 

@@ -337,12 +337,14 @@ class PythonService(Service):
 class Task(Service):
     """A module of ours that runs to its end before its dependants start.
 
-    `again_after` names services whose restart undoes its work: it is then run again.
+    `again_after` names services whose restart undoes its work: it is then run again. One that works `ahead` starts at once; its standard
+    input ends when what it depends on is ready.
     """
 
     module: str = ""
     arguments: tuple[str, ...] = ()
     again_after: tuple[str, ...] = ()
+    ahead: bool = False
 
     def command(self, site: Site) -> list[str]:
         return [sys.executable, "-m", self.module, *self.arguments]
@@ -425,8 +427,8 @@ def catalogue() -> list[Service]:
         PythonService("warehouse", module="sinks.warehouse", address=("warehouse", "dsn")),
         Task("tables", ("warehouse", "registry"), module="sinks.migrate"),
         Task(
-            "jobs", ("jobmanager", "taskmanager", "topics"), module="streams.deploy", arguments=("--all",),
-            again_after=("jobmanager",), start_timeout_s=300,
+            "jobs", ("jobmanager", "taskmanager", "topics"), module="streams.deploy", arguments=("--all", "--ahead"),
+            again_after=("jobmanager",), ahead=True, start_timeout_s=300,
         ),
         PythonService("loader", (*ready, "tables"), module="sinks.loader", address=("loader", "status_url")),
         PythonService("guard", ready, module="streams.guard", address=("guard", "status_url")),

@@ -74,6 +74,7 @@ def choose(settings: Settings, ocas: int, fixed: dict[str, int] | None = None) -
         "flink": {
             "rest_url": url("flink_rest"),
             "jars": [str(path) for path in jars.paths("flink")],
+            "jars_on_cluster": True,
             "checkpoint_dir": (state_dir / "checkpoints").as_uri(),
             "savepoint_dir": (state_dir / "savepoints").as_uri(),
         },

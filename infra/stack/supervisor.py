@@ -194,10 +194,8 @@ class Supervisor:
         young_deaths = 0
         while True:
             await unit.wanted.wait()
-            for name in self.needs[unit.service.name]:
-                if not self.units[name].ready.is_set():
-                    unit.turn(State.WAITING)
-                    await self.units[name].ready.wait()
+            if not _works_ahead(unit):
+                await self._what_it_needs(unit)
             born = time.monotonic()
             code = await self._live(unit)
             if not unit.wanted.is_set():
@@ -219,6 +217,13 @@ class Supervisor:
                 unit.turn(State.BACKOFF)
                 await asyncio.sleep(min(BACKOFF_S[0] * 2 ** (young_deaths - 2), BACKOFF_S[1]))
 
+    async def _what_it_needs(self, unit: Unit) -> None:
+        """Wait until all that a service depends on is ready."""
+        for name in self.needs[unit.service.name]:
+            if not self.units[name].ready.is_set():
+                unit.turn(State.WAITING)
+                await self.units[name].ready.wait()
+
     async def _live(self, unit: Unit) -> int | None:
         """One life of a service; returns its exit code, or None where `said` tells why it had none or never answered."""
         service, site = unit.service, self.site
@@ -239,8 +244,8 @@ class Supervisor:
             out.flush()
             # preexec_fn runs in the child of this, the main thread, which lives as long as the supervisor does.
             unit.process = await asyncio.create_subprocess_exec(
-                *command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, cwd=service.cwd(site),
-                start_new_session=True, preexec_fn=die_with_parent,
+                *command, stdin=subprocess.PIPE if _works_ahead(unit) else subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
+                cwd=service.cwd(site), start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
         asking = asyncio.create_task(self._until_ready(unit))
         code = await unit.process.wait()
@@ -257,6 +262,10 @@ class Supervisor:
         """Ask until there is an answer; false where none came in time and the process was killed for it."""
         service = unit.service
         if isinstance(service, Task):
+            if unit.process is not None and unit.process.stdin is not None:
+                await self._what_it_needs(unit)
+                unit.process.stdin.close()
+                unit.turn(State.STARTING)
             return True
         deadline = time.monotonic() + service.start_timeout_s
         while not await self._answers(unit):
@@ -363,6 +372,10 @@ class Supervisor:
     def _stack(self) -> dict[str, Any]:
         services = [{"name": name, "url": unit.service.url(self.site)} for name, unit in self.units.items()]
         return {"pid": os.getpid(), "settings": self.site.tree, "services": services}
+
+
+def _works_ahead(unit: Unit) -> bool:
+    return isinstance(unit.service, Task) and unit.service.ahead
 
 
 def tail(path: Path, lines: int) -> str:

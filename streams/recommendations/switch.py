@@ -46,16 +46,16 @@ def take_over(tell: Callable[[str], None], ready: Callable[[], None], within_s: 
             cluster.stop(broken_off.job_id)
         _forget_offsets(silent)
         tell("reading the log from its beginning, beside the features that are kept now …")
-        job_id = deploy.start(silent, lose_state=True, cluster=cluster, ledger=ledger)
+        job_id = deploy.run(silent, lose_state=True, cluster=cluster, ledger=ledger)
         _wait(silent, job_id, cluster, _ends(silent), within_s)
         if job.flink_name in cluster.alive():
             tell("it has caught up: taking over …")
-            deploy.stop(job, cluster=cluster, ledger=ledger)
+            deploy.stop([job], cluster=cluster, ledger=ledger)
         _wait(silent, job_id, cluster, _ends(silent), within_s)
-        savepoint = deploy.stop(silent, cluster=cluster, ledger=ledger)
+        savepoint = deploy.stop([silent], cluster=cluster, ledger=ledger)[silent.name]
         ledger.put(job.flink_name, Deployed([job_id], savepoint, ledger.get(silent.flink_name).plan))
         ready()
-        return deploy.start(job, cluster=cluster, ledger=ledger)
+        return deploy.run(job, cluster=cluster, ledger=ledger)
 
 
 def start(tell: Callable[[str], None], ready: Callable[[], None]) -> str:
@@ -66,7 +66,7 @@ def start(tell: Callable[[str], None], ready: Callable[[], None]) -> str:
         if (running := cluster.alive().get(job.flink_name)) is not None:
             return running.job_id
         tell("starting …")
-        return deploy.start(job, cluster=cluster, ledger=ledger)
+        return deploy.run(job, cluster=cluster, ledger=ledger)
 
 
 def was_deployed() -> bool:

@@ -155,6 +155,20 @@ def test_a_task_is_repeated_after_what_it_worked_on_was_restarted(start: Start) 
     eventually(lambda: toys.service("deploy")["state"] == "done")
 
 
+def test_a_task_that_works_ahead_is_told_when_what_it_needs_is_there(start: Start) -> None:
+    toys = start("slow:late", "deploy:ahead:slow")
+    ran = toys.state_dir / "deploy.ran"
+    eventually(lambda: ran.read_text() == "began\n")
+    assert toys.service("deploy")["state"] == "waiting"
+    (toys.state_dir / "slow.child").write_text("1")
+    eventually(toys.ready)
+    assert ran.read_text() == "began\nwent on\n"
+    toys.act("slow", "kill")
+    eventually(lambda: toys.service("slow")["restarts"] == 1)
+    (toys.state_dir / "slow.child").write_text("1")
+    eventually(lambda: ran.read_text() == "began\nwent on\n" * 2)
+
+
 def test_a_service_can_be_stopped_and_started(start: Start) -> None:
     toys = start("one:serve")
     eventually(toys.ready)

@@ -1,7 +1,8 @@
 """A supervisor of toy services, run as a process by the tests: `python -m tests.infra.toy_stack STATE_DIR PORT SERVICE...`.
 
-A service is `name:behaviour[:dependency]`. Behaviours: `serve` (answers, with a child of its own in another session), `crash`
-(ends at once), `once` (a task), `mute` (never answers).
+A service is `name:behaviour[:dependency]`. Behaviours: `serve` (answers, with a child of its own in another session), `late`
+(answers when somebody has written its note), `crash` (ends at once), `once` (a task), `ahead` (a task that writes when it began and when it
+was told to go on), `mute` (never answers).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
 time.sleep(600)
 """
-BEHAVIOUR = {"serve": SERVE, "crash": "import sys; print('no luck'); sys.exit(3)", "mute": "import time; time.sleep(600)"}
+WAIT = "import time; time.sleep(600)"
+BEHAVIOUR = {"serve": SERVE, "crash": "import sys; print('no luck'); sys.exit(3)", "mute": WAIT, "late": WAIT}
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,23 @@ class ToyTask(Task):
         return [sys.executable, "-c", "import sys; print('ran', file=open(sys.argv[1], 'a'))", str(site.state_dir / f"{self.name}.ran")]
 
 
+@dataclass(frozen=True)
+class ToyAhead(Task):
+    """Writes a line when it has begun and one when its standard input has ended."""
+
+    def command(self, site: Site) -> list[str]:
+        script = "import sys; out = open(sys.argv[1], 'a', 1); print('began', file=out); sys.stdin.read(); print('went on', file=out)"
+        return [sys.executable, "-c", script, str(site.state_dir / f"{self.name}.ran")]
+
+
 def toy(definition: str) -> Service:
     """A service from `name:behaviour[:dependency]`."""
     name, behaviour, *needs = definition.split(":")
     if behaviour == "once":
         return ToyTask(name, tuple(needs), again_after=tuple(needs))
-    return Toy(name, tuple(needs), start_timeout_s=2.0, behaviour=behaviour)
+    if behaviour == "ahead":
+        return ToyAhead(name, tuple(needs), again_after=tuple(needs), ahead=True)
+    return Toy(name, tuple(needs), start_timeout_s=30.0 if behaviour == "late" else 2.0, behaviour=behaviour)
 
 
 def main(state_dir: Path, port: int, definitions: list[str]) -> int:

@@ -72,6 +72,7 @@ class ForeignCluster:
         """What makes Headrace use this cluster."""
         return {
             "HEADRACE_FLINK__REST_URL": self.url,
+            "HEADRACE_FLINK__JARS_ON_CLUSTER": "false",
             "HEADRACE_FLINK__CHECKPOINT_DIR": (self._folder / "checkpoints").as_uri(),
             "HEADRACE_FLINK__SAVEPOINT_DIR": (self._folder / "savepoints").as_uri(),
         }

@@ -1,17 +1,22 @@
-"""Where a job starts from, and that two deployments cannot start it twice. What needs a cluster is in tests of the stack."""
+"""Where a job starts from, that two deployments cannot start it twice, that one bad job does not stop the rest. What needs a cluster is in
+tests of the stack.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.base.settings import settings
+from streams import deploy
 from streams.cluster import newest_on_disk
 from streams.deploy import Ledger, StateLost, refuse_unless_fits
-from streams.environment import Job
+from streams.environment import Job, JobError
 
 JOB = Job("sums", "INSERT INTO `playback.failure` SELECT sid FROM `playback.report`", "here")
 INTO = """== Into headrace.experiments.UnitStatistics ==
@@ -87,3 +92,74 @@ def test_one_at_a_time_starts_and_stops_jobs(state: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (state / "jobs.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Standing:
+    """A cluster on which nothing runs yet and what is submitted runs at once."""
+
+    url = "http://standing"
+
+    def alive(self) -> dict[str, Any]:
+        return {}
+
+    jobs = alive
+
+    def wait_until_running(self, job_id: str) -> None:
+        assert len(job_id) == 32
+
+
+class Plan:
+    """Stands for a `deploy.Planned`, which needs a JVM: `unfit` cannot be planned, `refused` is not taken by the cluster."""
+
+    text = ""
+    compiled = None
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.flink = job, self
+        if job.name == "unfit":
+            raise JobError("no such column")
+
+    def submit(self, compiled: None, options: dict[str, str]) -> str:
+        if self.job.name == "refused":
+            raise JobError("no slots")
+        return options["$internal.pipeline.job-id"]
+
+
+@pytest.fixture
+def planned(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No JVM and no cluster."""
+    monkeypatch.setattr(deploy, "Planned", Plan)
+    monkeypatch.setattr(deploy, "Cluster", Standing)
+
+
+def some(*names: str) -> list[Job]:
+    return [Job(name, "", "here") for name in names]
+
+
+@pytest.mark.usefixtures("planned")
+def test_a_job_that_cannot_be_deployed_is_named_and_the_rest_goes_on() -> None:
+    ledger = Ledger()
+    came = {job.name: of for job, of in deploy.start(some("one", "unfit", "refused", "other"), ledger)}
+    assert (str(came["unfit"]), str(came["refused"])) == ("no such column", "no slots")
+    assert [came[name] for name in ("one", "other")] == [ledger.get(name).job_ids[0] for name in ("one", "other")]
+    assert ledger.get("refused").job_ids, "a submission that may have been taken was forgotten"
+    assert ledger.get("unfit") == deploy.Deployed()
+
+
+@pytest.mark.usefixtures("planned")
+def test_jobs_are_planned_until_the_cluster_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    seen: list[str] = []
+
+    class Slow(Plan):
+        def __init__(self, job: Job) -> None:
+            super().__init__(job)
+            seen.append(job.name)
+            if job.name == "two":
+                os.close(writing)
+
+    monkeypatch.setattr(deploy, "Planned", Slow)
+    with os.fdopen(reading) as given:
+        monkeypatch.setattr(sys, "stdin", given)
+        assert deploy.ahead(some("one", "unfit", "two", "three")).keys() == {"one", "two"}
+    assert seen == ["one", "two"]

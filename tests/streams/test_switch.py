@@ -54,14 +54,15 @@ class Jobs:
         self.running[job.flink_name] = f"id of {job.name}"
         return f"id of {job.name}"
 
-    def stop_job(self, job: Job, *, ledger: Ledger, **_: Any) -> str:
+    def stop_jobs(self, wanted: list[Job], *, ledger: Ledger, **_: Any) -> dict[str, str]:
+        (job,) = wanted
         self.said.append(f"stop {job.name}")
         del self.running[job.flink_name]
         if job.name == "features":
             write()  # what the old one had still read
         else:
             assert committed(job.name) == ends(), "what came last is not in the savepoint"
-        return f"savepoint of {job.name}"
+        return {job.name: f"savepoint of {job.name}"}
 
 
 def write() -> None:
@@ -94,8 +95,8 @@ def cluster_of_jobs(cluster: MockCluster, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(switch, "Ledger", lambda: made.ledger)
     monkeypatch.setattr(switch, "jobs", lambda: {"features": job})
     monkeypatch.setattr(switch, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(deploy, "start", made.start_job)
-    monkeypatch.setattr(deploy, "stop", made.stop_job)
+    monkeypatch.setattr(deploy, "run", made.start_job)
+    monkeypatch.setattr(deploy, "stop", made.stop_jobs)
     made.running["features"] = "id of old"
     write()
     return made
