@@ -5,15 +5,20 @@ What both say comes as it is said, each line with whose it is before it; the las
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 
 from infra.base.children import die_with_parent
 
 HALVES = {"stack": "stack", "rest": "not stack"}
 """What pytest is told to select, by what the half is called. The rest comes last: it has the outside vectors, whose count ends a run."""
+OUTCOME = re.compile(r"(\d+) (\w+)")
 
 
 class Half:
@@ -46,12 +51,22 @@ class Half:
             sys.stdout.flush()
 
 
+def together(lasts: Iterable[str], seconds: float) -> str:
+    """pytest's last lines as one, as pytest would say it: "5700 passed, 1 failed in 1200.00s"."""
+    counts: Counter[str] = Counter()
+    for last in lasts:
+        counts.update({outcome: int(many) for many, outcome in OUTCOME.findall(last.rpartition(" in ")[0])})
+    return f"{', '.join(f'{counts[outcome]} {outcome}' for outcome in sorted(counts))} in {seconds:.2f}s"
+
+
 def main() -> int:
     """0 when both have passed."""
+    began = time.monotonic()
     halves = [Half(name, marked) for name, marked in HALVES.items()]
     codes = [half.code() for half in halves]
     for half in halves:
         sys.stdout.write(f"{half.name:5}   {half.last}\n        {half.counted}\n")
+    sys.stdout.write(together([half.last for half in halves], time.monotonic() - began) + "\n")
     return max(codes)
 
 
