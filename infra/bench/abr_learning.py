@@ -52,8 +52,6 @@ SIZES_SD = 0.12
 INTERVAL_S = 0.25
 """Of buffer, of the clairvoyant's search."""
 RESAMPLES = 2_000
-KNOWING_WEIGHT = 3.0
-"""Segments of its own that the knowledge of its mean counts as: it is the next ones that matter, not all of them."""
 
 
 class BadWorld(ValueError):
@@ -294,9 +292,12 @@ class Evening:
             table.fold(row, row["event_time"])
         return [prior_of(table, session) for session in self.sessions]
 
-    def knowing(self) -> list[Prior]:
-        """Priors that no past tells of: each session's own mean."""
-        return [Prior(session.mean, LEAST_SD, KNOWING_WEIGHT) for session in self.sessions]
+    def knowing(self, priors: Sequence[Prior | None]) -> list[Prior | None]:
+        """Priors that no past tells of: each session's own mean, with the variance within a session of what its ticket brings."""
+        return [
+            prior and Prior(session.mean, LEAST_SD, prior.weight * (prior.sd_log_kbps / LEAST_SD) ** 2)
+            for session, prior in zip(self.sessions, priors, strict=True)
+        ]
 
     def lost(self, chosen: policy.Policy, priors: Sequence[Prior | None]) -> Floats:
         """(sessions,) what the first ten decisions lost."""
@@ -376,7 +377,7 @@ def played(world: World, seed: int, told: list[dict[str, float]]) -> dict[str, C
         chosen, unknown = policy.load(name), [None] * world.judged
         without = real.lost(chosen, unknown)[None]
         found[f"{name} cut"] = Change(without, real.lost(chosen, brought)[None])
-        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing())[None])
+        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing(brought))[None])
         found[f"{name} harm"] = Change(nothing.lost(chosen, unknown)[None], nothing.lost(chosen, null_brought)[None])
     told.append(
         {

@@ -136,7 +136,7 @@ def test_sessions_without_a_prior_lose_the_same_either_way() -> None:
     evening = Evening(small(), draw(small(), 5), 5)
     lost = evening.lost(policy.load("untrained"), [None] * 6)
     assert lost.tolist() == evening.lost(policy.load("untrained"), [None] * 6).tolist()
-    assert lost.tolist() != evening.lost(policy.load("untrained"), evening.knowing()).tolist()
+    assert lost.tolist() != evening.lost(policy.load("untrained"), evening.knowing(evening.priors())).tolist()
 
 
 def test_a_change_is_the_share_of_all_regret_and_its_interval_holds_it() -> None:
