@@ -188,7 +188,7 @@ def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: 
     sizes = np.array([state.sizes[ahead] for ahead in range(horizon)])
     levels, width = sizes.shape[1], 2 * REACH + 1
     point = min(SPAN_S, state.buffer_max_s) / (POINTS - 1)
-    odds, slowness, held_s, then = _lattice(expected, expected.later)
+    later = odds, slowness, held_s, then = _lattice(expected, expected.later)
 
     buffers = point * np.arange(POINTS)
     if horizon == state.left:
@@ -205,7 +205,7 @@ def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: 
         cost = switching(aim.up, aim.down, worth[ahead] - worth[ahead - 1][:, None])
         value = (after - cost[:, :, None, None]).max(1)
     now = slice(REACH, REACH + 1)
-    odds, slowness, held_s, then = _lattice(expected, expected.sigma)
+    odds, slowness, held_s, then = later if expected.sigma == expected.later else _lattice(expected, expected.sigma)
     delays = (sizes[0] * 8 / 1000)[:, None, None] * slowness[now] + held_s + penalty_s
     buffer = np.array([state.buffer_s])
     after = _expected(value, (every + then[now]) * POINTS, odds[now], delays, buffer, state.segment_s, point, aim.rebuffer)

@@ -225,7 +225,7 @@ const believable = (log) => Math.min(Math.max(log, 0), 20);
 function plan(tuning, aim, state, expected, penaltyS) {
   const levels = state.bitrates_kbps.length, horizon = Math.min(tuning.horizon, state.sizes.length);
   const point = Math.min(SPAN_S, state.buffer_max_s) / (POINTS - 1);
-  const lattice = latticeOf(expected, expected.later), soon = latticeOf(expected, expected.sigma);
+  const lattice = latticeOf(expected, expected.later), soon = expected.sigma === expected.later ? lattice : latticeOf(expected, expected.sigma);
   const buffers = Float64Array.from({ length: POINTS }, (_, at) => point * at), every = Array.from({ length: WIDTH }, (_, m) => m);
   let value = new Float64Array(levels * WIDTH * POINTS);
   if (horizon !== state.left) {
