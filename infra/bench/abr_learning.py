@@ -8,9 +8,11 @@ first level is the policy's choice, too, and the start-up delay counts as rebuff
 clairvoyant plan, less that of the plan which is bound to these decisions and clairvoyant afterwards. Judged are the plan alone
 (`untrained`) and the policy that comes with Headrace (`trained`), whose network is for this ladder, segment length and reward.
 
-`cut` is the share of that regret which priors save, and `known` what a prior saves that knows each session's own mean, which no past tells:
-what there is to be had. `harm` is what priors cost in the null world, the same with bandwidths dealt out anew among the sessions of each
-day, so that places and hours carry nothing. `told` and `null_told` are the shares of sessions whose ticket brings a prior at all.
+`cut` is the share of that regret which priors save. Beside it: `everybody`, what one prior for all saves, which knows no place, hour or
+device, only how fast sessions are and how much throughput varies within one, so that `cut` less `everybody` is what telling sessions apart
+is worth; and `known`, what a prior saves that knows each session's own mean, which no past tells. `harm` is what priors cost in the null
+world, the same with bandwidths dealt out anew among the sessions of each day, so that places and hours carry nothing; below 0 where they
+save even there. `told` and `null_told` are the shares of sessions whose ticket brings a prior at all.
 
 Regret and its changes are sums over the sessions of all runs; intervals are a bootstrap over runs, then over sessions.
 """
@@ -52,8 +54,6 @@ SIZES_SD = 0.12
 INTERVAL_S = 0.25
 """Of buffer, of the clairvoyant's search."""
 RESAMPLES = 2_000
-KNOWING_WEIGHT = 3.0
-"""Segments of its own that the knowledge of its mean counts as: it is the next ones that matter, not all of them."""
 
 
 class BadWorld(ValueError):
@@ -287,16 +287,19 @@ class Evening:
         self.traces = [Trace(f"{n}", seconds, (float(mbps[0]), *map(float, mbps))) for n, mbps in enumerate(rates)]
         self.best = best(self.traces, self.video)
 
-    def priors(self) -> list[Prior | None]:
-        """What each session's ticket brings."""
+    def priors(self, *, apart: bool = True) -> list[Prior | None]:
+        """What each session's ticket brings; the same for all of them, of everybody, unless they are told apart."""
         table = Features()
         for row in self.rows:
             table.fold(row, row["event_time"])
-        return [prior_of(table, session) for session in self.sessions]
+        return [prior_of(table, session) if apart else table.prior() for session in self.sessions]
 
-    def knowing(self) -> list[Prior]:
-        """Priors that no past tells of: each session's own mean."""
-        return [Prior(session.mean, LEAST_SD, KNOWING_WEIGHT) for session in self.sessions]
+    def knowing(self, priors: Sequence[Prior | None]) -> list[Prior | None]:
+        """Priors that no past tells of: each session's own mean, with the variance within a session of what its ticket brings."""
+        return [
+            prior and Prior(session.mean, LEAST_SD, prior.weight * (prior.sd_log_kbps / LEAST_SD) ** 2)
+            for session, prior in zip(self.sessions, priors, strict=True)
+        ]
 
     def lost(self, chosen: policy.Policy, priors: Sequence[Prior | None]) -> Floats:
         """(sessions,) what the first ten decisions lost."""
@@ -337,7 +340,7 @@ def figures(options: Options) -> dict[str, Figure]:
     for world in _worlds(options):
         for name in POLICIES:
             found |= {f"{world.stem}_{name}_cut": Figure("share", OWED, OWED), f"{world.stem}_{name}_cut_low": Figure("share")}
-            found |= {f"{world.stem}_{name}_known": Figure("share")}
+            found |= {f"{world.stem}_{name}_{kind}": Figure("share") for kind in ("everybody", "known")}
             found |= {f"{world.stem}_{name}_harm": Figure("share", 0.01, 0.01, higher=False)}
             found |= {f"{world.stem}_{name}_harm_high": Figure("share", higher=False)}
         found |= {f"{world.stem}_told": Figure("share"), f"{world.stem}_null_told": Figure("share")}
@@ -376,7 +379,8 @@ def played(world: World, seed: int, told: list[dict[str, float]]) -> dict[str, C
         chosen, unknown = policy.load(name), [None] * world.judged
         without = real.lost(chosen, unknown)[None]
         found[f"{name} cut"] = Change(without, real.lost(chosen, brought)[None])
-        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing())[None])
+        found[f"{name} everybody"] = Change(without, real.lost(chosen, real.priors(apart=False))[None])
+        found[f"{name} known"] = Change(without, real.lost(chosen, real.knowing(brought))[None])
         found[f"{name} harm"] = Change(nothing.lost(chosen, unknown)[None], nothing.lost(chosen, null_brought)[None])
     told.append(
         {

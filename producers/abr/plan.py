@@ -7,6 +7,11 @@ a randomized experiment in video streaming", USENIX NSDI 2020. The distribution 
 ln(kbit/s): y = m + σ·e, m' = m + g·σ·e, with e of Student's t, and m drawn back to a slower average. Its σ hardly follows
 calm weather: in 3G networks a calm minute tells little about the next outage.
 
+A session that begins with a prior is told more: what its mean may be, and how much segments differ within a session. For its first
+`STARTS` segments throughput is a first-order autoregression about a mean that is known as far as that (G. E. P. Box, G. M. Jenkins, "Time
+Series Analysis", 1970; the mean is filtered as in R. E. Kalman, 1960): m is the last sample, drawn to the mean that is believed by now, and
+errors are normal. A dip is over after a few segments then, and the next ones may dare more than the last ones alone would let them.
+
 Dynamic programming is exact on its grid: errors take 2·SIDE + 1 values, so m moves on a lattice of steps g·σ·STEP; the value is linear in
 the buffer between points; the sizes of the coming segments are the true ones. Beyond the horizon a second of buffer has a worth that
 falls to 0 where `enough_s` of it are held; at the end of the video it has none.
@@ -16,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, floor, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +35,24 @@ SIDE, REACH, STEP = 2, 3, 1.2
 POINTS, SPAN_S = 18, 34.0
 """Points of the buffer, and how much the last one stands for: what is beyond counts as that."""
 SIGMA_MAX = 3.0
+STARTS = 10
+"""So many segments are planned with what a prior says of the session's mean and of its segments."""
+PERSISTENCE = 0.8
+"""So much of how far a segment is from its session's mean is left at the next: the best of 0.5, 0.65, 0.8 and 0.85 where seconds of
+throughput are correlated by 0.82 to 0.97.
+"""
+SEGMENTS = 20
+"""Of the sessions of which priors tell how much their segments vary about their own mean: as many as that take part of it away."""
+LEAST_WITHIN, LEAST_DOUBT = 0.04, 0.01
+"""Variances of ln(kbit/s): no network is steadier than that, whatever a prior says, and no mean better known."""
+OUTAGE, OUTAGE_S = 0.0025, 15.0
+"""How often nothing comes for how long while a told session begins, whatever is fetched: averages over sessions do not tell of outages."""
+FARTHEST = 5.0
+"""Of a mean from the last sample, in ln(kbit/s): to a plan nothing beyond differs."""
+TOLD_WEIGHT = 8.0
+"""Segments that the told variance within a session counts as, against those that it has had."""
 LEAST_WEIGHT = 0.5
-"""A prior that tells less than half a segment does is for the first choice: once one has come, a plan does better without."""
+"""After the start a prior counts as samples, and one that tells less than half a segment does not count."""
 REMEMBERED = 48
 """Older samples are forgotten: a decision's time does not grow with the session."""
 
@@ -64,11 +85,19 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Forecast:
-    """ln(kbit/s) of the next download: level and spread; and the slow average that the level is drawn to."""
+    """ln(kbit/s) of the next download, and how it goes on."""
 
     level: float
     sigma: float
+    """Of the next download's error."""
     slow: float
+    """What the level is drawn to."""
+    later: float
+    """σ of the downloads after the next one."""
+    gain: float
+    pull: float
+    told: bool = False
+    """Whether a prior says how throughput varies: errors are normal then, else of Student's t."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +111,12 @@ class Aim:
 
 
 def forecast(tuning: Tuning, throughputs_kbps: Sequence[float], prior: Prior | None = None) -> Forecast | None:
-    """What the samples, oldest first, and the prior say; None where both say nothing. A prior counts as `weight` samples at its mean, but
-    one of less than `LEAST_WEIGHT` only while there is no sample.
+    """What the samples, oldest first, and the prior say; None where both say nothing. At the start a prior that says anything is believed
+    as `_told` has it; later it counts as `weight` samples at its mean, and one of less than `LEAST_WEIGHT` not at all.
     """
-    if prior is not None and throughputs_kbps and prior.weight < LEAST_WEIGHT:
+    if prior is not None and prior.weight > 0 and len(throughputs_kbps) < STARTS:
+        return _told(throughputs_kbps, prior)
+    if prior is not None and prior.weight < LEAST_WEIGHT:
         prior = None
     known = 0.0 if prior is None else prior.weight
     level = slow = 0.0 if prior is None else bounded(prior.mean_log_kbps)
@@ -105,7 +136,44 @@ def forecast(tuning: Tuning, throughputs_kbps: Sequence[float], prior: Prior | N
     if known <= 0:
         return None
     unknown = 0.0 if prior is None else prior.sd_log_kbps * prior.weight / known
-    return Forecast(level, min(sqrt(squares / weight + unknown * unknown), SIGMA_MAX), slow)
+    sigma = min(sqrt(squares / weight + unknown * unknown), SIGMA_MAX)
+    return Forecast(level, sigma, slow, sigma, tuning.gain, tuning.pull)
+
+
+def _averaged(segments: int) -> float:
+    """Of the variance of a segment about its session's mean, the share that the mean over so many in a row has."""
+    total, left = 1.0, 1.0
+    for lag in range(1, segments):
+        left *= PERSISTENCE
+        total += 2 * (1 - lag / segments) * left
+    return total / segments
+
+
+def _told(throughputs_kbps: Sequence[float], prior: Prior) -> Forecast:
+    """The autoregression x' = mean + φ · (x − mean) + error: φ is `PERSISTENCE`, the mean normal, as the prior and the samples say."""
+    sd, most = min(prior.sd_log_kbps, SIGMA_MAX), SIGMA_MAX * SIGMA_MAX
+    within = min(max(prior.weight * sd * sd / (1 - _averaged(SEGMENTS)), LEAST_WITHIN), most)
+    doubt = max(sd * sd - within * _averaged(STARTS), LEAST_DOUBT)
+    mean = level = bounded(prior.mean_log_kbps)
+    fresh = 1 - PERSISTENCE * PERSISTENCE
+    squares = weight = TOLD_WEIGHT
+    for at, kbps in enumerate(throughputs_kbps):
+        x = bounded(log(kbps))
+        share = 1 - PERSISTENCE if at else 1.0
+        var = share * share * doubt + within * (fresh if at else 1.0)
+        error = x - mean if not at else x - level - share * (mean - level)
+        if at:  # as above
+            squares += error * error / var
+            weight += 1
+        gain = doubt * share / var
+        mean += gain * error
+        doubt *= 1 - gain * share
+        level = x
+    within = min(within * squares / weight, most)
+    pull = 1 - PERSISTENCE
+    later = sqrt(within * fresh + pull * pull * doubt)
+    mean = min(max(mean, level - FARTHEST), level + FARTHEST)
+    return Forecast(level, later if throughputs_kbps else sqrt(within + doubt), mean, later, 1.0, pull, told=True)
 
 
 def bounded(log_kbps: float) -> float:
@@ -120,8 +188,7 @@ def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: 
     sizes = np.array([state.sizes[ahead] for ahead in range(horizon)])
     levels, width = sizes.shape[1], 2 * REACH + 1
     point = min(SPAN_S, state.buffer_max_s) / (POINTS - 1)
-    errors = [(side - SIDE) * STEP for side in range(2 * SIDE + 1)]
-    odds, slowness, then = _lattice(tuning, expected, errors)
+    later = odds, slowness, held_s, then = _lattice(expected, expected.later)
 
     buffers = point * np.arange(POINTS)
     if horizon == state.left:
@@ -129,43 +196,56 @@ def plan(tuning: Tuning, aim: Aim, state: State, expected: Forecast, penalty_s: 
     else:
         lack = np.maximum(1 - buffers / tuning.enough_s, 0.0)
         value = np.broadcast_to(aim.rebuffer * tuning.worth * tuning.enough_s / 2 * (1 - lack * lack), (levels, width, POINTS))
-    bases = (np.arange(levels)[:, None, None] * width + then) * POINTS
+    every = np.arange(levels)[:, None, None] * width
+    bases = (every + then) * POINTS
     for ahead in range(horizon - 1, 0, -1):
-        delays = (sizes[ahead] * 8 / 1000)[:, None, None] * slowness
+        delays = (sizes[ahead] * 8 / 1000)[:, None, None] * slowness + held_s
         after = _expected(value, bases, odds, delays, buffers, state.segment_s, point, aim.rebuffer)
         after += (aim.weight * worth[ahead])[:, None, None]
         cost = switching(aim.up, aim.down, worth[ahead] - worth[ahead - 1][:, None])
         value = (after - cost[:, :, None, None]).max(1)
     now = slice(REACH, REACH + 1)
-    delays = (sizes[0] * 8 / 1000)[:, None, None] * slowness[now] + penalty_s
+    odds, slowness, held_s, then = later if expected.sigma == expected.later else _lattice(expected, expected.sigma)
+    delays = (sizes[0] * 8 / 1000)[:, None, None] * slowness[now] + held_s + penalty_s
     buffer = np.array([state.buffer_s])
-    after = _expected(value, bases[:, now], odds[now], delays, buffer, state.segment_s, point, aim.rebuffer)
+    after = _expected(value, (every + then[now]) * POINTS, odds[now], delays, buffer, state.segment_s, point, aim.rebuffer)
     before = state.worth_before()
     cost = switching(aim.up, aim.down, worth[0] - (worth[0] if before is None else before))
     return [float(one) for one in after[:, 0, 0] + aim.weight * worth[0] - cost]
 
 
-def _lattice(tuning: Tuning, expected: Forecast, errors: Sequence[float]) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """(m, error) of each m of the lattice: the odds of each error, seconds per kilobit with it, and where it leads on the lattice."""
-    width, sigma = 2 * REACH + 1, expected.sigma
-    steps = [(at - REACH) * tuning.gain * sigma * STEP for at in range(width)]
+def _lattice(expected: Forecast, sigma: float) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """(m, error) of each m of the lattice: the odds of each error of such a σ, seconds per kilobit with it; (error,) seconds that a
+    download is held up besides; (m, error) where it leads. Told sessions have one error more: an outage.
+    """
+    width, sides, density = 2 * REACH + 1, range(-SIDE, SIDE + 1), _normal if expected.told else _student
+    steps = [(at - REACH) * expected.gain * expected.later * STEP for at in range(width)]
+    outages = [0] if expected.told else []
+    errors = [side * STEP for side in (*sides, *outages)]
     odds = np.empty((width, len(errors)))
     for at, step in enumerate(steps):
-        centre = tuning.pull * (expected.slow - expected.level - step) / sigma
-        density = [_density(error - centre) for error in errors]
+        centre = expected.pull * (expected.slow - expected.level - step) / sigma
+        densities = [density(side * STEP - centre) for side in sides]
         total = 0.0
-        for one in density:
+        for one in densities:
             total += one
-        odds[at] = [one / total for one in density]
+        share = 1 - OUTAGE if expected.told else 1.0
+        odds[at] = [one / total * share for one in densities] + [OUTAGE for _ in outages]
     slowness = np.array([[exp(-(expected.level + step + sigma * error)) for error in errors] for step in steps])
-    then = np.clip(np.arange(width)[:, None] + np.arange(-SIDE, SIDE + 1), 0, width - 1)
-    return odds, slowness, then
+    held_s = np.array([0.0 for _ in sides] + [OUTAGE_S for _ in outages])
+    moves = np.array([floor(side * (sigma / expected.later) + 0.5) for side in (*sides, *outages)])
+    return odds, slowness, held_s, np.clip(np.arange(width)[:, None] + moves, 0, width - 1)
 
 
-def _density(error: float) -> float:
+def _student(error: float) -> float:
     """Student's t of 3 degrees of freedom, times a constant."""
     one = 1 + error * error / 3
     return 1 / (one * one)
+
+
+def _normal(error: float) -> float:
+    """The normal density, times a constant."""
+    return exp(-error * error / 2)
 
 
 def _expected(

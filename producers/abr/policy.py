@@ -7,8 +7,8 @@ taken, and of two within 1e-9 the lower. The errors of the two have different ca
 Perrone, L. N. Cooper, "When Networks Disagree: Ensemble Methods for Hybrid Neural Networks", 1993). On any other ladder or segment length
 the plan decides alone.
 
-It starts conservatively: with neither a sample nor a prior the lowest level is taken. A prior counts as so
-many samples of the session for the plan; the network, which was trained without, sees the session's own alone.
+It starts conservatively: with neither a sample nor a prior the lowest level is taken. With a prior the plan decides alone for as long as
+it reckons with it as such (`producers.abr.plan.STARTS`): the network was trained without, and sees the session's own samples alone.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class Policy:
         expected = forecast(self.tuning, state.throughputs_kbps, prior)
         if expected is None:
             return Explanation(0, "start", (0.0, 0.0, 0.0), (0.0,) * levels, (0.0,) * levels)
-        speaks = self.trained if state.previous >= 0 and state.throughputs_kbps and self.trained and self.trained.fits(state) else None
+        seen = state.previous >= 0 and state.throughputs_kbps and not expected.told
+        speaks = self.trained if seen and self.trained and self.trained.fits(state) else None
         aim = replace(self.aim, rebuffer=self.aim.rebuffer * speaks.caution) if speaks else self.aim
         planned = worth = plan(self.tuning, aim, state, expected, penalty_s)
         by = "plan"
@@ -125,9 +126,12 @@ def best(worth: Sequence[float]) -> int:
 
 
 def quantiles(expected: Forecast) -> tuple[float, float, float]:
-    """kbit/s that the next download exceeds in 9, 5 and 1 cases of 10; Student's t of 3 degrees of freedom."""
-    reach = 1.6377443536962102 * expected.sigma
-    return exp(expected.level - reach), exp(expected.level), exp(expected.level + reach)
+    """kbit/s that the next download exceeds in 9, 5 and 1 cases of 10."""
+    if expected.told:
+        reach, centre = 1.2815515655446004 * expected.sigma, expected.level + expected.pull * (expected.slow - expected.level)
+    else:
+        reach, centre = 1.6377443536962102 * expected.sigma, expected.level
+    return exp(centre - reach), exp(centre), exp(centre + reach)
 
 
 def load(name: str = "trained", reward: Reward = MBPS) -> Policy:

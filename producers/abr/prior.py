@@ -19,7 +19,10 @@ class Prior:
     sd_log_kbps: float
     """Standard deviation of that mean among sessions like this one, what is not known of them included."""
     weight: float
-    """Segments of the session itself that tell as much: variance within a session over `sd_log_kbps` squared. 0: nothing is known."""
+    """Segments of the session itself that tell as much: variance within a session over `sd_log_kbps` squared. 0: nothing is known.
+
+    So it also says what that variance is, which a plan of the start takes from it.
+    """
 
     def __post_init__(self) -> None:
         for name in ("mean_log_kbps", "sd_log_kbps", "weight"):

@@ -104,6 +104,10 @@ def told_spread(days: list[list[Drawn]]) -> float:
 def test_places_that_carry_nothing_tell_nothing_apart() -> None:
     days = draw(small(judged=40), 3)
     assert told_spread(days) > 0.8 > 0.4 > told_spread(null(days, 3))
+    (prior,) = set(Evening(small(judged=40), days, 3).priors(apart=False))
+    assert prior is not None
+    assert abs(prior.mean_log_kbps - np.mean(means(days))) < 0.3
+    assert prior.sd_log_kbps > 0.8
 
 
 @pytest.mark.parametrize("world", ["evenings", "mobile"])
@@ -136,7 +140,7 @@ def test_sessions_without_a_prior_lose_the_same_either_way() -> None:
     evening = Evening(small(), draw(small(), 5), 5)
     lost = evening.lost(policy.load("untrained"), [None] * 6)
     assert lost.tolist() == evening.lost(policy.load("untrained"), [None] * 6).tolist()
-    assert lost.tolist() != evening.lost(policy.load("untrained"), evening.knowing()).tolist()
+    assert lost.tolist() != evening.lost(policy.load("untrained"), evening.knowing(evening.priors())).tolist()
 
 
 def test_a_change_is_the_share_of_all_regret_and_its_interval_holds_it() -> None:

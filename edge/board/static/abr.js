@@ -9,6 +9,7 @@ const SHORTEST_DELAY_S = 1e-6, LONGEST_DELAY_S = 600, SLOWEST_KBPS = 1e-3, FASTE
 const SIDE = 2, REACH = 3, STEP = 1.2, ERRORS = 2 * SIDE + 1, WIDTH = 2 * REACH + 1;
 const POINTS = 18, SPAN_S = 34;
 const SIGMA_MAX = 3;
+const STARTS = 10, PERSISTENCE = 0.8, SEGMENTS = 20, LEAST_WITHIN = 0.04, LEAST_DOUBT = 0.01, OUTAGE = 0.0025, OUTAGE_S = 15, FARTHEST = 5, TOLD_WEIGHT = 8;
 const LEAST_WEIGHT = 0.5;
 const REMEMBERED = 48;
 const RECENT = 8, DELAYS = 4, POOLED = 5, AHEAD = 4;
@@ -93,7 +94,8 @@ export function explain(policy, state, prior = null, penaltyS = 0) {
     const nothing = seen.bitrates_kbps.map(() => 0);
     return { level: 0, by: "start", throughput_kbps: [0, 0, 0], worth: nothing, plan: nothing };
   }
-  const network = policy.network, speaks = network && seen.previous >= 0 && seen.throughputs_kbps.length && fits(network, seen);
+  const network = policy.network;
+  const speaks = network && seen.previous >= 0 && seen.throughputs_kbps.length && !expected.told && fits(network, seen);
   const aim = speaks ? { ...policy.reward, rebuffer: policy.reward.rebuffer * network.caution } : policy.reward;
   const planned = plan(policy.plan, aim, seen, expected, penaltyS);
   let worth = planned, by = "plan";
@@ -112,9 +114,9 @@ function best(worth) {
   return found;
 }
 
-function quantiles({ level, sigma }) {
-  const reach = 1.6377443536962102 * sigma;
-  return [Math.exp(level - reach), Math.exp(level), Math.exp(level + reach)];
+function quantiles({ level, sigma, slow, pull, told }) {
+  const reach = (told ? 1.2815515655446004 : 1.6377443536962102) * sigma, centre = told ? level + pull * (slow - level) : level;
+  return [Math.exp(centre - reach), Math.exp(centre), Math.exp(centre + reach)];
 }
 
 const fits = ({ ladder_kbps, segment_s }, state) => segment_s === state.segment_s && ladder_kbps.length === state.bitrates_kbps.length
@@ -162,7 +164,8 @@ function worthBefore(state) {
 // ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function forecast(tuning, throughputs, given) {
-  const prior = throughputs.length && given && given.weight < LEAST_WEIGHT ? null : given;
+  if (given && given.weight > 0 && throughputs.length < STARTS) return told(throughputs, given);
+  const prior = given && given.weight < LEAST_WEIGHT ? null : given;
   let known = prior ? prior.weight : 0, level = prior ? believable(prior.mean_log_kbps) : 0, slow = level, begun = false;
   let squares = tuning.sigma_weight * tuning.sigma * tuning.sigma, weight = tuning.sigma_weight;
   const gain = tuning.sigma_gain, kept = tuning.sigma_gain * tuning.sigma_weight;
@@ -179,7 +182,41 @@ function forecast(tuning, throughputs, given) {
   }
   if (known <= 0) return null;
   const unknown = prior ? (prior.sd_log_kbps * prior.weight) / known : 0;
-  return { level, sigma: Math.min(Math.sqrt(squares / weight + unknown * unknown), SIGMA_MAX), slow };
+  const sigma = Math.min(Math.sqrt(squares / weight + unknown * unknown), SIGMA_MAX);
+  return { level, sigma, slow, later: sigma, gain: tuning.gain, pull: tuning.pull, told: false };
+}
+
+function averaged(segments) {
+  let total = 1, left = 1;
+  for (let lag = 1; lag < segments; lag++) {
+    left *= PERSISTENCE;
+    total += 2 * (1 - lag / segments) * left;
+  }
+  return total / segments;
+}
+
+function told(throughputs, prior) {
+  const sd = Math.min(prior.sd_log_kbps, SIGMA_MAX), most = SIGMA_MAX * SIGMA_MAX, fresh = 1 - PERSISTENCE * PERSISTENCE;
+  let within = Math.min(Math.max((prior.weight * sd * sd) / (1 - averaged(SEGMENTS)), LEAST_WITHIN), most);
+  let doubt = Math.max(sd * sd - within * averaged(STARTS), LEAST_DOUBT);
+  let mean = believable(prior.mean_log_kbps), level = mean, squares = TOLD_WEIGHT, weight = TOLD_WEIGHT;
+  throughputs.forEach((kbps, at) => {
+    const x = believable(Math.log(kbps)), share = at ? 1 - PERSISTENCE : 1;
+    const variance = share * share * doubt + within * (at ? fresh : 1);
+    const error = at ? x - level - share * (mean - level) : x - mean;
+    if (at) {
+      squares += (error * error) / variance;
+      weight += 1;
+    }
+    const gain = (doubt * share) / variance;
+    mean += gain * error;
+    doubt *= 1 - gain * share;
+    level = x;
+  });
+  within = Math.min((within * squares) / weight, most);
+  const pull = 1 - PERSISTENCE, later = Math.sqrt(within * fresh + pull * pull * doubt);
+  mean = Math.min(Math.max(mean, level - FARTHEST), level + FARTHEST);
+  return { level, sigma: throughputs.length ? later : Math.sqrt(within + doubt), slow: mean, later, gain: 1, pull, told: true };
 }
 
 const believable = (log) => Math.min(Math.max(log, 0), 20);
@@ -188,7 +225,7 @@ const believable = (log) => Math.min(Math.max(log, 0), 20);
 function plan(tuning, aim, state, expected, penaltyS) {
   const levels = state.bitrates_kbps.length, horizon = Math.min(tuning.horizon, state.sizes.length);
   const point = Math.min(SPAN_S, state.buffer_max_s) / (POINTS - 1);
-  const lattice = latticeOf(tuning, expected);
+  const lattice = latticeOf(expected, expected.later), soon = expected.sigma === expected.later ? lattice : latticeOf(expected, expected.sigma);
   const buffers = Float64Array.from({ length: POINTS }, (_, at) => point * at), every = Array.from({ length: WIDTH }, (_, m) => m);
   let value = new Float64Array(levels * WIDTH * POINTS);
   if (horizon !== state.left) {
@@ -215,39 +252,45 @@ function plan(tuning, aim, state, expected, penaltyS) {
   }
   const worth = worthOf(state, 0), before = worthBefore(state);
   return worth.map((one, level) => {
-    const after = expectedOf(value, level, lattice, [REACH], state.sizes[0][level], penaltyS, [state.buffer_s], state.segment_s, point, aim.rebuffer);
+    const after = expectedOf(value, level, soon, [REACH], state.sizes[0][level], penaltyS, [state.buffer_s], state.segment_s, point, aim.rebuffer);
     return after[0] + aim.weight * one - switchingOf(aim, one - (before ?? one));
   });
 }
 
 const switchingOf = (aim, change) => aim.up * Math.max(change, 0) + aim.down * Math.max(-change, 0);
 
-/** {odds, slowness}, [m][error]: the odds of each error, and seconds per kilobit with it. */
-function latticeOf(tuning, { level, sigma, slow }) {
-  const odds = [], slowness = [];
+/** {odds, slowness, heldS, moves}, [m][error]: the odds of each error of such a σ, seconds per kilobit with it; [error] seconds that a
+    download is held up besides, and by how much m moves. Told sessions have one error more: an outage. */
+function latticeOf({ level, slow, later, gain, pull, told }, sigma) {
+  const odds = [], slowness = [], sides = Array.from({ length: ERRORS }, (_, side) => side - SIDE), densityOf = told ? normal : student;
+  const every = told ? [...sides, 0] : sides, share = told ? 1 - OUTAGE : 1;
   for (let at = 0; at < WIDTH; at++) {
-    const step = (at - REACH) * tuning.gain * sigma * STEP, centre = (tuning.pull * (slow - level - step)) / sigma;
-    const errors = Array.from({ length: ERRORS }, (_, side) => (side - SIDE) * STEP);
-    const density = errors.map((error) => densityOf(error - centre));
+    const step = (at - REACH) * gain * later * STEP, centre = (pull * (slow - level - step)) / sigma;
+    const density = sides.map((side) => densityOf(side * STEP - centre));
     const total = density.reduce((sum, one) => sum + one, 0);
-    odds.push(density.map((one) => one / total));
-    slowness.push(errors.map((error) => Math.exp(-(level + step + sigma * error))));
+    odds.push([...density.map((one) => (one / total) * share), ...(told ? [OUTAGE] : [])]);
+    slowness.push(every.map((side) => Math.exp(-(level + step + sigma * (side * STEP)))));
   }
-  return { odds, slowness };
+  return {
+    odds, slowness, heldS: [...sides.map(() => 0), ...(told ? [OUTAGE_S] : [])],
+    moves: every.map((side) => Math.floor(side * (sigma / later) + 0.5)),
+  };
 }
 
-function densityOf(error) {
+function student(error) {
   const one = 1 + (error * error) / 3;
   return 1 / (one * one);
 }
 
+const normal = (error) => Math.exp((-error * error) / 2);
+
 /** [m of `which`][buffer] the mean over errors of `value` after a download of `size` bytes less its rebuffering. */
-function expectedOf(value, level, { odds, slowness }, which, size, penaltyS, buffers, segmentS, point, rebuffer) {
+function expectedOf(value, level, { odds, slowness, heldS, moves }, which, size, penaltyS, buffers, segmentS, point, rebuffer) {
   const mean = new Float64Array(which.length * buffers.length);
   which.forEach((m, row) => {
-    for (let error = 0; error < ERRORS; error++) {
-      const delay = ((size * 8) / 1000) * slowness[m][error] + penaltyS;
-      const base = (level * WIDTH + Math.min(Math.max(m + error - SIDE, 0), WIDTH - 1)) * POINTS;
+    for (let error = 0; error < moves.length; error++) {
+      const delay = ((size * 8) / 1000) * slowness[m][error] + heldS[error] + penaltyS;
+      const base = (level * WIDTH + Math.min(Math.max(m + moves[error], 0), WIDTH - 1)) * POINTS;
       for (let buffer = 0; buffer < buffers.length; buffer++) {
         const left = buffers[buffer] - delay;
         const at = Math.min((Math.max(left, 0) + segmentS) / point, POINTS - 1);

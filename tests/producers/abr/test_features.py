@@ -136,7 +136,7 @@ def test_priors_are_calibrated() -> None:
 
 
 def test_where_any_session_may_be_anything_little_is_told() -> None:
-    """Segments of the session itself then tell more than all sessions before it; it is told all the same, for the first choice."""
+    """Segments of the session itself then tell more than all sessions before it; it is told all the same, for the start."""
     random = Random(7)
     found = [
         folded([session(math.exp(random.gauss(8.0, sd))) for _ in range(300)]).prior("192.0.2.0/24", 64500, "eu-1", 12) for sd in (1.6, 0.8)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from producers.abr import policy, train
 from producers.abr.environment import Links, play, read_traces, read_video
 from producers.abr.network import Network, count, features
-from producers.abr.plan import Aim, Tuning, forecast, plan
+from producers.abr.plan import FARTHEST, LEAST_DOUBT, PERSISTENCE, SEGMENTS, STARTS, Aim, Tuning, forecast, plan
 from producers.abr.policy import BadPolicy, Policy
 from producers.abr.prior import Prior
 from producers.abr.rewards import LOG, MBPS, VMAF
@@ -85,11 +85,11 @@ def test_nothing_known_starts_at_the_lowest_and_a_prior_is_believed_as_far_as_it
     assert ours.choose(begin, Prior(log(20_000), 0.1, 10.0)) > 0
     assert ours.choose(begin, Prior(log(20_000), 0.1, 0.0)) == 0
     assert ours.choose(begin, Prior(log(200), 0.1, 10.0)) == 0
-    one = state(throughputs_kbps=(1000.0,), delays_s=(1.5,), previous=1, buffer_s=8.0)
-    alone, sure = ours.explain(one), ours.explain(one, Prior(log(4000), 0.2, 20.0))
+    one = state(throughputs_kbps=(3000.0,), delays_s=(1.5,), previous=1, buffer_s=8.0)
+    alone, sure = ours.explain(one), ours.explain(one, Prior(log(6000), 0.3, 1.0))
     assert alone.throughput_kbps[1] < sure.throughput_kbps[1]
     assert alone.level <= sure.level
-    assert sure.level > ours.explain(one, Prior(log(400), 0.2, 20.0)).level
+    assert sure.level > ours.explain(one, Prior(log(600), 0.3, 1.0)).level
 
 
 @BOTH
@@ -207,25 +207,69 @@ def test_more_doubt_takes_no_higher_level() -> None:
     one = state(buffer_s=8.0, previous=3, throughputs_kbps=(2500.0,) * 8, delays_s=(3.0,) * 8)
     expected = forecast(tuning, one.throughputs_kbps)
     assert expected is not None
-    chosen = [policy.best(plan(tuning, aim, one, replace(expected, sigma=sigma))) for sigma in (0.05, 0.3, 0.6, 1.2)]
+    chosen = [policy.best(plan(tuning, aim, one, replace(expected, sigma=sigma, later=sigma))) for sigma in (0.05, 0.3, 0.6, 1.2)]
     assert all(a >= b for a, b in pairwise(chosen))
     assert chosen[0] > chosen[-1]
 
 
-def test_a_prior_is_worth_as_many_samples_as_it_says() -> None:
+def test_after_the_start_a_prior_is_worth_as_many_samples_as_it_says() -> None:
     tuning = replace(policy.load("untrained").tuning, gain=0.01, slow_gain=0.0)
-    found = forecast(tuning, (exp(8.0),) * 3, Prior(6.0, 0.5, 3.0))
+    found = forecast(tuning, (exp(8.0),) * STARTS, Prior(6.0, 0.5, float(STARTS)))
     assert found is not None
     assert found.level == pytest.approx(7.0)
     assert forecast(tuning, (), Prior(6.0, 0.5, 0.0)) is None
 
 
-def test_a_prior_of_less_than_half_a_segment_is_for_the_first_choice() -> None:
-    weak = Prior(6.0, 0.5, 0.49)
-    first = forecast(TUNING, (), weak)
-    assert first is not None
-    assert first.level == 6.0
-    assert forecast(TUNING, (3000.0,), weak) == forecast(TUNING, (3000.0,)) != forecast(TUNING, (3000.0,), replace(weak, weight=0.5))
+def test_after_the_start_a_prior_of_less_than_half_a_segment_does_not_count() -> None:
+    weak, seen = Prior(6.0, 0.5, 0.49), (3000.0,) * STARTS
+    assert forecast(TUNING, seen, weak) == forecast(TUNING, seen) != forecast(TUNING, seen, replace(weak, weight=0.5))
+    assert forecast(TUNING, seen[1:], weak) != forecast(TUNING, seen[1:])
+
+
+@given(
+    logs=st.lists(st.floats(5, 10), max_size=STARTS - 1), mean=st.floats(5, 10), sd=st.floats(0.5, 1.2), weight=st.floats(0.2, 3),
+)  # fmt: skip
+def test_a_told_session_is_an_autoregression_about_a_mean_that_is_known_so_far(
+    logs: list[float], mean: float, sd: float, weight: float
+) -> None:
+    """Against the normal distribution of all segments and the mean together, conditioned at once."""
+    found = forecast(TUNING, [exp(x) for x in logs], Prior(mean, sd, weight))
+    assert found is not None
+    lags = np.abs(np.subtract.outer(np.arange(STARTS), np.arange(STARTS)))
+    keeps = PERSISTENCE**lags
+    within = weight * sd**2 / (1 - np.mean(PERSISTENCE ** np.abs(np.subtract.outer(np.arange(SEGMENTS), np.arange(SEGMENTS)))))
+    doubt = max(sd**2 - within * keeps.mean(), LEAST_DOUBT)
+    n = len(logs)
+    seen = within * keeps[:n, :n] + doubt
+    gain = np.linalg.solve(seen, np.full(n, doubt)) if n else np.zeros(0)
+    believed = mean + gain @ (np.array(logs) - mean)
+    assert found.slow == pytest.approx(np.clip(believed, found.level - FARTHEST, found.level + FARTHEST))
+    assert found.level == pytest.approx(logs[-1] if logs else mean)
+    if not logs:
+        assert found.sigma**2 == pytest.approx(within + doubt)
+    if n == 1:  # nothing has been seen yet of how much it varies
+        joint = within * keeps[:2, :2] + doubt
+        assert found.sigma**2 == pytest.approx(joint[1, 1] - joint[0, 1] ** 2 / joint[0, 0])
+
+
+def test_a_told_session_that_varies_more_than_was_told_is_doubted_more() -> None:
+    told = Prior(8.0, 0.3, 2.0)
+    calm, wild = (forecast(TUNING, [exp(x) for x in logs], told) for logs in ((8.0, 8.1, 7.9, 8.0), (8.0, 9.5, 6.5, 8.0)))
+    assert calm is not None
+    assert wild is not None
+    assert wild.sigma > 1.3 * calm.sigma
+
+
+def test_a_dip_is_over_sooner_where_the_mean_is_told() -> None:
+    """The plan alone decides then, and dares more than the last sample would let it."""
+    ours = policy.load("trained")
+    dipped = state(throughputs_kbps=(3000.0,), delays_s=(1.0,), previous=0, buffer_s=4.0, left=48)
+    told, later = Prior(log(6000), 0.3, 2.0), replace(dipped, throughputs_kbps=(3000.0,) * STARTS, delays_s=(1.0,) * STARTS)
+    assert ours.choose(dipped, told) > ours.choose(dipped)
+    assert (ours.explain(dipped, told).by, ours.explain(dipped).by) == ("plan", "network and plan")
+    assert ours.explain(later, told).by == "network and plan"
+    low, middle, _ = ours.explain(dipped, told).throughput_kbps
+    assert low < 3000 < middle < 6000
 
 
 def test_the_network_is_its_layers() -> None:
