@@ -169,7 +169,7 @@ class Figures:
 
 def _tenth(world: World) -> World:
     measured = max(world.measurements // 10, LEAST_TENTH)
-    return replace(world, members=max(world.members // 10, 1_000), measurements=measured)
+    return replace(world, members=measured * world.members // world.measurements, measurements=measured)
 
 
 def _grow(found: Figures, stack: LocalStack, world: World, seed: int) -> None:
