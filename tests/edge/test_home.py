@@ -13,12 +13,14 @@ import orjson
 import pytest
 
 from edge.home.profile import profiles
-from edge.home.rows import FALLBACK, Page, Rankings, Row, draw
+from edge.home.rows import FALLBACK, VERSION, Page, Rankings, Row, draw
 from edge.home.service import PROFILE, SERVED, Home, app
 from edge.home.titles import Title, Titles, Viewer, may_see
 from edge.outbox import Outbox
 from edge.pseudonym import pseudonym
 from producers.emit import Emitter
+from producers.players.browsing import Shown
+from producers.players.browsing import page as as_players_read_it
 from schemas.recommendations.definition import features
 from streams.folded import followed
 from streams.recommendations.engine import Engine
@@ -192,6 +194,7 @@ async def test_a_page_over_http(registry: FakeRegistry, cluster: MockCluster) ->
         (0, "continue_watching"), (1, "trending"), (2, "top_10"), (3, "popular"),
     ]  # fmt: skip
     assert (told["member_id"], told["features"]["ready"]) == (ADA, True)
+    assert as_players_read_it(told).shown[0] == Shown("t-04", 0, 0, "continue_watching", VERSION)
     assert told["rows"][0]["items"][0].items() >= {"cid": "t-04", "title": "The t-04", "position": 0, "propensity": None}.items()
     assert (refused.status_code, "membr: member, region" in refused.json()["error"]) == (400, True)
     assert health.json()["answered"] == {"home 200": 1, "home 400": 1}

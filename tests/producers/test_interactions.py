@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from producers.emit import Emitter
-from producers.simulator.interactions import DONE, NONE, STEP_MS, TOPIC, Audience, Doings, Sender, load, sent
+from producers.simulator.interactions import DONE, NONE, STEP_MS, TOPIC, Audience, Columns, Doings, Sender, load, sent
 from producers.simulator.outputs import ArrivalClock
 from producers.simulator.world import BadWorld
+from schemas.catalogue import catalogue
+from schemas.codec import Decoder
+from schemas.columnar import ColumnEncoder
+from schemas.recommendations.definition import MOST_A_DAY
+from streams.recommendations.engine import Engine
+from streams.recommendations.plan import plan
 from tests.broker import FakeRegistry, MockCluster, records
+from tests.recommendations.made import feature
 
 FROM_MS = 1_772_323_200_000
 
@@ -80,6 +87,32 @@ def test_they_go_out_under_their_members_with_markers(cluster: MockCluster, regi
     messages = cluster.messages(TOPIC, 208)
     assert {message.key().decode() for message in messages if message.key()} == {one["member_id"] for one in done}
     assert {message.timestamp()[1] for message in messages if not message.key()} == {FROM_MS + 1_000, FROM_MS + 2_000}
+
+
+def counted(audience: Audience, rows: np.ndarray[tuple[int], np.dtype[np.void]]) -> Counter[str]:
+    """What becomes of them at the door of features."""
+    event = catalogue().topic(TOPIC).event
+    columns, decode = Columns(audience, 1), Decoder(lambda _: event.schema, event)
+    seqs = {"seq": np.arange(len(rows))}
+    framed = ColumnEncoder(event, 1)(len(rows), columns(rows) | seqs, {"producer_id": "audience", "epoch": 1})
+    engine = Engine(plan([feature("plays", filter={"kind": "play"})]))
+    for body, arrived_ms in zip(framed, rows["at_ms"].tolist(), strict=True):
+        engine.take(TOPIC, decode(body), arrived_ms)
+    return engine.counts
+
+
+def test_features_cap_what_never_sleeps_and_count_repeats_and_clocks_that_are_ahead() -> None:
+    bots = Audience(members=500, bots=1, bot_share=0.6)
+    rows = drawn(bots, 10, 2_500)
+    beyond = int((rows["member"] == 0).sum()) - MOST_A_DAY
+    assert beyond > 4_000
+    assert counted(bots, rows) == {"taken": len(rows) - beyond, "beyond_most": beyond}
+    wrong = Audience(members=500, duplicates=0.1, wrong_clocks=0.5, wrong_by_ms=86_400_000)
+    rows = drawn(wrong, 5, 1_000)
+    twice, ahead = len(rows) - len(set(rows["number"].tolist())), int((rows["event_time"] > rows["at_ms"]).sum())
+    assert twice > 300
+    assert ahead > 1_000
+    assert counted(wrong, rows) == {"taken": len(rows) - twice, "twice": twice, "ahead": ahead}
 
 
 def test_an_audience_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
