@@ -26,7 +26,8 @@ def run(seed: int, many: int = 400, spoil: dict[int, int] | None = None) -> tupl
         it.hear(arrived)
         it.take(event, arrived, (spoil or {}).get(n, 1))
         if n % 4 == 0:
-            served += it.served(arrived + it.random.randrange(800), 3)
+            at_ms = arrived + it.random.randrange(800)
+            served += [*it.served(at_ms, 2), *it.served(at_ms, 1, recent=True)]
     return it, served
 
 
@@ -43,7 +44,7 @@ def test_what_the_log_allows_agrees(seed: int, whole: bool) -> None:
     assert sum(len(one.differ) for one in found) == 0
     assert sum(one.undecided for one in found) <= (0 if whole else 0.02 * sum(len(one.values) for one in served))
     behind = [one for one in found if one.arrived != one.served.taken]
-    assert len(behind) > 10, "rows were served while events were on their way"
+    assert len(behind) > 30, "rows were served while events were on their way"
 
 
 @pytest.mark.parametrize("keep", [0, 2])
