@@ -104,3 +104,11 @@ def test_what_was_left_is_resumed_there_and_found_by_what_is_typed(chrome: Any, 
         assert tab.evaluate("document.querySelector('video').played.start(0)") >= 4
         assert [(one["query"], one["results"]) for one in told(edge, who) if "query" in one] == [("cl", 1)]
         assert not any(one.get("impression_id") for one in told(edge, who) if "kind" in one)
+
+
+@pytest.mark.parametrize("width", [390, 1920])
+def test_nothing_sticks_out_at_any_width(chrome: Any, board: str, edge: str, width: int) -> None:
+    with page(chrome, viewport={"width": width, "height": 844}) as tab:
+        tab.goto(f"{board}/browse")
+        tab.wait_for_selector(FIRST)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
