@@ -139,10 +139,8 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
     assert refused.returncode != 0
     assert "`headrace feature deploy`" in refused.stderr
     before = plays(online)
-    home, stored = (
-        f"http://127.0.0.1:{free_port()}",
-        [catalogue().topic(f"recommendations.feature_{name}") for name in ("definition", "served")],
-    )
+    home = f"http://127.0.0.1:{free_port()}"
+    stored = [catalogue().topic(f"recommendations.feature_{name}") for name in ("definition", "served")]
     migrate.migrate(warehouse.writer("default"), [*stored, LETTERS], [])
     with environment({"HEADRACE_EDGE__FEATURES_TOLD_SHARE": "1"}), running("edge.home", "--url", home), loading([*stored, LETTERS]):
         assert "new: title_genre_skips" in there.headrace("feature", "deploy")
@@ -163,7 +161,7 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
 
         eventually(lambda: served(at_ms=at_ms) == value, within=60)
         assert served() == 0  # by now
-        told = f"SELECT DISTINCT values['{name}'] FROM recommendations_feature_served WHERE has(mapKeys(values), '{name}')"
+        told = f"SELECT DISTINCT `values`['{name}'] FROM recommendations_feature_served WHERE mapContains(`values`, '{name}')"
         eventually(lambda: warehouse.reader().query(told).result_rows == [("0",)], within=60, every=1)
         documents = "SELECT count() FROM recommendations_feature_definition WHERE name = 'title_genre_skips'"
         eventually(lambda: warehouse.reader().query(documents).result_rows == [(1,)], within=60, every=1)
