@@ -28,6 +28,7 @@ the function robust_z(value, before, least) below.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,6 +167,8 @@ def load(root: Traversable | Path) -> list[Panel]:
     for board in sorted((f for f in root.iterdir() if f.is_dir() and not f.name.startswith("_")), key=lambda f: f.name):
         for file in sorted((f for f in board.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name):
             found += [parse(board.name, file.name, text, suffix) for suffix, text in _copies(file.read_text(encoding="utf-8"))]
+    if twice := [f"{board}/{name}" for (board, name), many in Counter((one.board, one.name) for one in found).items() if many > 1]:
+        raise PanelError(f"two panels are called {', '.join(twice)}: one would never be answered")
     return found
 
 

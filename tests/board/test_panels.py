@@ -307,6 +307,14 @@ def test_a_wrong_file_is_refused_in_words(file_name: str, text: str, words: str)
         parse("b", file_name, text)
 
 
+def test_two_panels_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for number in ("01", "07"):
+        (tmp_path / "b" / f"{number}_p.sql").write_text(HEADER + "SELECT 1 AS value")
+    with pytest.raises(PanelError, match="two panels are called b/p"):
+        dashboards.load(tmp_path)
+
+
 def test_requests_for_what_is_not_there_are_refused_in_words(warehouse: Evening) -> None:
     with pytest.raises(PanelError, match="there are: "):
         dashboards.panel("quality_of_experience", "nonsense")
