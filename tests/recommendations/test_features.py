@@ -19,11 +19,14 @@ from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, environment
 from infra.stack.local import LocalStack
 from producers.ratings import interactions
+from schemas.catalogue import catalogue
+from sinks import migrate
 from streams.folded import followed
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.online import Definitions, Online
 from tests.kit import eventually, kill, vectors
 from tests.recommendations.made import FROM_MS, TOPIC, events, text
+from tests.sinks.loading import LETTERS, loading
 from tests.world import World, copy_of_tree, world
 
 DAYS = timedelta(days=30)
@@ -136,9 +139,10 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
     assert refused.returncode != 0
     assert "`headrace feature deploy`" in refused.stderr
     before = plays(online)
-    home, loader = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    more = {"HEADRACE_EDGE__FEATURES_TOLD_SHARE": "1", "HEADRACE_LOADER__STATUS_URL": loader, "HEADRACE_LOADER__LINGER_MS": "50"}
-    with environment(more), running("edge.home", "--url", home), running("sinks.loader"):
+    home = f"http://127.0.0.1:{free_port()}"
+    stored = [catalogue().topic(f"recommendations.feature_{name}") for name in ("definition", "served")]
+    migrate.migrate(warehouse.writer("default"), [*stored, LETTERS], [])
+    with environment({"HEADRACE_EDGE__FEATURES_TOLD_SHARE": "1"}), running("edge.home", "--url", home), loading([*stored, LETTERS]):
         assert "new: title_genre_skips" in there.headrace("feature", "deploy")
         assert plays(online) >= before
         eventually(lambda: "title_genre_skips_7d" in online.table.plan.values and not rows.wrong(online), within=60, every=1)
@@ -157,7 +161,7 @@ def test_a_new_feature_is_a_file_and_a_command(there: World, online: Online, row
 
         eventually(lambda: served(at_ms=at_ms) == value, within=60)
         assert served() == 0  # by now
-        told = f"SELECT DISTINCT values['{name}'] FROM recommendations_feature_served WHERE has(mapKeys(values), '{name}')"
+        told = f"SELECT DISTINCT `values`['{name}'] FROM recommendations_feature_served WHERE mapContains(`values`, '{name}')"
         eventually(lambda: warehouse.reader().query(told).result_rows == [("0",)], within=60, every=1)
         documents = "SELECT count() FROM recommendations_feature_definition WHERE name = 'title_genre_skips'"
         eventually(lambda: warehouse.reader().query(documents).result_rows == [(1,)], within=60, every=1)
