@@ -220,7 +220,7 @@ def _loaded(world: World) -> Iterator[None]:
     wanted, before = {EXPOSURES: world.members, MEASUREMENTS: world.measurements}, dict[str, int]()
     try:
         with warehouse.writer() as client:
-            while time.monotonic() < changed + STILL_S or not wanted.items() <= before.items() or not _is_read():
+            while not wanted.items() <= before.items() or time.monotonic() < changed + (STILL_S if _is_read() else 4 * STILL_S):
                 rows = {topic: _rows(client, topic) for topic in (*wanted, STATISTICS, CHANGES)}
                 now = time.monotonic()
                 if rows != before:
