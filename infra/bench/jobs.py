@@ -81,8 +81,11 @@ def against_decode(job: str, state: str, options: Options) -> list[dict[str, flo
     return runs[WARM_UP:]
 
 
-def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> float:
-    """Events a second that `job` takes from its topic (`of`: this one of several), from its first to its last; it is stopped afterwards."""
+def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "", stalled_s: float = STALLED_S) -> float:
+    """Events a second that `job` takes from its topic (`of`: this one of several), from its first to its last; it is stopped afterwards.
+
+    Raises AssertionError where it takes none for `stalled_s`.
+    """
     flink, cluster = Flink(job), Cluster()
     written = ends(job.writes)
     job_id = flink.submit(flink.prepare(tables))
@@ -96,7 +99,7 @@ def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> floa
             passed = _passed(rest, job_id, counters)
             if passed > so_far[1]:
                 samples.append((time.monotonic(), passed))
-            elif time.monotonic() > so_far[0] + STALLED_S:
+            elif time.monotonic() > so_far[0] + stalled_s:
                 why = cluster.why_failed(job_id) or "no reason given"
                 raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
             if time.monotonic() > told + TOLD_EVERY_S:

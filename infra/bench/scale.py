@@ -87,6 +87,8 @@ LESS_OFTEN = ("'10 s'", "'60 s'; SET 'execution.checkpointing.timeout' = '10 min
 """Checkpoints, as a service with so many experiments sets them: each writes every sum that has changed."""
 LEAST_TENTH = 400_000
 """Measurements that pass slowly enough for their rate to be seen."""
+STALLED_S = 600.0
+"""A checkpoint may hold the job up for as long as it takes to write all sums, a minute and more on a machine with other work."""
 READ, JOINED = 200, 3
 """Single read-outs, and joins of the peer."""
 LOADED_WITHIN_S = 1_800.0
@@ -193,7 +195,7 @@ def _measure(found: Figures, stack: LocalStack, name: str, world: World, seed: i
     say(f"{name}: {world.measurements:,} measurements, out of {world.experiments:,} experiments")
     text = jobs()[JOB].text.replace("${streams.experiments.counted.ARGUMENT}", argument(world.counted)).replace(*LESS_OFTEN)
     before = ends([STATISTICS])[STATISTICS]
-    per_s = rate(Job(JOB, text, "infra/bench/scale.py"), {}, world.measurements, of=MEASUREMENTS)
+    per_s = rate(Job(JOB, text, "infra/bench/scale.py"), {}, world.measurements, MEASUREMENTS, STALLED_S)
     rows = ends([STATISTICS])[STATISTICS] - before
     found.add({f"{name}_per_s": per_s, f"{name}_rows_per_1000": 1000 * rows / world.measurements})
     for place in ("checkpoints", "savepoints"):  # each as large as the log
@@ -218,7 +220,7 @@ def _loaded(world: World) -> Iterator[None]:
     wanted, before = {EXPOSURES: world.members, MEASUREMENTS: world.measurements}, dict[str, int]()
     try:
         with warehouse.writer() as client:
-            while time.monotonic() < changed + STILL_S or not wanted.items() <= before.items() or not _is_read():
+            while not wanted.items() <= before.items() or time.monotonic() < changed + (STILL_S if _is_read() else 4 * STILL_S):
                 rows = {topic: _rows(client, topic) for topic in (*wanted, STATISTICS, CHANGES)}
                 now = time.monotonic()
                 if rows != before:
