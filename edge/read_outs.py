@@ -43,8 +43,8 @@ FIRST_DAYS = 3
 STEPS_S = (10, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200)
 FINER = 48
 """So many steps there are then at most."""
-MOST_WORK = 10_000_000
-"""Facts × metrics × steps that are gone through for them, some seconds' worth; with more there are fewer steps, at last days."""
+MOST_WORK = 1_000_000
+"""Facts × metrics × steps that are gone through for them, a second or two; with more there are fewer steps, at last days."""
 AT_ONCE = 100
 """Experiments whose sums are asked for in one query, which bounds what an answer weighs."""
 _DEFINITION: TypeAdapter[Any] = TypeAdapter(Annotated[AnyDefinition, Field(discriminator="kind")])

@@ -157,19 +157,20 @@ RAW = f"""WITH
       [toInt128(left), toInt128(machine), 0, 0] AS letters, [toInt128(0), 0] AS ranks
     FROM met
     UNION ALL
-    SELECT
-      until_ms, on_day, variation, segment, metric, -1, 1, toInt64(afters > 0),
-      if(kind IN ('quantile', 'time_to_event'), [0, 0, 0, 0], [bounded(x), bounded(y), bounded(u), bounded(v)]), [0, 0]
+    SELECT until_ms, on_day, variation, segment, metric, cell.1, cell.2, cell.3, cell.4, cell.5
     FROM of_metrics
-    WHERE kind = 'time_to_event' OR afters > 0 OR (befores > 0 AND kind NOT IN ('mean', 'ratio', 'quantile'))
-    UNION ALL
-    SELECT until_ms, on_day, variation, segment, metric, ranked.1, 1, 0, [0, 0, 0, 0], [toInt128(ranked.2), toInt128(ranked.3)]
-    FROM of_metrics
-    ARRAY JOIN arrayMap((value, rank) -> (bucket_of(value), 2 * rank - 1, length(sorted)), sorted, arrayEnumerate(sorted)) AS ranked
-    UNION ALL
-    SELECT until_ms, on_day, variation, segment, metric, event, 1, 0, [0, 0, 0, 0], [0, 0]
-    FROM of_metrics
-    WHERE kind = 'time_to_event' AND event >= 0
+    ARRAY JOIN arrayConcat(
+      if(kind = 'time_to_event' OR afters > 0 OR (befores > 0 AND kind NOT IN ('mean', 'ratio', 'quantile')),
+        [(toInt32(-1), toInt64(1), toInt64(afters > 0),
+          if(kind IN ('quantile', 'time_to_event'), [toInt128(0), 0, 0, 0], [bounded(x), bounded(y), bounded(u), bounded(v)]),
+          [toInt128(0), 0])],
+        []),
+      arrayMap((value, rank) -> (toInt32(bucket_of(value)), toInt64(1), toInt64(0), [toInt128(0), 0, 0, 0],
+        [toInt128(2 * rank - 1), toInt128(length(sorted))]), sorted, arrayEnumerate(sorted)),
+      if(kind = 'time_to_event' AND event >= 0,
+        [(toInt32(event), toInt64(1), toInt64(0), [toInt128(0), 0, 0, 0], [toInt128(0), 0])],
+        [])
+    ) AS cell
   )
 SELECT
   until_ms, on_day, variation, {_SEGMENT} AS segments, metric, value_bucket, sum(n), sum(measured),

@@ -25,6 +25,7 @@ ON_A_PHONE = {"quality": "quality_of_experience-startup_time", "tables": "qualit
 """What is shown of the long page of a phone, and the panel each picture begins with."""
 SPAN_S = 300
 """The range shown: a demo's pictures are taken minutes after its start."""
+EXPERIMENT = "fast_start"
 TITLE = "bbb"
 """What the player shows: the demo's one film."""
 TOPIC = "playback.qoe_session"
@@ -67,12 +68,22 @@ def boards(running: Any, board: str) -> None:
         tab.goto(f"{board}/catalogue?topic={TOPIC}")
         tab.wait_for_selector("text=Lineage")
         shoot(tab, "catalogue")
+        experiments(tab, board)
     with page(running, viewport=PHONE) as tab:
         settled(tab, board)
         shoot(tab, "phone")
         for name, first in ON_A_PHONE.items():
             tab.evaluate(f"scrollTo(0, document.getElementById('{first}').getBoundingClientRect().top + scrollY - 70)")
             shoot(tab, f"phone-{name}")
+
+
+def experiments(tab: Any, board: str) -> None:
+    """One read-out, on a page as long as its charts reach."""
+    tab.set_viewport_size({**WIDE, "height": 1180})
+    tab.goto(f"{board}/experiments?experiment={EXPERIMENT}")
+    until(tab, "document.querySelector('#readout header.readout')")
+    shoot(tab, "experiments")
+    tab.set_viewport_size(WIDE)
 
 
 def player(running: Any, board: str) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from edge import read_outs, recompute
 from infra.base import warehouse
 from infra.bench import scale, scale_log
+from infra.chaos.recompute import recompute_experiments
 from infra.cli import app
 from schemas.allocation.definition import Experiment, Metric
 from schemas.catalogue import catalogue
@@ -137,6 +138,8 @@ def test_a_read_out_follows_from_what_happened_and_not_from_when_it_was_told(cli
     (listed,) = (one for one in read_outs.every(client, known, brief=True) if one.experiment == "fast_start")
     assert [one.read for one in listed.answers if one.metric == "startup_ms"] == [points[-1].read]
     assert any(words.startswith("strata by device_type: t") for words in points[-1].read.assumes)
+    judged = recompute_experiments(client)
+    assert (judged.mismatches, judged.compared > 200) == (0, True)
     for sql in read_outs.statements(report, known, step_s):
         assert client.query(sql).result_rows
 
@@ -263,6 +266,7 @@ def test_the_sums_of_the_raw_tables_are_those_of_the_plain_function(client: Any)
     insert(client, [stored(cell, sums) for cell, sums in late.items()], "experiments_statistic")
     found = recompute.recompute(client, "experiment", known, most_a_day=MOST_A_DAY, latest_ms=latest_ms)
     assert (found.differences, found.too_late > 50) == ([], True)
+    assert recompute_experiments(client).compared == 0  # the product's own have met nobody
     client.command("ALTER TABLE experiments_statistic DELETE WHERE topic_offset = 7 SETTINGS mutations_sync = 1")
     assert any(
         recompute.recompute(client, "experiment", read_outs.Known({"experiment": one}, metrics, {}), most_a_day=MOST_A_DAY).differences

@@ -44,6 +44,7 @@ async function show() {
   const key = state.get("experiment");
   if (!key) return;
   let page;
+  if (!$("readout").childElementCount) $("readout").replaceChildren(el("h1", {}, key), el("p.words", {}, "reading it out …"));
   try {
     page = await text(`/api/experiments/${encodeURIComponent(key)}/page`);
   } catch (error) {
