@@ -15,7 +15,7 @@ from tests.board.watching import Seen, acknowledged, assert_agree, network, pres
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1800)]
 
 SESSIONS = 20
-TABS = 4
+TABS = 5
 NETWORKS_KBPS = (0, 3000, 800, 100)
 NARROW_MS = 8_000
 
