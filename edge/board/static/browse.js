@@ -18,7 +18,9 @@ const { gateway_url: gateway, home_url: home, interactions_url: url } = await (a
 const video = el("video", { playsinline: true, controls: true, muted: true });
 video.muted = true;
 const player = new Player(video, gateway); // before what tells: where the page goes away, that sends what this has said of it
-const doings = new Doings(url, { member: member(), device_type: DEVICE });
+/** Where the member is, as the page's address says: ?region=eu-1&country=FR. Without it there is nothing that rises in a region. */
+const where = (...names) => Object.fromEntries([...new URLSearchParams(location.search)].filter(([name, said]) => names.includes(name) && said));
+const doings = new Doings(url, { member: member(), device_type: DEVICE, ...where("region") });
 
 /** What this browser remembers of its member: titles played, newest first, those completed, those listed, and where each was left, in s. */
 const kept = { played: [], completed: [], listed: [], left: {}, ...JSON.parse(localStorage.getItem(KEPT) ?? "{}") };
@@ -72,7 +74,7 @@ async function ask(path, about) {
 
 async function rows() {
   try {
-    const { page_id, rows: some } = await ask("/home", { member: member(), device_type: DEVICE });
+    const { page_id, rows: some } = await ask("/home", { member: member(), device_type: DEVICE, ...where("region", "country") });
     seen.disconnect();
     $("rows").replaceChildren(...some.map((row) => shelf(row, page_id)));
     $("words").textContent = some.length ? "" : "there is no title yet: the encoder is still at work";
