@@ -23,7 +23,7 @@ from streams.experiments.statistics.readout import ReadOut
 DEFINITIONS = """SELECT
   kind, key, version, action, author, reason, toUnixTimestamp64Milli(event_time), toUnixTimestamp64Milli(started_at), document
 FROM experiment_definitions
-WHERE kind IN ('experiment', 'metric', 'holdout')
+WHERE kind IN ('experiment', 'metric', 'holdout') AND (kind = 'metric' OR {one:String} = '' OR kind = 'experiment' AND key = {one:String})
 ORDER BY kind, key"""
 _TOTALS = ", ".join(f"sum(sum_{name}) AS {name}" for name in Totals._fields)
 SUMS = f"""SELECT
@@ -91,11 +91,16 @@ class Known:
         return self.experiments[key]
 
 
-def known(client: Queries) -> Known:
-    """Every experiment and metric. Raises clickhouse-connect's errors."""
+def known(client: Queries, key: str = "") -> Known:
+    """Every metric and every experiment, or only that of `key` if there is one. Raises clickhouse-connect's errors."""
+    found = _known(client, "" if key.startswith("holdout.") else key)  # a holdout is measured by all experiments that name it
+    return _known(client) if key and key not in found.experiments else found
+
+
+def _known(client: Queries, one: str = "") -> Known:
     found: dict[str, dict[str, Any]] = {"experiment": {}, "metric": {}, "holdout": {}}
     told, unread = {}, {}
-    for kind, key, version, action, author, reason, at_ms, started_ms, document in client.query(DEFINITIONS).result_rows:
+    for kind, key, version, action, author, reason, at_ms, started_ms, document in client.query(DEFINITIONS, {"one": one}).result_rows:
         try:
             found[kind][key] = _DEFINITION.validate_json(document)
         except ValidationError as error:
@@ -103,8 +108,8 @@ def known(client: Queries) -> Known:
             continue
         told[key if kind != "holdout" else f"holdout.{key}"] = Told(version, action, author, reason, at_ms, max(started_ms, 0))
     experiments, metrics = found["experiment"], found["metric"]
-    for key, one in list(experiments.items()):
-        if missing := [name for name in one.measured if name not in metrics]:
+    for key, experiment in list(experiments.items()):
+        if missing := [name for name in experiment.measured if name not in metrics]:
             del experiments[key]
             unread[f"experiment/{key}"] = f"experiment {key} is measured by {', '.join(missing)}, which nobody has published"
     for key, holdout in found["holdout"].items():
@@ -122,7 +127,7 @@ def one(client: Queries, key: str, of: Known | None = None) -> tuple[Report, int
 
     All of it follows from what happened and when, not from when it was told: a log that is replayed has the same.
     """
-    of = of or known(client)
+    of = of or known(client, key)
     experiment = of.experiment(key)
     rows = [row for _, phase, row in _rows(client, _asked([key], by_day=True)) if phase == experiment.phase]
     days = {row.day for row in rows}

@@ -55,7 +55,7 @@ class Experiments:
         return found
 
     def _one(self, client: Queries, key: str) -> tuple[Report, Known, int]:
-        known = read_outs.known(client)
+        known = read_outs.known(client, key)
         report, step_s = read_outs.one(client, key, known)
         return report, known, step_s
 

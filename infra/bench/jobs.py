@@ -40,6 +40,9 @@ WARM_UP = 2
 """Rounds that are not counted: in the second, broker and TaskManager still compile a tenth of their time."""
 SAMPLE_S = 0.5
 STALLED_S = 60.0
+TOLD_EVERY_S = 60.0
+STOPPED_WITHIN_S = 600.0
+"""A savepoint holds all of a job's state."""
 SOURCE = re.compile(r"Source__.*\.numRecordsIn")
 REPORTS = catalogue().topic("playback.report")
 DISCARDED = "playback.failure"
@@ -78,13 +81,17 @@ def against_decode(job: str, state: str, options: Options) -> list[dict[str, flo
     return runs[WARM_UP:]
 
 
-def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> float:
-    """Events a second that `job` takes from its topic (`of`: this one of several), from its first to its last; it is stopped afterwards."""
+def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "", stalled_s: float = STALLED_S) -> float:
+    """Events a second that `job` takes from its topic (`of`: this one of several), from its first to its last; it is stopped afterwards.
+
+    Raises AssertionError where it takes none for `stalled_s`.
+    """
     flink, cluster = Flink(job), Cluster()
     written = ends(job.writes)
     job_id = flink.submit(flink.prepare(tables))
     cluster.wait_until_running(job_id)
     samples = [(time.monotonic(), 0)]
+    told = samples[0][0]
     with httpx.Client(base_url=cluster.url, timeout=30) as rest:
         counters: list[tuple[str, str]] = []  # the cluster knows of none until it has looked at its TaskManagers
         while (so_far := samples[-1])[1] < events:
@@ -92,11 +99,14 @@ def rate(job: Job, tables: Mapping[str, str], events: int, of: str = "") -> floa
             passed = _passed(rest, job_id, counters)
             if passed > so_far[1]:
                 samples.append((time.monotonic(), passed))
-            elif time.monotonic() > so_far[0] + STALLED_S:
+            elif time.monotonic() > so_far[0] + stalled_s:
                 why = cluster.why_failed(job_id) or "no reason given"
                 raise AssertionError(f"{job.name} stands still at {so_far[1]:,} of {events:,} events: {why}")
+            if time.monotonic() > told + TOLD_EVERY_S:
+                told = time.monotonic()
+                say(f"{job.name}: {passed:,} of {events:,}")
             time.sleep(SAMPLE_S)
-    cluster.stop(job_id)
+    cluster.stop(job_id, within_s=STOPPED_WITHIN_S)
     if not tables and ends(job.writes) == written:
         raise AssertionError(f"{job.name} read {events:,} events and wrote nothing")
     return steady_rate(samples, events)

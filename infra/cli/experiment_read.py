@@ -38,7 +38,7 @@ def read(
 
     with _asking():
         client = warehouse.reader()
-        known = read_outs.known(client)
+        known = read_outs.known(client, key)
         if not key:
             _list(known, list(read_outs.every(client, known, brief=True)), as_json)
             return
@@ -73,7 +73,7 @@ def report(key: Key, out_file: Annotated[Path, typer.Option("--out", help="The f
 
     with _asking():
         client = warehouse.reader()
-        known = read_outs.known(client)
+        known = read_outs.known(client, key)
         found, step_s = read_outs.one(client, key, known)
     try:
         out_file.write_text(readout_page.document(found, known, step_s, datetime.now(UTC)), encoding="utf-8")
@@ -125,7 +125,7 @@ def recompute(key: Key, as_json: AsJson = False) -> None:
 
     with _asking():
         client = warehouse.reader()
-        found = once_more(client, key, read_outs.known(client))
+        found = once_more(client, key, read_outs.known(client, key))
     count, wrong = found.cells, found.differences
     if as_json:
         out.print_json(json.dumps(asdict(found)))

@@ -3,7 +3,6 @@ package headrace.experiments;
 import headrace.experiments.Metrics.Kind;
 import headrace.experiments.Sums.Cells;
 import headrace.experiments.Sums.Change;
-import java.util.Collection;
 import java.util.List;
 
 /**
@@ -20,14 +19,14 @@ final class Difference {
     private final int exposedOn;
     private final int ends;
     private final boolean[] touched;
-    private final Collection<Cells> cells;
+    private final List<Cells> cells;
     private final Change change;
 
     /**
      * {@code ends}: the day on which the unit leaves, or NO_DAY; {@code touched}: metrics that may differ; {@code cells}: where its part belongs; {@code change}
      * is empty before and after.
      */
-    Difference(Metrics metrics, long exposedAt, int ends, boolean[] touched, Collection<Cells> cells, Change change) {
+    Difference(Metrics metrics, long exposedAt, int ends, boolean[] touched, List<Cells> cells, Change change) {
         this.metrics = metrics;
         this.exposedAt = exposedAt;
         exposedOn = Unit.day(exposedAt);

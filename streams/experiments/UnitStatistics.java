@@ -126,7 +126,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
             }
         }
         metrics = new Metrics(argument, known);
-        sums = new Sums(metrics.size());
+        sums = new Sums(metrics);
         texts = new Texts();
         newest = Long.MIN_VALUE;
         held = new State(

@@ -12,6 +12,7 @@
 SET 'headrace.columns' = 'named';
 SET 'execution.checkpointing.interval' = '10 s';  -- rows are written at each; nobody decides on the last seconds of an experiment
 SET 'state.backend.type' = 'rocksdb';
+SET 'execution.checkpointing.incremental' = 'true';  -- of a million units only what has changed
 SET 'state.backend.rocksdb.memory.fixed-per-slot' = '128 mb';
 SET 'state.backend.rocksdb.use-bloom-filter' = 'true';  -- most units' days are new
 

@@ -20,7 +20,7 @@ public final class Cost {
         int rounds = Integer.parseInt(args[4]);
         Random random = new Random(7);
         Texts texts = new Texts();
-        Sums sums = new Sums(metrics.size());
+        Sums sums = new Sums(metrics);
         long start = 20_700 * Unit.DAY_MS;
         for (int member = 0; member < members.length; member++) {
             members[member] = new Replay.Memory();

@@ -32,7 +32,7 @@ public final class Replay {
             switch (told[0]) {
                 case "C" -> {
                     metrics = new Metrics(told[1], java.util.List.of());
-                    sums = new Sums(metrics.size());
+                    sums = new Sums(metrics);
                     UNITS.clear();
                     out.println("C");
                 }

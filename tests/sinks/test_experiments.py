@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from edge import read_outs, recompute
 from infra.base import warehouse
+from infra.bench import scale, scale_log
 from infra.chaos.recompute import recompute_experiments
 from infra.cli import app
 from schemas.allocation.definition import Experiment, Metric
 from schemas.catalogue import catalogue
+from schemas.codec import Decoder, Encoder
 from sinks import migrate
 from streams.experiments import counted
 from streams.experiments.batch import Cell, Counted, statistics
@@ -282,6 +284,33 @@ def _in_time(told: list[dict[str, Any]], latest_ms: int) -> list[dict[str, Any]]
         if ms(one["event_time"]) >= before - latest_ms:
             kept.append(one)
     return kept
+
+
+def test_the_benchmark_reads_out_what_its_peer_joins(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last part of `scale`, over a small log of its own."""
+    of = scale_log.World(members=400, measurements=2_000, experiments=8, of_a_member=4, without_effect=6, lift=0.5, metrics=5, days=4)
+    told: dict[str, list[dict[str, Any]]] = {}
+    for topic, made in ((scale_log.EXPOSURES, scale_log.exposures), (scale_log.MEASUREMENTS, scale_log.measurements)):
+        schema = catalogue().topic(topic).event
+        decode = Decoder(lambda _, schema=schema: schema.schema)  # type: ignore[misc]
+        told[topic] = [decode(row.tobytes()) for copies, _, _ in made(of, 5, Encoder(schema, 1)) for row in copies]
+    exposures, measurements = told.values()
+    insert(client, [{name: one[name] for name in EXPOSURE} for one in exposures], "experiments_exposure")
+    insert(client, [{name: one[name] for name in MEASUREMENT} for one in measurements], "experiments_measurement")
+    plain = statistics(*([{**one, "event_time": ms(one["event_time"])} for one in each] for each in told.values()), of.counted)
+    insert(client, [stored(cell, sums) for cell, sums in plain.items()], "experiments_statistic")
+    insert(client, [{**one, "event_time": at(one["event_time"])} for one in of.definitions()], "experiments_change")
+    monkeypatch.setattr(scale, "OUT", tmp_path)
+    monkeypatch.setattr(scale, "READ", 4)
+    found = scale.Figures()
+    scale.read(found, of)
+    scale.join(found, of)
+    assert found.all["cells_that_differ"] == 0
+    assert found.all["refused"] < 1
+    assert json.loads((tmp_path / "scale-so-far.json").read_text()) == found.all
+    client.command("ALTER TABLE experiments_statistic DELETE WHERE metric = 'metric_4' SETTINGS mutations_sync = 1")
+    scale.join(found, of)
+    assert found.all["cells_that_differ"] > 3
 
 
 EXPOSURE = ("event_id", "event_time", "unit", "unit_name", "variations", "segments", "sid")
