@@ -95,7 +95,7 @@ class World:
         for number in range(self.experiments):
             document = {
                 "kind": "experiment", "key": self.key(number), "owner": "bench", "about": "Of the benchmark `scale`.", "flag": "scale",
-                "unit": "member_id", "phase": 1, "state": "running", "metrics": metrics, "segments": ["device_type"],
+                "unit": "member_id", "phase": 1, "state": "running", "metrics": metrics, "segments": {"device_type": list(DEVICES)},
                 "variations": [{"key": key, "weight": 0.5, "value": key} for key in ARMS],
             }  # fmt: skip
             yield _change("experiment", self.key(number), Experiment.model_validate(document).model_dump_json(exclude_unset=True))

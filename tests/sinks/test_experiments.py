@@ -274,6 +274,18 @@ def test_the_sums_of_the_raw_tables_are_those_of_the_plain_function(client: Any)
     )
 
 
+def _in_time(told: list[dict[str, Any]], latest_ms: int) -> list[dict[str, Any]]:
+    """Those that are not so far behind the newest before them of their unit."""
+    newest: dict[str, int] = {}
+    kept = []
+    for one in told:
+        before = newest.get(one["unit"], 0)
+        newest[one["unit"]] = max(before, ms(one["event_time"]))
+        if ms(one["event_time"]) >= before - latest_ms:
+            kept.append(one)
+    return kept
+
+
 def test_the_benchmark_reads_out_what_its_peer_joins(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last part of `scale`, over a small log of its own."""
     of = scale_log.World(members=400, measurements=2_000, experiments=8, of_a_member=4, without_effect=6, lift=0.5, metrics=5, days=4)
@@ -299,18 +311,6 @@ def test_the_benchmark_reads_out_what_its_peer_joins(client: Any, tmp_path: Path
     client.command("ALTER TABLE experiments_statistic DELETE WHERE metric = 'metric_4' SETTINGS mutations_sync = 1")
     scale.join(found, of)
     assert found.all["cells_that_differ"] > 3
-
-
-def _in_time(told: list[dict[str, Any]], latest_ms: int) -> list[dict[str, Any]]:
-    """Those that are not so far behind the newest before them of their unit."""
-    newest: dict[str, int] = {}
-    kept = []
-    for one in told:
-        before = newest.get(one["unit"], 0)
-        newest[one["unit"]] = max(before, ms(one["event_time"]))
-        if ms(one["event_time"]) >= before - latest_ms:
-            kept.append(one)
-    return kept
 
 
 EXPOSURE = ("event_id", "event_time", "unit", "unit_name", "variations", "segments", "sid")
