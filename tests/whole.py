@@ -1,4 +1,4 @@
-"""The whole suite as two processes side by side, `python -m tests.whole`: tests with the stack wait most of the time, the rest computes.
+"""The whole suite as two processes side by side, `python -m tests.whole`: tests with the stack or a browser mostly wait, the rest computes.
 
 What both say comes as it is said, each line with whose it is before it; the last lines say how each ended.
 """
@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from infra.base.children import die_with_parent
 
-HALVES = {"stack": "stack", "rest": "not stack"}
+HALVES = {"stack": "stack or browser", "rest": "not stack and not browser"}
 """What pytest is told to select, by what the half is called. The rest comes last: it has the outside vectors, whose count ends a run."""
 OUTCOME = re.compile(r"(\d+) (\w+)")
 
