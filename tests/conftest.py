@@ -31,8 +31,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with the stack come last: what fails quickly fails first, and no other test sees the stack's addresses."""
-    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+    """Tests with the stack come last: what fails quickly fails first, and no other test sees the stack's addresses.
+
+    Among them those with a browser are the last: what runs beside them in `tests.whole` has used its own browser by then.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        marks = {mark.name for mark in item.iter_markers()}
+        return "stack" in marks, {"stack", "browser"} <= marks
+
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
