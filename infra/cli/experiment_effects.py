@@ -124,7 +124,8 @@ def known(
     priors = _priors({who: facts(who, 0, EVE_MS, dealt[who], None) for who in viewers})
     for experiment in experiments:
         asked = [key for key in experiment.measured if key in metrics]
-        narrowed = experiment.model_copy(update={"metrics": asked, "guardrails": [], "segments": []})
+        plan = experiment.plan.model_copy(update={"strata": None})
+        narrowed = experiment.model_copy(update={"metrics": asked, "guardrails": [], "segments": {}, "plan": plan})
         rows = []
         for variation in experiment.variations:
             played = []
