@@ -18,7 +18,7 @@ from infra.base.children import die_with_parent
 
 HALVES = {"stack": "stack", "rest": "not stack"}
 """What pytest is told to select, by what the half is called. The rest comes last: it has the outside vectors, whose count ends a run."""
-OUTCOME = re.compile(r"(\d+) (\w+)")
+OUTCOME = re.compile(r"(\d+) (\w+?)s?\b")
 
 
 class Half:

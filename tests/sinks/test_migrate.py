@@ -86,7 +86,7 @@ def test_expiry_comes_from_the_settings_and_replayed_worlds_have_none(place: str
     assert "TTL" not in client.command("SHOW CREATE TABLE playback_report")
     monkeypatch.setenv("HEADRACE_NAMESPACE", "")
     settings.cache_clear()
-    assert migrate.ttl_days(TOPIC) == 30
+    assert migrate.ttl_days(TOPIC) == 35
     assert migrate.ttl_days(catalogue().topic("playback.qoe_session")) == 400
     assert migrate.ttl_days(catalogue().topic("experiments.change")) == 730
     monkeypatch.setenv("HEADRACE_WAREHOUSE__RAW_TTL_DAYS", "3")
