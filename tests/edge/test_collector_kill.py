@@ -16,6 +16,7 @@ import httpx2 as httpx
 import pytest
 from confluent_kafka import Message
 
+from edge.interactions import TOPICS
 from infra.base.ports import free_port
 from infra.base.registry import RegistryClient
 from infra.base.settings import Settings, settings
@@ -41,7 +42,7 @@ def world(stack: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("HEADRACE_REGISTRY__URL", stack.registry.url)
     monkeypatch.setenv("HEADRACE_STATE_DIR", str(tmp_path))
     settings.cache_clear()
-    publish([REPORT, catalogue().topic("observability.dead_letter")])
+    publish([REPORT, *map(catalogue().topic, ("observability.dead_letter", *TOPICS.values()))])
     yield settings()
     monkeypatch.undo()
     settings.cache_clear()
