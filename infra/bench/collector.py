@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edge.collector import Collector, app
+from edge.interactions import TOPICS as DOINGS
 from edge.interactions import Interactions
 from edge.judge import Judge
 from edge.pseudonym import pseudonym
@@ -47,7 +48,7 @@ TURN_S = 1.0
 SECONDS = 30.0
 """Measured time of each in a run."""
 WARM_UP_S = 3.0
-TOPICS = ("playback.report", "observability.dead_letter")
+TOPICS = ("playback.report", "observability.dead_letter", *DOINGS.values())
 
 
 class Splitter(Judge):
