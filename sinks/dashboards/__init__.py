@@ -12,6 +12,7 @@ A file opens with comment lines `-- key: value`, and the statement follows. Keys
     empty       what to say when there are no rows (required)
     width       columns of twelve on a wide screen, 4 unless told
     opens       column whose value opens a session's timeline
+    faults      `yes`: a row is a fault, so the panel is in order while it is empty
     each        words, `OCA, device, …`: the file is one panel for each of them, `<name>_oca`, `<name>_device`, …; `{each}` in title and
                 question is the word, in the statement the column of that name in lower case
 
@@ -101,7 +102,9 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: what it shows and the statement behind it. `params` maps the names it binds to their ClickHouse types."""
+    """One panel: what it shows and the statement behind it. `params` maps the names it binds to their ClickHouse types; one of `faults`
+    is in order while it is empty.
+    """
 
     board: str
     name: str
@@ -116,6 +119,7 @@ class Panel:
     thresholds: tuple[Threshold, ...] = ()
     width: int = 4
     opens: str = ""
+    faults: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,11 +206,13 @@ def parse(board: str, file_name: str, text: str, suffix: str = "") -> Panel:
     for key in ("title", "question", "show", "empty"):
         if not header.get(key):
             raise PanelError(f"{where}: say `-- {key}: …` in the header")
-    unknown = set(header) - {"title", "question", "show", "unit", "thresholds", "empty", "width", "opens"}
+    unknown = set(header) - {"title", "question", "show", "unit", "thresholds", "empty", "width", "opens", "faults"}
     if unknown:
         raise PanelError(f"{where}: unknown header {', '.join(sorted(unknown))}")
     if header["show"] not in get_args(Show):
         raise PanelError(f"{where}: show is one of {', '.join(get_args(Show))}")
+    if header.get("faults", "yes") != "yes":
+        raise PanelError(f"{where}: faults is yes, or not said")
     params = dict(PARAMETER.findall(sql))
     for name, kind in params.items():
         if TYPES.get(name) != kind:
@@ -225,6 +231,7 @@ def parse(board: str, file_name: str, text: str, suffix: str = "") -> Panel:
         thresholds=_thresholds(where, header.get("thresholds", "")),
         width=int(header.get("width", "4")),
         opens=header.get("opens", ""),
+        faults=header.get("faults") == "yes",
     )
 
 

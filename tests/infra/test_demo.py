@@ -20,7 +20,7 @@ LINE = {"topic": "playback.report", "acknowledged": 9, "stored": 9, "lost": 0, "
 GOOD: dict[str, Any] = {
     "services": [{"name": "kafka", "state": "ready", "said": ""}, {"name": "topics", "state": "done", "said": ""}],
     "jobs": [{"name": "qoe_sessions", "state": "RUNNING"}],
-    "panels": [{"name": "pipeline/events_now", "rows": 1}],
+    "panels": [{"name": "pipeline/events_now", "rows": 1, "faults": False}, {"name": "features/skewed", "rows": 0, "faults": True}],
     "audit": [LINE],
 }
 
@@ -33,13 +33,14 @@ def test_each_fault_is_named() -> None:
     bad = {
         "services": [{"name": "loader", "state": "backoff", "said": "ended with code 1"}],
         "jobs": [{"name": "qoe_sessions", "state": "RESTARTING"}],
-        "panels": [{"name": "pipeline/events_now", "rows": 0}],
+        "panels": [{"name": "pipeline/events_now", "rows": 0, "faults": False}, {"name": "features/skewed", "rows": 2, "faults": True}],
         "audit": [{**LINE, "stored": 8, "lost": 1, "problems": ["seq 7 is not stored"]}],
     }
     assert judge(bad) == [
         "service loader is backoff: ended with code 1",
         "job qoe_sessions is RESTARTING",
         "panel pipeline/events_now is empty",
+        "panel features/skewed has 2 faults",
         "audit of playback.report: seq 7 is not stored",
         "audit of playback.report: 1 lost, 0 duplicated of 9",
     ]

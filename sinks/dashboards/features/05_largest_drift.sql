@@ -1,10 +1,10 @@
 -- title: Largest drift
--- question: How differently is the value that moved most distributed in the second half of the range? Population stability index; over 0.25 is another population.
+-- question: How differently is the value that moved most distributed in the later half of what was looked at in the range? Population stability index; over 0.25 is another population.
 -- show: number
 -- unit: PSI
 -- thresholds: warn 0.1, bad 0.25
 -- width: 2
--- empty: no value was looked at in both halves of this range
+-- empty: no value was looked at twice in this range
 SELECT max(psi) AS value, count() AS compared_values
 FROM (
   SELECT
@@ -18,7 +18,7 @@ FROM (
       name -> ((after[name] + 0.5) / all_after - (before[name] + 0.5) / all_before)
         * log((after[name] + 0.5) / all_after / ((before[name] + 0.5) / all_before)), names)) AS psi
   FROM (
-    SELECT *, fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli({from:DateTime64(3, 'UTC')}) + toUnixTimestamp64Milli({to:DateTime64(3, 'UTC')}), 2), 'UTC') AS middle
+    SELECT *, addMilliseconds(min(event_time) OVER (), intDiv(dateDiff('millisecond', min(event_time) OVER (), max(event_time) OVER ()), 2)) AS middle
     FROM recommendations_feature_profile
     WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
   )

@@ -2,6 +2,7 @@
 -- question: Which values were served that the log does not allow, and what does all that had arrived come to? There should be none.
 -- show: table
 -- width: 6
+-- faults: yes
 -- empty: no value differed from the log in this range, of those that were compared
 SELECT
   event_time AS served_at,

@@ -1,8 +1,8 @@
 -- title: Drift
--- question: Which values are distributed otherwise in the second half of the range than in the first? Over two days that is a day against the day before. PSI from 0.1 on is a shift, from 0.25 on another population.
+-- question: Which values are distributed otherwise in the later half of what was looked at in the range than in the earlier? Over two days that is a day against the day before. PSI from 0.1 on is a shift, from 0.25 on another population.
 -- show: table
 -- width: 6
--- empty: no value was looked at in both halves of this range
+-- empty: no value was looked at twice in this range
 SELECT
   value AS name,
   round(arraySum(arrayMap(
@@ -20,7 +20,7 @@ FROM (
     arraySum(mapValues(before)) + 0.5 * length(names) AS all_before,
     arraySum(mapValues(after)) + 0.5 * length(names) AS all_after
   FROM (
-    SELECT *, fromUnixTimestamp64Milli(intDiv(toUnixTimestamp64Milli({from:DateTime64(3, 'UTC')}) + toUnixTimestamp64Milli({to:DateTime64(3, 'UTC')}), 2), 'UTC') AS middle
+    SELECT *, addMilliseconds(min(event_time) OVER (), intDiv(dateDiff('millisecond', min(event_time) OVER (), max(event_time) OVER ()), 2)) AS middle
     FROM recommendations_feature_profile
     WHERE NOT marker AND event_time >= {from:DateTime64(3, 'UTC')} AND event_time < {to:DateTime64(3, 'UTC')}
   )
