@@ -155,19 +155,15 @@ def _desk(author: str = "", reason: str = "") -> Desk:
 
 @contextmanager
 def _backbone() -> Iterator[None]:
-    """Turn what goes wrong with Kafka and the registry into a refusal."""
-    from confluent_kafka import KafkaException
-
-    from infra.base.registry import RegistryError, RegistryUnavailable
-    from infra.cli.words import Refusal
+    """Turn what goes wrong with Kafka and the registry, and what others have published meanwhile, into a refusal."""
+    from infra.cli.words import Refusal, asking_backbone
     from producers.experiments.publish import Clash
 
-    try:
-        yield
-    except Clash as clash:
-        raise Refusal(str(clash)) from None
-    except (KafkaException, TimeoutError, RegistryError, RegistryUnavailable, RuntimeError) as error:
-        raise Refusal(f"the backbone does not answer: {error}\n`headrace status` shows whether the stack runs") from None
+    with asking_backbone():
+        try:
+            yield
+        except Clash as clash:
+            raise Refusal(str(clash)) from None
 
 
 def _do(action: Callable[[Desk], list[Change]], author: str, reason: str) -> None:

@@ -71,12 +71,11 @@ def _publish(documents: Mapping[str, str], standing: Mapping[str, Feature]) -> N
     """Tell what is new or other, and what is kept no more."""
     from producers.emit import Emitter
     from producers.standing import tell
-    from schemas.recommendations.definition import features, read
+    from schemas.recommendations.definition import read
 
+    written = {name: read(document, name) for name, document in documents.items()}
     events: list[dict[str, Any]] = [
-        {"name": one.name, "owner": one.owner, "yaml": documents[one.name]}
-        for one in features()
-        if standing.get(one.name) != read(documents[one.name], one.name)
+        {"name": name, "owner": one.owner, "yaml": documents[name]} for name, one in written.items() if standing.get(name) != one
     ]
     gone = [{"name": name, "owner": one.owner, "yaml": "", "withdrawn": True} for name, one in standing.items() if name not in documents]
     with Emitter("features") as emitter:
@@ -86,19 +85,11 @@ def _publish(documents: Mapping[str, str], standing: Mapping[str, Feature]) -> N
 @contextmanager
 def _refusals() -> Iterator[None]:
     """What goes wrong goes to the user in words."""
-    import logging
-
-    from confluent_kafka import KafkaException
-
-    from infra.base.registry import RegistryError, RegistryUnavailable
-    from infra.cli.words import Refusal
+    from infra.cli.words import Refusal, asking_backbone, asking_cluster
     from schemas.recommendations.definition import FeatureError
-    from streams.cluster import ClusterError
-    from streams.deploy import StateLost
-    from streams.environment import JobError
 
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
     try:
-        yield
-    except (FeatureError, JobError, ClusterError, StateLost, KafkaException, RegistryError, RegistryUnavailable, RuntimeError) as error:
+        with asking_cluster(), asking_backbone():
+            yield
+    except FeatureError as error:
         raise Refusal(str(error)) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -16,11 +14,11 @@ Names = Annotated[list[str], typer.Argument(help="Jobs, by name.")]
 @app.command("list")
 def list_() -> None:
     """List every job: its state on the cluster, what it reads and what it writes."""
-    from infra.cli.words import out
+    from infra.cli.words import asking_cluster, out
     from streams.cluster import Cluster
     from streams.environment import jobs
 
-    with _refusals():
+    with asking_cluster():
         running = Cluster().jobs()
         for job in jobs().values():
             found = running.get(job.flink_name)
@@ -35,13 +33,13 @@ def deploy(
     lose_state: Annotated[bool, typer.Option("--lose-state", help="Start from nothing what does not run.")] = False,
 ) -> None:
     """Submit the jobs that do not run, each from where it stopped; those that run are left alone."""
-    from infra.cli.words import Refusal, out
+    from infra.cli.words import Refusal, asking_cluster, out
     from streams.cluster import Cluster
     from streams.deploy import Ledger, chosen, start
     from streams.environment import jobs
 
     failed = []
-    with _refusals():
+    with asking_cluster():
         wanted, alive = chosen(names or jobs()), Cluster().alive()
         for job in wanted:
             out.print(f"{job.name}  {f'runs already, {alive[job.flink_name].job_id}' if job.flink_name in alive else 'starting …'}")
@@ -57,11 +55,11 @@ def deploy(
 @app.command()
 def stop(names: Names) -> None:
     """Stop jobs with a savepoint, from which `deploy` starts them again."""
-    from infra.cli.words import out
+    from infra.cli.words import asking_cluster, out
     from streams import deploy
     from streams.deploy import chosen
 
-    with _refusals():
+    with asking_cluster():
         out.print(f"{', '.join(names)}: stopping …")
         for name, savepoint in deploy.stop(chosen(names)).items():
             out.print(f"{name}  stopped at {savepoint}")
@@ -73,11 +71,11 @@ def upgrade(
     lose_state: Annotated[bool, typer.Option("--lose-state", help="Go on where the new version cannot read the state of the old.")] = False,
 ) -> None:
     """Stop jobs with a savepoint and start today's version of each from it; refused, with nothing stopped, where state would be lost."""
-    from infra.cli.words import out
+    from infra.cli.words import asking_cluster, out
     from streams import deploy
     from streams.deploy import chosen
 
-    with _refusals():
+    with asking_cluster():
         for job in chosen(names):
             out.print(f"{job.name}  upgrading …")
             out.print(f"{job.name}  runs, {deploy.upgrade(job, lose_state=lose_state)}")
@@ -86,31 +84,13 @@ def upgrade(
 @app.command()
 def explain(names: Names) -> None:
     """Print what jobs read and write, their SQL as Flink gets it, and the optimised plan."""
-    from infra.cli.words import out
+    from infra.cli.words import asking_cluster, out
     from streams.deploy import chosen
     from streams.environment import Flink
 
-    with _refusals():
+    with asking_cluster():
         for job in chosen(names):
             out.print(f"[bold]{job.name}[/bold]  ({job.where})\n    from  {', '.join(job.reads)}\n    to    {', '.join(job.writes)}\n")
             print(";\n\n".join(job.statements) + ";\n")
             flink = Flink(job)
             print(flink.explain(flink.plan()))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What a job or the cluster says goes to the user in words."""
-    import logging
-
-    from infra.cli.words import Refusal
-    from schemas.catalogue import ContractError
-    from streams.cluster import ClusterError
-    from streams.deploy import StateLost
-    from streams.environment import JobError
-
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
-    try:
-        yield
-    except (JobError, ClusterError, StateLost, ContractError) as error:
-        raise Refusal(str(error)) from None

@@ -38,6 +38,36 @@ def asking_warehouse() -> Iterator[None]:
         raise Refusal(f"The warehouse at {settings().warehouse.dsn} refuses or does not answer:\n{error}") from None
 
 
+@contextmanager
+def asking_backbone() -> Iterator[None]:
+    """Turn what goes wrong with Kafka and the registry into a refusal."""
+    from confluent_kafka import KafkaException
+
+    from infra.base.registry import RegistryError, RegistryUnavailable
+
+    try:
+        yield
+    except (KafkaException, TimeoutError, RegistryError, RegistryUnavailable, RuntimeError) as error:
+        raise Refusal(f"the backbone does not answer: {error}\n`headrace status` shows whether the stack runs") from None
+
+
+@contextmanager
+def asking_cluster() -> Iterator[None]:
+    """Turn what a job or the cluster says into a refusal."""
+    import logging
+
+    from schemas.catalogue import ContractError
+    from streams.cluster import ClusterError
+    from streams.deploy import StateLost
+    from streams.environment import JobError
+
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
+    try:
+        yield
+    except (JobError, ClusterError, StateLost, ContractError) as error:
+        raise Refusal(str(error)) from None
+
+
 class StartLines:
     """Prints a line for each service that became ready or failed, as the supervisor's status shows it."""
 
