@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +47,13 @@ class Stamp:
     def next_seq(self, topic: str) -> int:
         """The seq that the next event on `topic` will get."""
         return self._next.get(topic, 0)
+
+
+def milliseconds(time: int | datetime) -> int:
+    """An event's time in ms since 1970, as it was told or as it was read; one without a zone is UTC."""
+    if isinstance(time, int):
+        return time
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def of_job(producer_id: str, event_id: str, at_ms: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.envelope import milliseconds
 from streams.folded import Folded
 
 
@@ -60,15 +61,11 @@ class Titles(Folded[dict[str, Title]]):
 
     def into(self, table: dict[str, Title], record: Mapping[str, Any]) -> None:
         """Take one event; one that is older than what is known of its title changes nothing."""
-        told_ms, released = _ms(record["event_time"]), record["released_at"]
+        told_ms, released = milliseconds(record["event_time"]), record["released_at"]
         known = table.get(record["cid"])
         if known is None or known.told_ms <= told_ms:
             table[record["cid"]] = Title(
                 record["cid"], record["name"], tuple(record["genres"]), record["maturity"],
                 (*record["actors"], *record["directors"]), frozenset(record["territories"]),
-                tuple(record["artwork_variants"]), None if released is None else _ms(released), record["withdrawn"], told_ms,
+                tuple(record["artwork_variants"]), None if released is None else milliseconds(released), record["withdrawn"], told_ms,
             )  # fmt: skip
-
-
-def _ms(time: Any) -> int:
-    return time if isinstance(time, int) else round(time.timestamp() * 1000)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from schemas.envelope import milliseconds
 from schemas.network import unfit
 from streams.delivery.demand import Expected, Offer, Played, expect, tally
 from streams.delivery.plan import Asset, AssetKey, Oca, Plan, Tier, plan
@@ -81,14 +81,14 @@ class Facts:
                     raise Unbelievable(
                         f"delivery.demand {event['item']!r}: {event['starts']} starts, {event['bytes']} bytes; none is negative"
                     )
-                self.demand[event["cid"], event["region"], _ms(event["day"]) // DAY_MS] = (event["starts"], event["bytes"])
+                self.demand[event["cid"], event["region"], milliseconds(event["day"]) // DAY_MS] = (event["starts"], event["bytes"])
             case "delivery.oca_health":
                 (self.absent.add if event["state"] in ("DOWN", "DRAINING") else self.absent.discard)(event["oca_id"])
             case "delivery.fill":
                 if event["kind"] == "FAILED":
                     self.setbacks[event["oca_id"]] = self.setbacks.get(event["oca_id"], 0) + 1
                     if event["reason"] in BLAMED:
-                        self.failed[event["source"]] = _ms(event["event_time"])
+                        self.failed[event["source"]] = milliseconds(event["event_time"])
             case _:
                 raise Unbelievable(f"{topic} is none of the topics that plans are made of")
 
@@ -192,7 +192,7 @@ def _expected(
 
 def _offer(unit: str, group: Iterable[Asset], releases: Mapping[str, Mapping[str, Any]], today: int) -> Offer:
     announced = [releases[asset.cid] for asset in group if asset.cid in releases]
-    first = min((_ms(release["from_time"]) // DAY_MS for release in announced), default=today - PAST_DAYS)
+    first = min((milliseconds(release["from_time"]) // DAY_MS for release in announced), default=today - PAST_DAYS)
     plays = [release["expected_plays"] for release in announced if release["expected_plays"] is not None]
     premiere = any(release["premiere"] for release in announced)
     if premiere and first == today:  # it is waited for until its first day is over
@@ -205,7 +205,3 @@ def _served(region: str, caches: Iterable[Oca], watched: Iterable[str]) -> froze
     with_servers = {oca.region for oca in caches}
     has_storage = any(oca.region == region and oca.tier is Tier.IX_STORAGE for oca in caches)
     return frozenset({region, *(name for name in watched if has_storage and name not in with_servers)})
-
-
-def _ms(at: datetime | int) -> int:
-    return at if isinstance(at, int) else round(at.timestamp() * 1000)

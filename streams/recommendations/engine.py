@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import islice, product
 from typing import Any
 
 from schemas.catalogue import Catalogue, catalogue
+from schemas.envelope import milliseconds
 from schemas.recommendations.definition import (
     CAPPED,
     DAY_MS,
@@ -94,7 +94,7 @@ class Engine:
         """
         if event.get("marker"):
             return []
-        told_ms = _ms(event["event_time"])
+        told_ms = milliseconds(event["event_time"])
         if told_ms > arrived_ms:
             self.counts["ahead"] += 1
         at_ms, field = min(told_ms, arrived_ms), self._keyed_by[topic]
@@ -187,7 +187,3 @@ def _by_filter(layouts: Iterable[Layout], topic: str) -> list[tuple[Predicate, l
             if topic in selection.sources:
                 found.setdefault(selection.asked, (selection.met_by, []))[1].append((layout, selection.field, uses))
     return list(found.values())
-
-
-def _ms(time: int | datetime) -> int:
-    return time if isinstance(time, int) else round(time.timestamp() * 1000)

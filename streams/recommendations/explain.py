@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.catalogue import Catalogue
+from schemas.envelope import milliseconds
 from streams.recommendations.engine import BETWEEN, Engine
 from streams.recommendations.plan import Plan
 from streams.recommendations.tiles import as_mapping, evaluate, nothing
@@ -70,7 +71,7 @@ def explained(made: Plan, log: Iterable[Arrived], member_id: str, among: Catalog
         changed = [change for one in rows for change in _changes(engine, *one, packed.get(one), arrived_ms)]
         packed |= {one: engine.packed(*one) for one in rows}
         changed.sort(key=lambda one: (one.value, one.about))
-        steps.append(Step(topic, event, min(_ms(event["event_time"]), arrived_ms), arrived_ms, notes, tuple(changed)))
+        steps.append(Step(topic, event, min(milliseconds(event["event_time"]), arrived_ms), arrived_ms, notes, tuple(changed)))
     return steps
 
 
@@ -90,7 +91,3 @@ def _changes(engine: Engine, group: str, key: str, before: tuple[bytes, bytes] |
     was, now = as_mapping(told, 0), as_mapping(told, 1)
     about = ", ".join(part for part, entity in zip(key.split(BETWEEN), layout.key, strict=True) if entity != "member")
     return [Change(name, about, was[name], now[name]) for name in now if was[name] != now[name]]
-
-
-def _ms(time: Any) -> int:
-    return time if isinstance(time, int) else round(time.timestamp() * 1000)

@@ -1,5 +1,6 @@
 /* The page: reads the boards, follows them live, keeps range and filters in the address. */
 
+import { json } from "./api.js";
 import { zoomTo } from "./chart.js";
 import { el } from "./dom.js";
 import { clock, moment, show } from "./format.js";
@@ -18,12 +19,6 @@ const span = () => Number(state.get("span_s") ?? 900);
 const views = new Map();
 let streams = [];
 let shown = [];
-
-async function json(url) {
-  const answer = await fetch(url);
-  const body = await answer.json().catch(() => ({ error: `${url} answered ${answer.status} without JSON` }));
-  return answer.ok ? body : Promise.reject(new Error(body.error));
-}
 
 function say(level, words) {
   $("live").dataset.level = level;

@@ -1,5 +1,6 @@
 /* The catalogue: every topic, searched by words; one topic with its fields, examples, versions and lineage. The address keeps both. */
 
+import { json } from "./api.js";
 import { el } from "./dom.js";
 import { graph } from "./graph.js";
 import { listing } from "./listing.js";
@@ -7,12 +8,6 @@ import { listing } from "./listing.js";
 const $ = (id) => document.getElementById(id);
 const { state, open, link, matching } = listing("catalogue", "topic", "topics", { list, show });
 let topics = [];
-
-async function json(url) {
-  const answer = await fetch(url);
-  const body = await answer.json().catch(() => ({ error: `${url} answered ${answer.status} without JSON` }));
-  return answer.ok ? body : Promise.reject(new Error(body.error));
-}
 
 const told = (topic) => [topic.topic, topic.owner, topic.team, topic.description, topic.event, topic.deprecated && "deprecated", ...topic.fields];
 

@@ -1,5 +1,6 @@
 /* Features: a list with what each sums up, one of them with what it costs and how it is distributed, and what made a member's. */
 
+import { json } from "./api.js";
 import { el } from "./dom.js";
 import { moment, show as said } from "./format.js";
 import { listing } from "./listing.js";
@@ -13,12 +14,6 @@ const { state, link, matching } = listing("features", "feature", "features", { l
 let features = [];
 let story = null;
 let complaint = "";
-
-async function json(url) {
-  const answer = await fetch(url);
-  const body = await answer.json().catch(() => ({ error: `${url} answered ${answer.status} without JSON` }));
-  return answer.ok ? body : Promise.reject(new Error(body.error));
-}
 
 const told = (value) => {
   if (value === null || value === undefined) return "none";
@@ -44,7 +39,7 @@ const table = (selector, heads, rows) => el("div.card", {}, el("div.scroll", {},
 
 function shares(cost) {
   const parts = Object.entries(cost.buckets).sort((a, b) => b[1] - a[1]).slice(0, 8);
-  return el("td", {}, el("span.shares", {}, ...parts.map(([name, n]) => el("span", {}, `${name.replace("2^", "≥ 2^")}: ${Math.round((100 * n) / cost.looked_at)} %`))));
+  return el("td", {}, el("span.shares", {}, ...parts.map(([name, n]) => el("span", {}, `${name.replace(/^2\^(-?\d+)$/, (_, power) => `≥ ${2 ** power}`)}: ${Math.round((100 * n) / cost.looked_at)} %`))));
 }
 
 function detail(one) {

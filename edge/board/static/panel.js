@@ -14,6 +14,7 @@ document.addEventListener("mine", ({ detail }) => {
 /** The viewer's own session stands out. */
 const mark = (row) => row.classList.toggle("mine", Boolean(mine) && row.querySelector("[data-opens]").dataset.opens === mine);
 
+/** Columns of names, also where a name is a number or there is none yet; others are text where a value is. */
 const TEXT = new Set(["sid", "title", "device", "oca", "isp", "region", "player", "tier", "status", "health", "reason", "component", "topic", "experiment", "state", "job", "source", "destination", "site", "software", "first_play_utc", "premiere", "instead_of", "causes", "step", "verdict", "why"]);
 const FILTERS = new Set(["title", "device", "oca", "isp", "region", "player"]);
 const BARS = ["plays", "requests", "letters", "events", "checkpoints"];
@@ -80,24 +81,25 @@ export class PanelView {
     const places = shown(answer.columns);
     const columns = places.map((i) => answer.columns[i]);
     const values = places.map((i) => answer.values[i]);
-    const shape = columns.join("\n");
+    const texts = columns.map((c, i) => TEXT.has(c) || (unitOf(c) !== "time" && values[i].some((value) => typeof value === "string")));
+    const shape = columns.map((c, i) => `${c} ${texts[i]}`).join("\n");
     if (this.shape !== shape) {
       this.shape = shape;
       this.rows = el("tbody");
-      const heads = columns.map((c) => el(TEXT.has(c) || unitOf(c) === "time" ? "th" : "th.figure", { scope: "col" }, heading(c)));
+      const heads = columns.map((c, i) => el(texts[i] || unitOf(c) === "time" ? "th" : "th.figure", { scope: "col" }, heading(c)));
       this.body.replaceChildren(el("div.scroll", { tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), this.rows)));
     }
     const count = values[0].length;
     const bar = columns.findIndex((c) => BARS.includes(c));
     const most = bar < 0 ? 1 : Math.max(1, ...values[bar]);
     while (this.rows.children.length > count) this.rows.lastChild.remove();
-    while (this.rows.children.length < count) this.rows.append(this.row(columns));
+    while (this.rows.children.length < count) this.rows.append(this.row(columns, texts));
     for (let r = 0; r < count; r += 1) {
       const cells = this.rows.children[r].children;
       columns.forEach((column, c) => {
         const value = values[c][r];
         const target = cells[c].firstElementChild ?? cells[c];
-        put(target, TEXT.has(column) ? (value ?? "–") : show(value, unitOf(column)));
+        put(target, texts[c] ? (value ?? "–") : show(value, unitOf(column)));
         if (c === 0) cells[c].title = target.textContent;
         if (column === this.panel.opens) target.dataset.opens = value;
         if (FILTERS.has(column)) Object.assign(target, { value: value ?? "", disabled: value === null, title: value === null ? "" : `Only ${value}, or all again` });
@@ -111,16 +113,16 @@ export class PanelView {
     }
   }
 
-  row(columns) {
+  row(columns, texts) {
     return el(
       "tr", {},
-      ...columns.map((column) => {
+      ...columns.map((column, c) => {
         const label = { "data-label": heading(column) };
         if (column === this.panel.opens) {
           return el("td", label, el("button.link", { type: "button", title: "Open the timeline", onclick: (e) => this.opens(e.currentTarget.dataset.opens) }));
         }
         if (FILTERS.has(column)) return el("td", label, el("button.narrow", { type: "button", onclick: (e) => this.narrows(column, e.currentTarget.value) }));
-        if (TEXT.has(column) || unitOf(column) === "time") return el("td", label);
+        if (texts[c] || unitOf(column) === "time") return el("td", label);
         return el(BARS.includes(column) ? "td.figure.bar" : "td.figure", label);
       }),
     );
