@@ -9,7 +9,7 @@ of events that the log allows gives it: of each partition all but the last few, 
 tolerance. If none does, the value differs: skew, of which there should be none.
 
 Where it cannot be said, it is not: the log no longer holds a window's begin; or the row had not heard of so many events that there are too
-many sets (MOST_SETS). These are counted as undecided.
+many sets (MOST_SETS); or a partition is not stored so far yet. These are counted as undecided.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ AHEAD_MS = 1_000
 """An event that arrived so much after it was asked may be in the row: clocks of two machines differ."""
 BEHIND_MS = 10_000
 """Where events that no window reaches have left the log, a row is taken to have heard of all that arrived so long before."""
+ORDERED_MS = 5_000
+"""An event may stand in its partition behind one that was told so much after it: its producer tried again."""
 MOST_SETS = 4_000
 SETTLED_MS = 20_000
 """Values served so long ago are looked at: by then everything that had arrived is stored."""
@@ -142,9 +144,11 @@ class _Sets:
         return sum(1 for _ in islice(_left_out(self._tails, self._missing), MOST_SETS + 1))
 
     def certain(self, until_ms: int | None) -> bool:
-        """Whether one of the sets must give what was served: the log is not behind it, nor it further behind than is looked."""
+        """Whether one of the sets must give what was served: no partition of the log is behind it, nor it further behind than is looked."""
+        if until_ms is not None and until_ms < self._served.at_ms + ORDERED_MS:
+            return False
         if self._missing is not None:
-            return self._missing >= 0 or until_ms is None or until_ms >= self._served.at_ms + AHEAD_MS
+            return True
         least, most = (HEAD.unpack_from(row[0])[0] for row in (self._base, self.whole()))
         return bool(least <= self._served.clock_ms <= most)
 
@@ -216,7 +220,7 @@ class Watch:
         return verdicts
 
     def _log(self, group: str, some: Sequence[Served]) -> tuple[dict[str, list[Stored]], int | None, int]:
-        """The events of some entities, by entity, and from when (None: from the first) to when the log holds all."""
+        """The events of some entities, by entity; from when (None: from the first) to when the log holds all, of topics that were told."""
         made, found = self.made.only(group), defaultdict[str, list[Stored]](list)
         probe, since, until = Engine(made, self.among), list[int | None](), list[int]()
         wanted, client = {one.entity for one in some}, self._client
@@ -226,13 +230,14 @@ class Watch:
             begin_ms, whole, end_ms = _held(client, topic)
             # What Kafka has let go, a job that reads the log again does not count: only where nothing is so old is `taken` of all of it.
             since.append(None if whole and begin_ms >= end_ms - topic.retention_days * DAY_MS else begin_ms)
-            until.append(end_ms)
+            if end_ms:
+                until.append(end_ms)
             for one in _stored(client, topic, self._about(topic, group, wanted), max(one.at_ms for one in some) + AHEAD_MS):
                 for _, entity in probe.count(one.topic, one.event, one.at_ms):
                     if entity in wanted:
                         found[entity].append(one)
         begins = [ms for ms in since if ms is not None]
-        return found, max(begins, default=None), max(until)
+        return found, max(begins, default=None), min(until, default=0)
 
     def _about(self, topic: Topic, group: str, entities: Iterable[str]) -> str:
         """The condition that an event may be about one of these entities."""
@@ -259,9 +264,9 @@ def _served(client: Queries, since_ms: int, until_ms: int, most: int) -> Iterato
 
 
 def _held(client: Queries, topic: Topic) -> tuple[int, bool, int]:
-    """From when to when the table holds the topic's events, and whether that is from its first event on."""
+    """From when to when the table holds the topic's events, of every partition, and whether that is from its first event on."""
     found = client.query(
-        "SELECT max(first), toUnixTimestamp64Milli(min(since)), toUnixTimestamp64Milli(max(until)) FROM (\n"
+        "SELECT max(first), toUnixTimestamp64Milli(min(since)), toUnixTimestamp64Milli(min(until)) FROM (\n"
         "SELECT topic_partition, min(topic_offset) AS first, min(topic_time) AS since, max(topic_time) AS until\n"
         f"FROM {topic.table} GROUP BY topic_partition)"
     ).result_rows

@@ -75,7 +75,9 @@ def test_what_cannot_be_said_is_not_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert judge(PLAN, one, log, since_ms=one.at_ms - 1000).undecided == len(one.values)
     ahead = judge(PLAN, one, log[:10], until_ms=one.at_ms - 1)
     assert (ahead.undecided, ahead.differ) == (len(one.values), ())
-    assert judge(PLAN, one, log[:10], until_ms=one.at_ms + skew.AHEAD_MS).differ
+    assert judge(PLAN, one, log[:10], until_ms=one.at_ms + skew.ORDERED_MS).differ
+    wrong = replace(one, values=dict.fromkeys(one.values, "7777"), taken=len(log) - 1)
+    assert judge(PLAN, wrong, log, until_ms=one.at_ms - 1).undecided == len(one.values), "the one that it heard of may be another"
     monkeypatch.setattr(skew, "MOST_SETS", 0)
     assert judge(PLAN, one, log).undecided == len(one.values)
 
