@@ -83,7 +83,8 @@ class Event:
 class Topic:
     """One topic: its event and everything about how it is kept and used.
 
-    `public`: whether readers of other teams may read its table. `deprecated`: {"by": date, "use": what to use instead}.
+    `table_days`: where its table need not keep rows as long as the settings say. `public`: whether readers of other teams may read its
+    table. `deprecated`: {"by": date, "use": what to use instead}.
     """
 
     domain: str
@@ -99,6 +100,7 @@ class Topic:
     retention_days: float = 7
     compatibility: str = "FULL_TRANSITIVE"
     watermark_s: float | None = None
+    table_days: int | None = None
     door: bool = False
     landing: bool = True
     order_by: tuple[str, ...] = ("event_time",)
@@ -350,6 +352,8 @@ def _topic(where: str, domain: str, short_name: str, entry: dict[str, Any], even
             raise ContractError(f"{where}: {event_name} has no field {name!r}")
         if isinstance(types[name], list) or (isinstance(types[name], Mapping) and "logicalType" not in types[name]):
             raise ContractError(f"{where}: {name!r} is optional or nested: it cannot be a key or order a table")
+    if topic.table_days is not None and (not isinstance(topic.table_days, int) or topic.table_days < 1):
+        raise ContractError(f"{where}: table_days is a whole number of days, 1 or more")
     if topic.compatibility not in LEVELS:
         raise ContractError(f"{where}: compatibility is one of {', '.join(LEVELS)}")
     if topic.cleanup not in ("delete", "compact"):

@@ -102,13 +102,15 @@ def _in_order(found: Mapping[str, Declared]) -> Iterator[Declared]:
 
 def ttl_days(topic: Topic) -> int:
     """How long a landing table keeps rows: facts (written by jobs) longer than raw events; replayed worlds for ever. What its topic keeps
-    longer than facts, such as a trail of changes, the table does, too.
+    longer than facts, such as a trail of changes, the table does, too; what its contract says is not needed so long goes sooner.
     """
     if settings().namespace:
         return 0
     fact = all(p.startswith("streams.") for p in topic.producers)
     days = settings().warehouse.fact_ttl_days if fact else settings().warehouse.raw_ttl_days
     trail = topic.retention_days > settings().warehouse.fact_ttl_days
+    if days and topic.table_days:
+        return min(days, topic.table_days)
     return max(days, ceil(topic.retention_days)) if days and trail else days
 
 

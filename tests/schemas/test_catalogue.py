@@ -99,6 +99,7 @@ def test_a_file_that_is_no_event_is_refused(tmp_path: Path, avsc: Any, words: st
         ({"cleanup": "shred"}, r"cleanup is delete or compact"),
         ({"partitions": 0}, r"partitions and retention_days are positive"),
         ({"retention_days": -1}, r"partitions and retention_days are positive"),
+        ({"table_days": 0}, r"table_days is a whole number of days, 1 or more"),
         ({"producers": "test"}, r"producers is a list"),
     ],
 )

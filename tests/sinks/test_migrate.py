@@ -89,6 +89,7 @@ def test_expiry_comes_from_the_settings_and_replayed_worlds_have_none(place: str
     assert migrate.ttl_days(TOPIC) == 35
     assert migrate.ttl_days(catalogue().topic("playback.qoe_session")) == 400
     assert migrate.ttl_days(catalogue().topic("experiments.change")) == 730
+    assert migrate.ttl_days(catalogue().topic("recommendations.feature_value")) == 2
     monkeypatch.setenv("HEADRACE_WAREHOUSE__RAW_TTL_DAYS", "3")
     settings.cache_clear()
     client = warehouse.writer("default")
