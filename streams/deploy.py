@@ -46,23 +46,25 @@ class StateLost(Exception):
 @dataclass
 class Deployed:
     """What is remembered of a job. `job_ids`: its incarnations, newest first; `savepoint`: where it was stopped; `plan`: what runs; `text`:
-    its statements, of a job that says what its state is of."""
+    its statements, of a job that says what its state is of; `compiled`: whether its plan was, which operators' ids depend on.
+    """
 
     job_ids: list[str] = field(default_factory=list)
     savepoint: str = ""
     plan: str = ""
     text: str = ""
+    compiled: bool = True
 
 
 class Planned:
-    """A job that has been planned and can be submitted: its session, its compiled plan, and that as text."""
+    """A job that has been planned and can be submitted: its session, its plan, and that as text."""
 
-    def __init__(self, job: Job) -> None:
-        """Blocks for a second or two. Needs neither Kafka nor a cluster. Raises JobError."""
-        self.job = job
+    def __init__(self, job: Job, compiled: bool = True) -> None:
+        """Blocks for a second or two. Needs neither Kafka nor a cluster. Not `compiled`: as before plans were. Raises JobError."""
+        self.job, self.compiled = job, compiled
         self.flink = Flink(job)
-        self.compiled: Any = self.flink.plan()
-        self.text = self.flink.explain(self.compiled)
+        self.plan: Any = self.flink.plan() if compiled else self.flink.prepare()
+        self.text = self.flink.explain(self.plan)
 
 
 class Ledger:
@@ -90,7 +92,7 @@ class Ledger:
     def read(self) -> dict[str, Deployed]:
         """Everything remembered; nothing where no job was ever deployed. Raises JobError when the file is damaged."""
         try:
-            return {name: Deployed(**entry) for name, entry in json.loads(self.path.read_text()).items()}
+            return {name: Deployed(**{"compiled": False, **entry}) for name, entry in json.loads(self.path.read_text()).items()}
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError) as error:
@@ -121,13 +123,15 @@ def enter(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) 
     """Enter a submission in the ledger; returns what is submitted, and the options that make it one: where it starts from, and its id.
 
     The id is ours and is remembered before the cluster hears of it: what a job wrote whose submission was never answered counts too.
-    A job whose state is of something else than today's goes on as it was deployed. Raises StateLost, JobError.
+    A job whose state is of something else than today's, or of a plan that was not compiled, goes on as it was deployed. Raises StateLost,
+    JobError.
     """
     job = planned.job
     deployed = ledger.get(job.flink_name)
     came_from = None if lose_state else _restore_point(job, deployed, cluster)
-    if came_from and _has_other_state(job, deployed):
-        planned = Planned(replace(job, text=deployed.text))
+    other = came_from and _has_other_state(job, deployed)
+    if other or (came_from and planned.compiled != deployed.compiled):
+        planned = Planned(replace(job, text=deployed.text) if other else job, deployed.compiled)
     job_id = secrets.token_hex(16)
     options = {"$internal.pipeline.job-id": job_id}
     if came_from:
@@ -137,14 +141,15 @@ def enter(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) 
         refuse_unless_fits(job, deployed.plan, planned.text)
     before = [] if lose_state else deployed.job_ids
     text = ";\n".join(planned.job.statements) if STATE in planned.job.options else ""
-    ledger.put(job.flink_name, Deployed([job_id, *before][:KEPT_INCARNATIONS], came_from or "", planned.text, text))
+    ids = [job_id, *before][:KEPT_INCARNATIONS]
+    ledger.put(job.flink_name, Deployed(ids, came_from or "", planned.text, text, planned.compiled))
     return planned, options
 
 
 def submit(planned: Planned, lose_state: bool, cluster: Cluster, ledger: Ledger) -> str:
     """Hand a planned job to the cluster, to go on from where it stopped; returns its id. Raises JobError, ClusterError, StateLost."""
     entered, options = enter(planned, lose_state, cluster, ledger)
-    return entered.flink.submit(entered.compiled, options)
+    return entered.flink.submit(entered.plan, options)
 
 
 def run(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
@@ -193,9 +198,9 @@ def stop(wanted: Sequence[Job], *, cluster: Cluster | None = None, ledger: Ledge
 def upgrade(job: Job, *, lose_state: bool = False, cluster: Cluster | None = None, ledger: Ledger | None = None) -> str:
     """Stop with a savepoint, start today's version from it; returns the new job id. Raises StateLost before anything is stopped."""
     cluster, ledger = cluster or Cluster(), ledger or Ledger()
-    planned = Planned(job)
     with ledger.held():
         deployed = ledger.get(job.flink_name)
+        planned = Planned(job, deployed.compiled or lose_state)
         if _has_other_state(job, deployed) and not lose_state:
             was, now = _state(deployed.text), job.options.get(STATE)
             raise StateLost(f"{job.name}: the state of the running version is of {was}, and not of {now}: {REREAD}")
@@ -298,7 +303,7 @@ def start(
             try:
                 ready = known.get(job.name) or Planned(job)
                 entered, options = enter(ready, lose_state, cluster, ledger)
-                ids[job] = pool.submit(entered.flink.submit, entered.compiled, options)
+                ids[job] = pool.submit(entered.flink.submit, entered.plan, options)
             except (JobError, ClusterError, StateLost) as error:
                 ids[job] = error
         for job, of in ids.items():

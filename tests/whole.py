@@ -27,7 +27,7 @@ class Half:
     def __init__(self, name: str, marked: str) -> None:
         self.name = name
         self.last = self.counted = ""
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", marked]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=25", "-m", marked]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", preexec_fn=die_with_parent
         )

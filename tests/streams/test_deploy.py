@@ -5,6 +5,7 @@ tests of the stack.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 from pathlib import Path
@@ -112,14 +113,14 @@ class Plan:
     """Stands for a `deploy.Planned`, which needs a JVM: `unfit` cannot be planned, `refused` is not taken by the cluster."""
 
     text = ""
-    compiled = None
+    plan = None
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.flink = job, self
+    def __init__(self, job: Job, compiled: bool = True) -> None:
+        self.job, self.flink, self.compiled = job, self, compiled
         if job.name == "unfit":
             raise JobError("no such column")
 
-    def submit(self, compiled: None, options: dict[str, str]) -> str:
+    def submit(self, plan: None, options: dict[str, str]) -> str:
         if self.job.name == "refused":
             raise JobError("no slots")
         return options["$internal.pipeline.job-id"]
@@ -147,13 +148,26 @@ def test_a_job_that_cannot_be_deployed_is_named_and_the_rest_goes_on() -> None:
 
 
 @pytest.mark.usefixtures("planned")
+def test_what_a_plan_left_that_was_not_compiled_goes_on_with_one_that_is_not(state: Path) -> None:
+    """Operators have other ids in a compiled plan: entries of before there were any do not say which theirs was."""
+    (job,) = some("one")
+    entry = {"job_ids": ["a" * 32], "savepoint": "file:///s", "plan": "", "text": ""}
+    (state / "jobs.json").write_text(json.dumps({job.flink_name: entry}))
+    ledger = Ledger()
+    _ = dict(deploy.start([job], ledger))
+    assert (ledger.get(job.flink_name).savepoint, ledger.get(job.flink_name).compiled) == ("file:///s", False)
+    _ = dict(deploy.start([job], ledger, lose_state=True))
+    assert ledger.get(job.flink_name).compiled
+
+
+@pytest.mark.usefixtures("planned")
 def test_jobs_are_planned_until_the_cluster_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     seen: list[str] = []
 
     class Slow(Plan):
-        def __init__(self, job: Job) -> None:
-            super().__init__(job)
+        def __init__(self, job: Job, compiled: bool = True) -> None:
+            super().__init__(job, compiled)
             seen.append(job.name)
             if job.name == "two":
                 os.close(writing)
