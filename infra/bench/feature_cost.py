@@ -4,7 +4,7 @@ The job that keeps features reads the same topic for fifty features and for five
 tells rows and writes checkpoints. Rates are slopes, as in infra/bench/jobs.py, after an unmeasured round.
 
 State is the savepoint with which the job of fifty features ends: of an audience, of as many who do twice as much, and of twice as many.
-Titles are few, so that members make up the state.
+Titles are few, so that members make up the state. `--world`: a file of another audience, but for their numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infra.bench import features
 from infra.bench.harness import OUT, Figure, Options, ends, ground, namespace, say
 from infra.bench.jobs import rate
 from infra.stack import jvm
-from producers.simulator.interactions import Audience
+from producers.simulator.interactions import Audience, load
 from schemas.catalogue import catalogue
 from schemas.publish import publish
 from schemas.recommendations.definition import Feature
@@ -44,7 +44,7 @@ PER_SECOND = 40
 
 def run(options: Options) -> list[dict[str, float]]:
     """One mapping per run."""
-    events = options.events or EVENTS
+    events, of = options.events or EVENTS, load(options.world) if options.world else Audience(activity=0)
     runs = []
     with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "feature_cost") as stack, environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
@@ -52,7 +52,9 @@ def run(options: Options) -> list[dict[str, float]]:
         sizes = {}
         for name, members, many in (("all", MEMBERS, events), ("fuller", MEMBERS, 2 * events), ("more", 2 * MEMBERS, events)):
             with namespace(f"bench{name}"):
-                written = write(stack.state_dir / f"{name}.json", members, many, options.seed)
+                path = stack.state_dir / f"{name}.json"
+                path.write_text(of.model_copy(update={"members": members, "titles": TITLES}).model_dump_json())
+                written = write(path, members, many, options.seed)
                 if name == "all":
                     rate(fifty, {}, written)
                     for number in range(options.runs):
@@ -81,7 +83,6 @@ def job(name: str, of: list[Feature]) -> Job:
 def write(audience: Path, members: int, events: int, seed: int) -> int:
     """Let an audience do so much in this namespace; how many events that is."""
     publish(topic for topic in catalogue().topics.values() if topic.name.startswith("recommendations."))
-    audience.write_text(Audience(members=members, titles=TITLES, activity=0).model_dump_json())
     told = ["--audience", str(audience), "--seconds", str(events / PER_SECOND), "--per-second", str(PER_SECOND), "--seed", str(seed)]
     say(f"writing {events:,} events of {members:,} members")
     subprocess.run([sys.executable, "-m", "producers.simulator.interactions", *told], stdout=subprocess.DEVNULL, check=True)

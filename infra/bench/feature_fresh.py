@@ -3,7 +3,7 @@
 A simulated audience does 10,000 things a second (producers/simulator/interactions.py, a process of its own); this process folds the online
 table as a service does. Among the audience are probes: members who do one thing each, with titles as popular as everybody's. `served`:
 from when a probe's event was due at the broker to when the table has folded a row of the member and one of the title that are as new.
-Beside that, each second, fifty values are looked up for a member and a thousand titles.
+Beside that, each second, fifty values are looked up for a member and a thousand titles. `--world`: a file of another audience.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from infra.base.settings import environment
 from infra.bench.harness import OUT, Figure, Options, cpu_seconds, ends, ground, namespace, say
 from infra.stack import jvm
 from producers.emit import Emitter
-from producers.simulator.interactions import Audience
+from producers.simulator.interactions import Audience, load
 from schemas.catalogue import catalogue
 from schemas.publish import publish
 from streams import deploy
@@ -78,27 +78,29 @@ class Sights(Online):
 
 def run(options: Options) -> list[dict[str, float]]:
     """One mapping per run; the job, the table and the audience go on throughout."""
-    seconds = options.seconds or SECONDS
+    seconds, of = options.seconds or SECONDS, load(options.world) if options.world else Audience()
     with namespace("bench"), ground("kafka,registry,flink,topics", OUT / "feature_fresh"), environment(jvm.client_environment()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # PyFlink sets the root logger to INFO
         publish(topic for topic in catalogue().topics.values() if topic.name.startswith("recommendations."))
         deploy.run(jobs()["features"])
         sights, runs = Sights(), list[dict[str, float]]()
         lasts_s = WARM_UP_S + options.runs * (seconds + SETTLE_S) + 60
-        with followed([sights], RegistryClient().schema), audience(lasts_s, options.seed), Emitter("probes", clock=WallClock()) as emitter:
+        told = audience(lasts_s, options)
+        with followed([sights], RegistryClient().schema), told, Emitter("probes", clock=WallClock()) as emitter:
             say("warming up")
-            _stretch(sights, emitter, random.Random(options.seed), "w", WARM_UP_S)
+            _stretch(sights, emitter, of, random.Random(options.seed), "w", WARM_UP_S)
             for number in range(options.runs):
-                figures = _stretch(sights, emitter, random.Random(options.seed + number), str(number), seconds)
+                figures = _stretch(sights, emitter, of, random.Random(options.seed + number), str(number), seconds)
                 say(f"run {number + 1}: " + ", ".join(f"{name} {value:,.4g}" for name, value in figures.items()))
                 runs.append(figures)
     return runs
 
 
 @contextmanager
-def audience(seconds: float, seed: int) -> Iterator[None]:
+def audience(seconds: float, options: Options) -> Iterator[None]:
     """The simulated audience, from now on; raises AssertionError where it has ended before its time."""
-    told = ["--seconds", str(seconds), "--per-second", str(PER_SECOND), "--seed", str(seed), "--live"]
+    told = ["--seconds", str(seconds), "--per-second", str(PER_SECOND), "--seed", str(options.seed), "--live"]
+    told += ["--audience", str(options.world)] if options.world else []
     process = subprocess.Popen(
         [sys.executable, "-m", "producers.simulator.interactions", *told], stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
     )
@@ -110,11 +112,10 @@ def audience(seconds: float, seed: int) -> Iterator[None]:
         process.wait(60)
 
 
-def _stretch(sights: Sights, emitter: Emitter, dice: random.Random, name: str, seconds: float) -> dict[str, float]:
+def _stretch(sights: Sights, emitter: Emitter, of: Audience, dice: random.Random, name: str, seconds: float) -> dict[str, float]:
     """Probes and lookups for so long, and what came of them."""
-    cids = Audience()
-    weights = [k**-cids.exponent for k in range(1, cids.titles + 1)]
-    titles = [f"{cids.prefix}{k:05d}" for k in range(1, cids.titles + 1)]
+    weights = [k**-of.exponent for k in range(1, of.titles + 1)]
+    titles = [f"{of.prefix}{k:05d}" for k in range(1, of.titles + 1)]
     values = [value.name for value in sights.plan.values.values() if set(value.feature.key) <= {"member", "title"}][:MOST_VALUES]
     probes, took_ms = [], []
     rows, events, spent_s, began = sights.rows, ends([TOPIC])[TOPIC], cpu_seconds(["self"]), time.time()
@@ -127,7 +128,7 @@ def _stretch(sights: Sights, emitter: Emitter, dice: random.Random, name: str, s
         probes.append((member, cid, at_ms))
         if n % PROBES_PER_S == PROBES_PER_S // 2:
             asked = time.perf_counter()
-            sights.table.lookup(values, {"member": member, "title": dice.sample(titles, TITLES)}, at_ms)
+            sights.table.lookup(values, {"member": member, "title": dice.sample(titles, min(TITLES, len(titles)))}, at_ms)
             took_ms.append(1e3 * (time.perf_counter() - asked))
     took_s = time.time() - began
     told = {
