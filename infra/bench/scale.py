@@ -85,6 +85,8 @@ FEW = 20
 GROWTH = (20, 200, 2_000)
 LESS_OFTEN = ("'10 s'", "'60 s'; SET 'execution.checkpointing.timeout' = '10 min'")
 """Checkpoints, as a service with so many experiments sets them: each writes every sum that has changed."""
+ROOM = ("'128 mb'", "'1 gb'")
+"""Memory of a slot's state, as a service with a million units sets it: about a kilobyte each."""
 LEAST_TENTH = 400_000
 """Measurements that pass slowly enough for their rate to be seen."""
 STALLED_S = 600.0
@@ -193,7 +195,8 @@ def _measure(found: Figures, stack: LocalStack, name: str, world: World, seed: i
     _empty(STATISTICS)
     put(EXPOSURES, exposures(world, seed, encoder(EXPOSURES)))
     say(f"{name}: {world.measurements:,} measurements, out of {world.experiments:,} experiments")
-    text = jobs()[JOB].text.replace("${streams.experiments.counted.ARGUMENT}", argument(world.counted)).replace(*LESS_OFTEN)
+    text = jobs()[JOB].text.replace("${streams.experiments.counted.ARGUMENT}", argument(world.counted))
+    text = text.replace(*LESS_OFTEN).replace(*ROOM)
     before = ends([STATISTICS])[STATISTICS]
     per_s = rate(Job(JOB, text, "infra/bench/scale.py"), {}, world.measurements, MEASUREMENTS, STALLED_S)
     rows = ends([STATISTICS])[STATISTICS] - before

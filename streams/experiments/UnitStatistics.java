@@ -131,15 +131,15 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         newest = Long.MIN_VALUE;
         held = new State(
                 context.getKeyedStateStore().getState(kept(new ValueStateDescriptor<>(
-                        "met", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO), UNIT_KEPT, StateTtlConfig.UpdateType.OnReadAndWrite)),
+                        "met", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO), UNIT_KEPT)),
                 context.getKeyedStateStore().getMapState(kept(new MapStateDescriptor<>(
                         "days", Types.INT, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO),
-                        Duration.ofMillis(metrics.keptMs()).plus(BEHIND), StateTtlConfig.UpdateType.OnCreateAndWrite)));
+                        Duration.ofMillis(metrics.keptMs()).plus(BEHIND))));
     }
 
-    private static <D extends StateDescriptor<?, ?>> D kept(
-            D descriptor, Duration time, StateTtlConfig.UpdateType update) {
-        descriptor.enableTimeToLive(StateTtlConfig.newBuilder(time).setUpdateType(update).build());
+    /** Kept for so long after it was written: every record that is a unit's newest writes, so none needs to when it is read. */
+    private static <D extends StateDescriptor<?, ?>> D kept(D descriptor, Duration time) {
+        descriptor.enableTimeToLive(StateTtlConfig.newBuilder(time).build());
         return descriptor;
     }
 
