@@ -16,8 +16,9 @@ SET 'execution.checkpointing.interval' = '10 s';  -- nobody waits for them: rows
 SET 'execution.checkpointing.min-pause' = '5 s';
 SET 'state.backend.type' = 'rocksdb';
 SET 'state.backend.incremental' = 'true';
-SET 'state.backend.rocksdb.memory.fixed-per-slot' = '128 mb';
+SET 'state.backend.rocksdb.memory.fixed-per-slot' = '256 mb';
 SET 'state.backend.rocksdb.use-bloom-filter' = 'true';  -- most keys are seldom
+SET 'state.backend.rocksdb.memory.partitioned-index-filters' = 'true';  -- or a megabyte of filter is read for a row once memory is short
 
 CREATE TEMPORARY VIEW told AS
 ${streams.recommendations.kept.TOLD};
