@@ -1,7 +1,8 @@
 package headrace.recommendations;
 
 import java.time.Duration;
-import java.util.HashMap;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.Map;
 import org.apache.flink.api.common.state.StateTtlConfig;
 import org.apache.flink.api.common.state.ValueState;
@@ -14,15 +15,15 @@ import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.table.data.RowData;
 
 /**
- * An operator that holds something by key: as bytes in the state, and in memory since it was last written there. What changes many times between two writings is
- * read and written once.
+ * An operator that holds something by key: as bytes in the state, and what was asked for lately in memory too. What changes many times between two checkpoints is
+ * written once, and what is asked for again is not read again.
  */
 abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneInputStreamOperator<RowData, RowData>, BoundedOneInput {
 
     private static final long serialVersionUID = 1;
 
-    /** In memory; beyond it all is written. */
-    private static final long MOST_BYTES = 48_000_000;
+    /** In memory; beyond it all is written, and what was asked for longest ago is let go. */
+    private static final long MOST_BYTES = 64_000_000;
 
     private final String argument;
     private final String name;
@@ -32,8 +33,18 @@ abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneIn
 
     protected transient Plan plan;
     private transient ValueState<byte[]> state;
-    private transient Map<String, V> changed;
+    /** In the order in which it was asked for last. */
+    private transient LinkedHashMap<String, Held<V>> held;
     private transient long bytes;
+
+    private static final class Held<V> {
+        private final V value;
+        private boolean isChanged;
+
+        private Held(V value) {
+            this.value = value;
+        }
+    }
 
     Keyed(String argument, String name, Duration kept) {
         this.argument = argument;
@@ -49,14 +60,14 @@ abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneIn
     /** About what it takes in memory. */
     abstract int size(V value);
 
-    /** It is being written; the key is the current one. */
-    void onWritten(String key, V value, byte[] bytes) throws Exception {}
+    /** It is to be written. */
+    void onWrite(String key, V value) throws Exception {}
 
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
         plan = new Plan(argument);
-        changed = new HashMap<>();
+        held = new LinkedHashMap<>(1024, 0.75f, true);
         ValueStateDescriptor<byte[]> descriptor = new ValueStateDescriptor<>(name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
         descriptor.enableTimeToLive(StateTtlConfig.newBuilder(kept).build());
         state = context.getKeyedStateStore().getState(descriptor);
@@ -64,30 +75,40 @@ abstract class Keyed<V> extends AbstractStreamOperator<RowData> implements OneIn
 
     /** What is held of the current key, to be changed. */
     V held(String key) throws Exception {
-        V value = changed.get(key);
-        if (value == null) {
-            value = read(key, state.value());
-            changed.put(key, value);
-            bytes += size(value);
+        Held<V> found = held.get(key);
+        if (found == null) {
+            found = new Held<>(read(key, state.value()));
+            held.put(key, found);
+            bytes += size(found.value);
             if (bytes > MOST_BYTES) {
                 writeAll();
-                setCurrentKey(key);
-                value = read(key, state.value());
-                changed.put(key, value);
+                letGo();
             }
         }
-        return value;
+        found.isChanged = true;
+        return found.value;
     }
 
     void writeAll() throws Exception {
-        for (Map.Entry<String, V> entry : changed.entrySet()) {
-            setCurrentKey(entry.getKey());
-            byte[] now = written(entry.getValue());
-            state.update(now);
-            onWritten(entry.getKey(), entry.getValue(), now);
-        }
-        changed.clear();
         bytes = 0;
+        for (Map.Entry<String, Held<V>> entry : held.entrySet()) {
+            Held<V> one = entry.getValue();
+            if (one.isChanged) {
+                setCurrentKey(entry.getKey());
+                onWrite(entry.getKey(), one.value);
+                state.update(written(one.value));
+                one.isChanged = false;
+            }
+            bytes += size(one.value);
+        }
+    }
+
+    /** What was asked for longest ago, until half is free; what was asked for last stays. */
+    private void letGo() {
+        for (Iterator<Held<V>> eldest = held.values().iterator(); bytes > MOST_BYTES / 2 && held.size() > 1; ) {
+            bytes -= size(eldest.next().value);
+            eldest.remove();
+        }
     }
 
     /** What the state has of the current key. */

@@ -29,6 +29,7 @@ final class Row {
     private final byte[] fixed;
     private byte[] packed;
     private long packedAt;
+    private boolean isNoted;
 
     /** By part: of distinct and last, when each text was there last; null until they are read. */
     private List<Map<Text, Long>> newest;
@@ -48,6 +49,7 @@ final class Row {
         packed = NOTHING;
         if (!layout.texts().isEmpty()) {
             read(NOTHING);
+            isNoted = true;
         }
     }
 
@@ -95,6 +97,7 @@ final class Row {
         }
         if (uses.texts().length > 0 && texts.length > 0) {
             readOnce();
+            isNoted = true;
             for (int part : uses.texts()) {
                 note(part, atMs, texts);
             }
@@ -210,16 +213,18 @@ final class Row {
 
     /** The texts, of those that a window reaches. */
     byte[] texts() {
-        if (newest == null && !layout.texts().isEmpty() && hasLeft()) {
+        if (isNoted || hasLeft()) {
             readOnce();
-        }
-        if (newest != null) {
             packed = packedTexts();
             packedAt = clock();
-            newest = null;
-            often = null;
+            isNoted = false;
         }
         return packed;
+    }
+
+    /** About what it takes in memory: of a text its packed bytes, and what a map of it takes. */
+    int size() {
+        return 200 + fixed.length + (newest == null ? 1 : 8) * packed.length;
     }
 
     /** Everything, for a state. */

@@ -2,7 +2,9 @@ package headrace.recommendations;
 
 import java.time.Duration;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
@@ -44,6 +46,7 @@ final class Rows extends Keyed<Row> {
     private transient Stream<String> keys;
     private transient Iterator<String> untold;
     private transient boolean isDue;
+    private transient Map<String, Row> due;
     private transient StreamRecord<RowData> out;
 
     Rows(String argument) {
@@ -55,6 +58,7 @@ final class Rows extends Keyed<Row> {
         super.initializeState(context);
         generation = plan.generation;
         isUntold = false;
+        due = new LinkedHashMap<>();
         out = new StreamRecord<>(null);
         about = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("about", Types.STRING));
         int of = 0;
@@ -87,8 +91,14 @@ final class Rows extends Keyed<Row> {
     public void processElement(StreamRecord<RowData> element) throws Exception {
         RowData told = element.getValue();
         Plan.Layout layout = plan.layouts.get(told.getInt(1));
-        Changes.apply(told.getBinary(2), layout, held(told.getString(0).toString()));
-        if (!isDue && !plan.isSilent) {
+        String key = told.getString(0).toString();
+        Row row = held(key);
+        Changes.apply(told.getBinary(2), layout, row);
+        if (plan.isSilent) {
+            return;
+        }
+        due.put(key, row);
+        if (!isDue) {
             wake(TOLD_EVERY_MS);
         }
     }
@@ -100,10 +110,16 @@ final class Rows extends Keyed<Row> {
 
     private void tell() throws Exception {
         isDue = false;
-        writeAll();
+        tellDue();
         if (isUntold && !plan.isSilent) {
+            writeAll();
             tellSome();
         }
+    }
+
+    private void tellDue() {
+        due.forEach(this::tell);
+        due.clear();
     }
 
     /** Of what was kept in silence; the state is told what is still to be told only when all is. */
@@ -117,7 +133,7 @@ final class Rows extends Keyed<Row> {
             setCurrentKey(key);
             byte[] bytes = stored();
             if (bytes != null) {
-                onWritten(key, read(key, bytes), bytes);
+                tell(key, read(key, bytes));
             }
         }
         if (untold.hasNext()) {
@@ -128,11 +144,15 @@ final class Rows extends Keyed<Row> {
         }
     }
 
+    /** Whatever the state has, has been told. */
     @Override
-    void onWritten(String key, Row row, byte[] bytes) {
-        if (plan.isSilent) {
-            return;
+    void onWrite(String key, Row row) {
+        if (due.remove(key) != null) {
+            tell(key, row);
         }
+    }
+
+    private void tell(String key, Row row) {
         int between = key.indexOf(Changes.BETWEEN);
         GenericRowData told = GenericRowData.of(
                 StringData.fromString(key), TimestampData.fromEpochMillis(row.clock()), generation, row.taken(),
@@ -159,7 +179,7 @@ final class Rows extends Keyed<Row> {
 
     @Override
     int size(Row row) {
-        return 4 * row.layout().size();
+        return row.size();
     }
 
     @Override
