@@ -40,6 +40,8 @@ PRODUCER_ID = "audience"
 STEP_MS = 50
 """Events that are drawn, encoded and sent together."""
 MARK_EVERY_MS = 1_000
+TOGETHER = 1_000
+"""Events that are worth being made and sent at once."""
 DONE = np.dtype([
     ("at_ms", "<i8"), ("event_time", "<i8"), ("number", "<i8"), ("member", "<i4"), ("title", "<i4"), ("kind", "i1"),
     ("previous", "<i4"), ("watched_ms", "<i8"), ("rating_halves", "<i4"),
@@ -204,20 +206,25 @@ class Sender:
 
 
 def sent(sender: Sender, doings: Doings, begin_ms: int, seconds: float, live: Clock | None = None) -> Iterator[int]:
-    """Send so many seconds of it, from `begin_ms` on, with time markers; after each step, how many events it was.
+    """Send so many seconds of it, from `begin_ms` on, with time markers; after each step, or some steps, how many events it was.
 
     With a `live` clock each step goes when it is over by that clock. One that lags says so by nothing but its events' age: what arrives is
-    told as it was planned, so that waiting here counts as waiting.
+    told as it was planned, so that waiting here counts as waiting. Without one, steps of few events go together, up to a marker.
     """
-    emitter = sender.emitter
-    for number in range(round(1_000 * seconds / STEP_MS)):
-        rows, end_ms = doings.step(number), begin_ms + STEP_MS * (number + 1)
+    emitter, waiting, steps = sender.emitter, list[NDArray[Any]](), round(1_000 * seconds / STEP_MS)
+    for number in range(steps):
+        waiting.append(doings.step(number))
+        end_ms = begin_ms + STEP_MS * (number + 1)
+        is_marked = end_ms // MARK_EVERY_MS > (end_ms - STEP_MS) // MARK_EVERY_MS
         if live is not None:
             live.sleep(max(0.0, (end_ms - live.now_ms()) / 1_000))
+        elif not is_marked and number + 1 < steps and sum(map(len, waiting)) < TOGETHER:
+            continue
         elif isinstance(emitter.clock, ArrivalClock):
             emitter.clock.at_ms = end_ms
+        rows, waiting = np.concatenate(waiting), []
         sender.send(rows)
-        if end_ms // MARK_EVERY_MS > (end_ms - STEP_MS) // MARK_EVERY_MS:
+        if is_marked:
             emitter.mark(TOPIC, end_ms, wait=True)
         yield len(rows)
 
