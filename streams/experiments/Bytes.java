@@ -34,6 +34,16 @@ final class Bytes {
         return this;
     }
 
+    byte[] raw(int length) {
+        at += length;
+        return Arrays.copyOfRange(bytes, at - length, at);
+    }
+
+    /** All that has not been read. */
+    byte[] rest() {
+        return raw(bytes.length - at);
+    }
+
     /** Eight bytes. */
     Bytes fixed(long value) {
         room(Long.BYTES);

@@ -77,7 +77,7 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
     private transient Metrics metrics;
     private transient Sums sums;
     private transient Texts texts;
-    private transient State held;
+    private transient Weeks held;
     private transient ListState<String> names;
     private transient long newest;
     private transient long flushes;
@@ -129,12 +129,15 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         sums = new Sums(metrics);
         texts = new Texts();
         newest = Long.MIN_VALUE;
-        held = new State(
+        held = new Weeks(new State(
                 context.getKeyedStateStore().getState(kept(new ValueStateDescriptor<>(
                         "met", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO), UNIT_KEPT)),
-                context.getKeyedStateStore().getMapState(kept(new MapStateDescriptor<>(
-                        "days", Types.INT, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO),
-                        Duration.ofMillis(metrics.keptMs()).plus(BEHIND))));
+                measured(context, "weeks"), measured(context, "days")));
+    }
+
+    private MapState<Integer, byte[]> measured(StateInitializationContext context, String name) {
+        return context.getKeyedStateStore().getMapState(kept(new MapStateDescriptor<>(
+                name, Types.INT, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO), Duration.ofMillis(metrics.keptMs()).plus(BEHIND)));
     }
 
     /** Kept for so long after it was written: every record that is a unit's newest writes, so none needs to when it is read. */
@@ -279,37 +282,42 @@ public class UnitStatistics extends AbstractStreamOperator<RowData> implements O
         return new GenericMapData(segments);
     }
 
-    /** The state of the unit whose record it is. */
-    private record State(ValueState<byte[]> unit, MapState<Integer, byte[]> measured) implements Unit.Held {
+    /** The state of the unit whose record it is; {@code days}: where there was something before {@link Weeks}. */
+    private record State(ValueState<byte[]> met, MapState<Integer, byte[]> weeks, MapState<Integer, byte[]> days) implements Weeks.Store {
         @Override
-        public byte[] met() throws Exception {
-            return unit.value();
+        public byte[] unit() throws Exception {
+            return met.value();
         }
 
         @Override
-        public void met(byte[] bytes) throws Exception {
-            unit.update(bytes);
+        public void unit(byte[] bytes) throws Exception {
+            met.update(bytes);
         }
 
         @Override
-        public byte[] day(int day) throws Exception {
-            return measured.get(day);
+        public byte[] week(int week) throws Exception {
+            return weeks.get(week);
         }
 
         @Override
-        public void day(int day, byte[] bytes) throws Exception {
-            measured.put(day, bytes);
+        public void week(int week, byte[] bytes) throws Exception {
+            weeks.put(week, bytes);
         }
 
         @Override
-        public void forget(int day) throws Exception {
-            measured.remove(day);
+        public void forget(int week) throws Exception {
+            weeks.remove(week);
         }
 
         @Override
-        public Iterable<Map.Entry<Integer, byte[]>> days() throws Exception {
-            Iterable<Map.Entry<Integer, byte[]>> entries = measured.entries();
-            return entries == null ? List.of() : entries;
+        public Map<Integer, byte[]> takeDays() throws Exception {
+            Map<Integer, byte[]> taken = new TreeMap<>();
+            Iterable<Map.Entry<Integer, byte[]>> entries = days.entries();
+            if (entries != null) {
+                entries.forEach(one -> taken.put(one.getKey(), one.getValue()));
+            }
+            days.clear();
+            return taken;
         }
     }
 }

@@ -31,7 +31,7 @@ public final class Cost {
             }
             if (count > 0) {
                 String segment = "device_type\u001f" + List.of("tv", "phone", "web").get(member % 3) + "\u001f";
-                new Unit(metrics, members[member], sums, texts).expose(start + member, member + "-e", segment, met);
+                new Unit(metrics, new Weeks(members[member]), sums, texts).expose(start + member, member + "-e", segment, met);
             }
         }
         ThreadMXBean thread = ManagementFactory.getThreadMXBean();
@@ -47,7 +47,7 @@ public final class Cost {
             }
             long before = thread.getCurrentThreadCpuTime();
             for (int member = 0; member < members.length; member++) {
-                new Unit(metrics, members[member], sums, texts)
+                new Unit(metrics, new Weeks(members[member]), sums, texts)
                         .measure(at + member, ids.nextLong(), 1, numbers.clone(), values[member].clone());
             }
             if (round >= rounds / 4) {

@@ -15,6 +15,7 @@ import java.util.TreeMap;
  * C argument                                     a new case; C
  * E unit at id segment variations                an exposure
  * M unit at source id version measured           a measurement
+ * O                                              units are kept as they were before there were weeks
  * F                                              let out; R experiment variation segment day metric bucket n measured …
  * </pre>
  */
@@ -38,6 +39,11 @@ public final class Replay {
                 }
                 case "E" -> unit(told[1]).expose(Long.parseLong(told[2]), told[3], told[4], pairs(told[5]));
                 case "M" -> measure(unit(told[1]), told);
+                case "O" -> {
+                    for (Memory unit : UNITS.values()) {
+                        unit.becomeOld();
+                    }
+                }
                 default -> sums.letOut((arm, day, metric, bucket, sum) -> {
                     out.print("R\t" + arm.experiment() + "\t" + arm.variation() + "\t" + arm.segment() + "\t" + day + "\t"
                             + (metric == Sums.UNITS ? "" : metrics.names.get(metric)) + "\t" + bucket);
@@ -52,7 +58,7 @@ public final class Replay {
     }
 
     private static Unit unit(String name) throws Exception {
-        return new Unit(metrics, UNITS.computeIfAbsent(name, key -> new Memory()), sums, TEXTS);
+        return new Unit(metrics, new Weeks(UNITS.computeIfAbsent(name, key -> new Memory())), sums, TEXTS);
     }
 
     private static void measure(Unit unit, String[] told) throws Exception {
@@ -75,38 +81,52 @@ public final class Replay {
         return pairs;
     }
 
-    static final class Memory implements Unit.Held {
-        private final Map<Integer, byte[]> days = new TreeMap<>();
-        private byte[] met;
+    static final class Memory implements Weeks.Store {
+        private final Map<Integer, byte[]> weeks = new TreeMap<>();
+        private Map<Integer, byte[]> days = Map.of();
+        private byte[] unit;
 
-        @Override
-        public byte[] met() {
-            return met;
+        /** As it was kept before there were weeks. */
+        void becomeOld() throws Exception {
+            Weeks now = new Weeks(this);
+            unit = now.met();
+            days = new TreeMap<>();
+            for (Map.Entry<Integer, byte[]> one : now.days()) {
+                days.put(one.getKey(), one.getValue());
+            }
+            weeks.clear();
         }
 
         @Override
-        public void met(byte[] bytes) {
-            met = bytes;
+        public byte[] unit() {
+            return unit;
         }
 
         @Override
-        public byte[] day(int day) {
-            return days.get(day);
+        public void unit(byte[] bytes) {
+            unit = bytes;
         }
 
         @Override
-        public void day(int day, byte[] bytes) {
-            days.put(day, bytes);
+        public byte[] week(int week) {
+            return weeks.get(week);
         }
 
         @Override
-        public void forget(int day) {
-            days.remove(day);
+        public void week(int week, byte[] bytes) {
+            weeks.put(week, bytes);
         }
 
         @Override
-        public Iterable<Map.Entry<Integer, byte[]>> days() {
-            return days.entrySet();
+        public void forget(int week) {
+            weeks.remove(week);
+        }
+
+        @Override
+        public Map<Integer, byte[]> takeDays() {
+            Map<Integer, byte[]> taken = days;
+            days = Map.of();
+            return taken;
         }
     }
 }
