@@ -83,6 +83,13 @@ def store(client: Any, it: Lagging, at_ms: int, some: int, **spoilt: str) -> int
     return sum(len(row[-1]) for row in rows)
 
 
+def mark(client: Any, at_ms: int, *partitions: int) -> None:
+    """Time markers: these partitions are stored so far."""
+    names = ["event_id", "event_time", "marker", "topic_time", "topic_partition", "topic_offset"]
+    rows = [[f"mark-{n}", moment(at_ms), True, moment(at_ms), n, 1_000_000] for n in partitions]
+    client.insert("recommendations_interaction", rows, column_names=names)
+
+
 def test_what_was_served_agrees_with_what_is_stored(client: Any) -> None:
     it = live(client)
     served = store(client, it, UNTIL_MS, 150)
@@ -96,6 +103,10 @@ def test_what_was_served_agrees_with_what_is_stored(client: Any) -> None:
     at_ms = UNTIL_MS + AHEAD_MS
     store(client, it, at_ms, 150, t_plays_7d="-1")
     watch.now_ms = lambda: at_ms + SETTLED_MS
+    mark(client, UNTIL_MS + 60_000, 0, 1, 2)
+    behind = Watch(lambda: client, lambda: at_ms + SETTLED_MS, lambda _: MADE)
+    assert not any(one["skewed"] for one in totals(behind.round()).values()), "what is missing may be in the fourth partition"
+    mark(client, UNTIL_MS + 60_000, 3)
     wrong = [record for one in watch.round() for record in events(one)]
     assert {record["value"] for record in wrong} == {"t_plays_7d"}
     assert all(record["served"] == "-1" != record["recomputed"] for record in wrong)
