@@ -24,27 +24,12 @@ import java.util.TreeMap;
 final class Unit {
     static final long DAY_MS = 86_400_000;
 
-    /** Where the state is. */
-    interface Held {
-        byte[] met() throws Exception;
-
-        void met(byte[] bytes) throws Exception;
-
-        byte[] day(int day) throws Exception;
-
-        void day(int day, byte[] bytes) throws Exception;
-
-        void forget(int day) throws Exception;
-
-        Iterable<Map.Entry<Integer, byte[]>> days() throws Exception;
-    }
-
     private final Metrics metrics;
-    private final Held held;
+    private final Weeks held;
     private final Sums sums;
     private final Met met;
 
-    Unit(Metrics metrics, Held held, Sums sums, Texts texts) throws Exception {
+    Unit(Metrics metrics, Weeks held, Sums sums, Texts texts) throws Exception {
         this.metrics = metrics;
         this.held = held;
         this.sums = sums;
@@ -87,7 +72,7 @@ final class Unit {
                 }
             }
         }
-        List<Measurement> known = standing(lists(days()));
+        List<Measurement> known = standing(lists(held.days()));
         part(left, known, -1);
         part(come, known, 1);
     }
@@ -117,7 +102,7 @@ final class Unit {
                 open.add(first);
             }
         }
-        TreeMap<Integer, byte[]> days = open.isEmpty() ? new TreeMap<>() : days();
+        TreeMap<Integer, byte[]> days = open.isEmpty() ? new TreeMap<>() : held.days();
         byte[] bytes = open.isEmpty() ? held.day(one.day()) : days.get(one.day());
         List<Measurement> ofDay = Measurement.list(one.day(), bytes);
         int place = place(ofDay, one.id());
@@ -181,13 +166,7 @@ final class Unit {
             return;
         }
         int first = day(now - metrics.keptMs());
-        List<Integer> gone = new ArrayList<>();
-        for (Map.Entry<Integer, byte[]> one : held.days()) {
-            if (one.getKey() < first) {
-                gone.add(one.getKey());
-            }
-        }
-        for (int day : gone) {
+        for (int day : held.days().headMap(first).keySet()) {
             held.forget(day);
             met.forget(day);
         }
@@ -255,14 +234,6 @@ final class Unit {
     /** The day on which the unit leaves, because it met another variation. */
     private int ends(First first) {
         return first.otherAt() < first.moment().at() + metrics.windowMs ? day(first.otherAt()) : Difference.NO_DAY;
-    }
-
-    private TreeMap<Integer, byte[]> days() throws Exception {
-        TreeMap<Integer, byte[]> days = new TreeMap<>();
-        for (Map.Entry<Integer, byte[]> one : held.days()) {
-            days.put(one.getKey(), one.getValue());
-        }
-        return days;
     }
 
     private static List<Measurement> lists(TreeMap<Integer, byte[]> days) {

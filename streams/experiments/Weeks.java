@@ -9,11 +9,11 @@ import java.util.TreeMap;
  * <p>To look through a unit's days one after another costs RocksDB more than everything else that a measurement does: an iterator has to look into every file,
  * where a key that is known is asked for by a filter.
  */
-final class Weeks implements Unit.Held {
+final class Weeks {
     private static final int DAYS = 8;
 
     /** What the value of a unit begins with. Before there were weeks it began with a time: 0, or -64 or -1 where that is before 1970. */
-    private static final int FORM = 1;
+    private static final byte[] FORM = {2};
 
     /** The state of one unit. */
     interface Store {
@@ -42,8 +42,7 @@ final class Weeks implements Unit.Held {
     }
 
     /** Reads anew: the store may be another unit's by now. */
-    @Override
-    public byte[] met() throws Exception {
+    byte[] met() throws Exception {
         weeks.clear();
         met = null;
         byte[] all = store.unit();
@@ -51,7 +50,7 @@ final class Weeks implements Unit.Held {
             return null;
         }
         Bytes from = new Bytes(all);
-        if (all[0] != new Bytes().number(FORM).bytes()[0]) {
+        if (all[0] != FORM[0]) {
             met = all;
             for (Map.Entry<Integer, byte[]> one : store.takeDays().entrySet()) {
                 day(one.getKey(), one.getValue());
@@ -59,7 +58,7 @@ final class Weeks implements Unit.Held {
             met(all);
             return met;
         }
-        from.number();
+        from.raw(FORM.length);
         for (long count = from.number(); count > 0; count--) {
             weeks.put((int) from.number(), null);
         }
@@ -67,22 +66,20 @@ final class Weeks implements Unit.Held {
         return met;
     }
 
-    @Override
-    public void met(byte[] bytes) throws Exception {
+    void met(byte[] bytes) throws Exception {
         met = bytes;
-        Bytes to = new Bytes().number(FORM).number(weeks.size());
+        Bytes to = new Bytes().raw(FORM).number(weeks.size());
         weeks.keySet().forEach(to::number);
         store.unit(to.raw(met).bytes());
     }
 
-    @Override
-    public byte[] day(int day) throws Exception {
+    /** Null where nothing was. */
+    byte[] day(int day) throws Exception {
         int week = Math.floorDiv(day, DAYS);
         return weeks.containsKey(week) ? days(week).get(day) : null;
     }
 
-    @Override
-    public void day(int day, byte[] bytes) throws Exception {
+    void day(int day, byte[] bytes) throws Exception {
         int week = Math.floorDiv(day, DAYS);
         boolean isNew = !weeks.containsKey(week);
         if (isNew) {
@@ -96,8 +93,7 @@ final class Weeks implements Unit.Held {
         }
     }
 
-    @Override
-    public void forget(int day) throws Exception {
+    void forget(int day) throws Exception {
         int week = Math.floorDiv(day, DAYS);
         if (day(day) == null) {
             return;
@@ -113,13 +109,13 @@ final class Weeks implements Unit.Held {
         again();
     }
 
-    @Override
-    public Iterable<Map.Entry<Integer, byte[]>> days() throws Exception {
+    /** By day, to be changed by whoever asks. */
+    TreeMap<Integer, byte[]> days() throws Exception {
         TreeMap<Integer, byte[]> all = new TreeMap<>();
         for (int week : weeks.keySet().toArray(Integer[]::new)) {
             all.putAll(days(week));
         }
-        return all.entrySet();
+        return all;
     }
 
     /** Its weeks are others: a unit that has met nothing yet will be told. */

@@ -110,16 +110,12 @@ final class Rows extends Keyed<Row> {
 
     private void tell() throws Exception {
         isDue = false;
-        tellDue();
+        due.forEach(this::tell);
+        due.clear();
         if (isUntold && !plan.isSilent) {
             writeAll();
             tellSome();
         }
-    }
-
-    private void tellDue() {
-        due.forEach(this::tell);
-        due.clear();
     }
 
     /** Of what was kept in silence; the state is told what is still to be told only when all is. */

@@ -90,10 +90,7 @@ public final class Replay {
         void becomeOld() throws Exception {
             Weeks now = new Weeks(this);
             unit = now.met();
-            days = new TreeMap<>();
-            for (Map.Entry<Integer, byte[]> one : now.days()) {
-                days.put(one.getKey(), one.getValue());
-            }
+            days = now.days();
             weeks.clear();
         }
 
